@@ -1,0 +1,239 @@
+"""Turn a checkpoint into one ONNX file that other apps can rely on, and prove that it does the same.
+
+    python export_onnx.py saved_models/generator.pth              # writes saved_models/generator.onnx
+    python export_onnx.py --check saved_models/generator.onnx     # is this file what apps expect?
+
+The graph takes and gives plain arrays (README: ONNX), has a dynamic batch, one file, opset 18. Batch norm is folded
+into its neighbours and weights are stored as fp16, cast once when the file is loaded. An export that torch and
+onnxruntime do not agree on is not left behind. A label that is out of range stops the graph with an error;
+thickness is clamped to [0, 1].
+"""
+import argparse
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import models
+from files import UserError, atomic, run
+from onnx_io import CONTRACT, open_session
+
+OPSET = 18
+PROOF_BATCHES = (1, 2, 7, 64)
+GREY_LEVELS, LOGITS = 1, 1e-4      # how far torch and onnxruntime may be apart
+
+
+# ---- networks as the graph has them: no batch norm, uint8 at the door -----------------------------------------------
+
+def scale_and_shift(bn):
+    """A batch norm in eval mode as y = scale * x + shift, both float [C]."""
+    scale = bn.weight / (bn.running_var + bn.eps).sqrt()
+    return scale, bn.bias - scale * bn.running_mean
+
+
+def folded(layer, bn=None):
+    """A 3x3 Conv2d that equals `layer` followed by `bn`. A transposed convolution (kernel 4, stride 2, padding 1) gives
+    one with 4 times the channels, to be followed by PixelShuffle(2): runtimes have fast kernels for that alone."""
+    weight, stride = layer.weight, layer.stride
+    scale, shift = scale_and_shift(bn) if bn is not None else (torch.ones(1), torch.zeros(layer.out_channels))
+    if isinstance(layer, nn.ConvTranspose2d):
+        # along each axis, output 2m takes inputs m-1, m by taps 3, 1; output 2m+1 takes m, m+1 by taps 2, 0
+        taps = torch.zeros(2, 3, 4)
+        taps[0, 0, 3] = taps[0, 1, 1] = taps[1, 1, 2] = taps[1, 2, 0] = 1
+        weight = torch.einsum("ioyx,aky,blx->oabikl", weight, taps, taps).flatten(0, 2)   # [4 * out, in, 3, 3]
+        scale, shift, stride = scale.repeat_interleave(4), shift.repeat_interleave(4), 1
+    bias = layer.bias if layer.bias is not None else 0
+    new = nn.Conv2d(weight.shape[1], weight.shape[0], 3, stride, 1)
+    new.weight.data = weight * scale.view(-1, 1, 1, 1)
+    new.bias.data = shift + scale * bias
+    return new
+
+
+def folded_stack(net):
+    """An nn.Sequential with every (convolution, batch norm) pair folded; leading layers are kept as they are."""
+    layers, todo = [], list(net)
+    while todo:
+        layer = todo.pop(0)
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            bn = todo.pop(0) if todo and isinstance(todo[0], nn.BatchNorm2d) else None
+            layers.append(folded(layer, bn))
+            if isinstance(layer, nn.ConvTranspose2d):
+                layers.append(nn.PixelShuffle(2))
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+class GeneratorGraph(nn.Module):
+    """noise, label, thickness -> image uint8 [batch, 28, 28]."""
+
+    def __init__(self, g):
+        super().__init__()
+        self.n_classes, self.c0, self.condition = g.cfg.n_classes, g.cfg.c0, g.condition
+        scale, shift = scale_and_shift(g.net[0])
+        weight = g.project.weight.view(49, self.c0, -1) * scale.view(1, -1, 1)            # rows are (place, channel)
+        self.project = nn.Linear(weight.shape[2], 49 * self.c0)
+        self.project.weight.data = weight.transpose(0, 1).flatten(0, 1)                   # rows: (channel, place)
+        self.project.bias.data = shift.repeat_interleave(49)
+        self.net = folded_stack(g.net[1:])
+
+    def forward(self, noise, label, thickness):
+        # Gather reads negative indices from the end: send them past it, so that they fail like too large ones
+        label = torch.where(label < 0, self.n_classes, label)
+        h = self.project(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1))
+        image = models.to_range(self.net(h.view(-1, self.c0, 7, 7)))
+        return (image * 255).round().to(torch.uint8).squeeze(1)
+
+
+class ClassifierGraph(nn.Module):
+    """image uint8 [batch, 28, 28] -> logits, probabilities, features."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.net, self.head = folded_stack(c.net), c.head
+
+    def forward(self, image):
+        features = self.net(image.unsqueeze(1).float() * (2 / 255) - 1)
+        logits = self.head(features)
+        return logits, logits.softmax(1), features
+
+
+def example(kind, config, batch, seed=0):
+    """Random inputs of a kind's graph, as a dict of numpy arrays."""
+    rng = np.random.default_rng(seed)
+    if kind == "classifier":
+        return {"image": rng.integers(0, 256, (batch, 28, 28), dtype=np.uint8)}
+    return {"noise": rng.standard_normal((batch, config.latent), dtype=np.float32),
+            "label": rng.integers(0, config.n_classes, batch), "thickness": rng.random(batch, dtype=np.float32)}
+
+
+# ---- the file -------------------------------------------------------------------------------------------------------
+
+def store_as_half(graph):
+    """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each (runtimes fold it when loading)."""
+    from onnx import TensorProto, helper, numpy_helper
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= 1000:
+            name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(values, name + "_half"))
+            casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
+    for i, cast in enumerate(casts):
+        graph.node.insert(i, cast)
+
+
+def metadata(checkpoint):
+    """The metadata_props of an ONNX file, a dict of str: what an app must know, and the measured figures."""
+    info = checkpoint.info
+    meta = {"kind": checkpoint.kind, "dataset": info["dataset"], "classes": json.dumps(checkpoint.classes),
+            "version": str(models.VERSION), "license": info["license"], "figures": json.dumps(info.get("figures", {}))}
+    if checkpoint.kind == "generator":
+        ink = checkpoint.ink_table
+        middle = (ink[:, (ink.shape[1] - 1) // 2] + ink[:, ink.shape[1] // 2]) / 2
+        meta |= {"latent_dim": str(checkpoint.model.cfg.latent), "ink_medians": json.dumps([float(m) for m in middle])}
+    return meta
+
+
+def export(checkpoint, path):
+    """Write `checkpoint` (models.Checkpoint of a generator or classifier) as an ONNX file, proved against torch.
+
+    Returns the proof: {"bytes": ..., "max_difference": ...}, the largest distance of images (grey levels) or logits
+    between the file in onnxruntime and the network in torch. Raises UserError, and leaves no file, where they differ by
+    more than GREY_LEVELS or LOGITS.
+    """
+    import onnx
+    kind, network = checkpoint.kind, checkpoint.model
+    if kind not in CONTRACT:
+        raise UserError(f"a {kind} has no use outside training: export a generator or a classifier")
+    graph = (GeneratorGraph if kind == "generator" else ClassifierGraph)(network).eval().requires_grad_(False)
+    inputs, outputs = CONTRACT[kind]
+    batch = torch.export.Dim("batch", min=1)
+    arrays = example(kind, network.cfg, 2)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph, tuple(torch.from_numpy(arrays[name]) for name in inputs), dynamo=True, opset_version=OPSET,
+            input_names=list(inputs), output_names=list(outputs), external_data=False, verbose=False,
+            dynamic_shapes={name: {0: batch} for name in inputs})
+    proto = program.model_proto
+    for part in [proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output]:
+        del part.metadata_props[:]            # stack traces with the paths of this machine
+        part.doc_string = ""
+    if kind == "generator":                   # a classifier's logits would move by 1e-3, an image by no grey level or one
+        store_as_half(proto.graph)
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, metadata(checkpoint))
+    proto.producer_name = "glyphs"
+    onnx.checker.check_model(proto, full_check=True)
+    with atomic(path) as tmp:
+        tmp.write_bytes(proto.SerializeToString())
+        difference = prove(tmp, checkpoint)
+    return {"bytes": Path(path).stat().st_size, "max_difference": difference}
+
+
+def prove(path, checkpoint):
+    """The largest distance between file and network over PROOF_BATCHES; UserError if that is too large."""
+    kind, network = checkpoint.kind, checkpoint.model
+    session, _ = open_session(path, kind)
+    worst = 0.0
+    for batch in PROOF_BATCHES:
+        arrays = example(kind, network.cfg, batch, seed=batch)
+        got = session.run(None, arrays)[0]
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(a) for a in arrays.values()]
+            want = (models.to_uint8(network(*tensors)) if kind == "generator"
+                    else network(models.from_uint8(*tensors))).numpy()
+        if got.shape != want.shape:
+            raise UserError(f"the exported {kind} gives {got.shape} where {want.shape} is due: nothing was written")
+        worst = max(worst, float(np.abs(got.astype(np.float64) - want).max()))
+    if worst > (GREY_LEVELS if kind == "generator" else LOGITS):
+        raise UserError(f"the exported {kind} differs from the network by {worst:g}: nothing was written")
+    return worst
+
+
+def check(path):
+    """Check any ONNX file against the contract; returns (kind, metadata). Raises UserError that says what is wrong."""
+    import onnx
+    from onnx_io import start_session
+    start_session(path)                       # not ONNX, broken, external data: the clear word comes from here
+    proto = onnx.load(path, load_external_data=False)
+    kind = {p.key: p.value for p in proto.metadata_props}.get("kind")
+    if kind not in CONTRACT:
+        raise UserError(f"{path} does not say what it is: metadata kind is {kind!r}, expected one of "
+                        f"{', '.join(CONTRACT)}")
+    session, meta = open_session(path, kind)
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
+    if opset != OPSET:
+        raise UserError(f"{path} has opset {opset}, expected {OPSET}")
+    class Config:
+        latent, n_classes = int(meta.get("latent_dim", 1)), len(json.loads(meta["classes"]))
+    for batch in PROOF_BATCHES:
+        outputs = session.run(None, example(kind, Config, batch, seed=batch))
+        if any(len(o) != batch for o in outputs):
+            raise UserError(f"{path} does not keep the batch size {batch}")
+    return kind, meta
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("file", help="a .pth of train.py, or with --check an .onnx")
+    parser.add_argument("--out", help="the ONNX file (default: beside the checkpoint, with .onnx)")
+    parser.add_argument("--check", action="store_true", help="check an ONNX file against the contract, write nothing")
+    args = parser.parse_args()
+    if args.check:
+        kind, meta = check(args.file)
+        print(f"{args.file}: a {kind} of {meta['dataset']}, {len(json.loads(meta['classes']))} classes, "
+              f"opset {OPSET}, batches {', '.join(map(str, PROOF_BATCHES))}: as promised")
+        return
+    out = Path(args.out) if args.out else Path(args.file).with_suffix(".onnx")
+    proof = export(models.load(args.file), out)
+    print(f"{out}: {proof['bytes']:,} bytes, torch and onnxruntime differ by at most {proof['max_difference']:g}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,242 @@
+"""The networks, their configurations, and how they are saved and loaded.
+
+    generator = load("saved_models/generator.pth").model
+    images = to_uint8(generator(noise, label, thickness))  # float32 [N, 1, 28, 28] in [0, 1] -> uint8 [N, 28, 28]
+
+Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 1 on background 0; a network that wants
+another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0, 1], the rank of an
+image's ink within its class (data.py). All networks work in channels-last memory and under bf16 autocast.
+"""
+import zipfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from files import UserError, atomic
+
+VERSION = 1        # of the checkpoint format
+BASIS = 8          # knots of the thickness dial: a piecewise-linear curve through 8 learned vectors
+
+
+def conv(n_in, n_out, stride=1, bias=False):
+    """3x3 convolution that keeps the frame (stride 1) or halves it (stride 2)."""
+    return nn.Conv2d(n_in, n_out, 3, stride, 1, bias=bias)
+
+
+def thickness_basis(t):
+    """t float [N] in [0, 1] -> float [N, BASIS]: triangular bumps, each row sums to 1, so that a bias-free linear layer
+    on top interpolates linearly between its BASIS column vectors."""
+    knots = torch.linspace(0, 1, BASIS, device=t.device, dtype=t.dtype)
+    return (1 - (t[:, None] - knots).abs() * (BASIS - 1)).clamp(min=0)
+
+
+def to_uint8(images):
+    """float [N, 1, 28, 28] in [0, 1] -> uint8 [N, 28, 28], rounded."""
+    return (images.squeeze(1).float().clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def from_uint8(images):
+    """uint8 [N, 28, 28] -> float32 [N, 1, 28, 28] in [0, 1]."""
+    return images.unsqueeze(1).float() / 255
+
+
+class Condition(nn.Module):
+    """(label, thickness) -> one vector: the class's embedding plus a point on the thickness curve."""
+
+    def __init__(self, n_classes, width, std=1.0):
+        super().__init__()
+        self.label = nn.Embedding(n_classes, width)
+        self.thickness = nn.Linear(BASIS, width, bias=False)
+        nn.init.normal_(self.label.weight, std=std)
+        nn.init.normal_(self.thickness.weight, std=std)
+
+    def forward(self, label, thickness):
+        return self.label(label) + self.thickness(thickness_basis(thickness))           # [N, width]
+
+
+def to_range(logits):
+    """Logits -> pixels in [0, 1]. The sigmoid is stretched a little and cut, so that it reaches 0 and 1: four pixels of
+    five are background, exactly 0, and a plain sigmoid leaves a veil of 1 to 20 grey levels there."""
+    return (1.04 * torch.sigmoid(2 * logits) - 0.02).clamp(0, 1)
+
+
+@dataclass
+class GeneratorConfig:
+    n_classes: int = 10
+    latent: int = 64       # length of the noise vector
+    embed: int = 32        # length of the condition vector
+    c0: int = 48           # channels at 7x7
+    c1: int = 32           # channels at 14x14; no convolution runs at 28x28, which is what makes it fast
+
+
+class Generator(nn.Module):
+    """Noise, label, thickness -> image. The last layer makes 4 channels at 14x14, interleaved to 28x28."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg = cfg
+        self.condition = Condition(cfg.n_classes, cfg.embed)
+        self.project = nn.Linear(cfg.latent + cfg.embed, 7 * 7 * cfg.c0, bias=False)
+        self.net = nn.Sequential(                                                        # [N, c0, 7, 7]
+            nn.BatchNorm2d(cfg.c0), nn.ReLU(),
+            nn.ConvTranspose2d(cfg.c0, cfg.c1, 4, 2, 1, bias=False),                     # [N, c1, 14, 14]
+            nn.BatchNorm2d(cfg.c1), nn.ReLU(),
+            conv(cfg.c1, cfg.c1), nn.BatchNorm2d(cfg.c1), nn.ReLU(),
+            conv(cfg.c1, 4, bias=True), nn.PixelShuffle(2))                              # [N, 1, 28, 28]
+
+    def forward(self, noise, label, thickness):
+        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0, 1]."""
+        h = self.project(torch.cat([noise, self.condition(label, thickness)], 1))
+        h = h.view(-1, 7, 7, self.cfg.c0).permute(0, 3, 1, 2)                            # channels-last as it comes
+        return to_range(self.net(h).float())
+
+
+@dataclass
+class DiscriminatorConfig:
+    n_classes: int = 10
+    c0: int = 64           # channels of the first two convolutions, at 7x7
+    c1: int = 96           # channels at 4x4
+    features: int = 128    # length of the feature vector that meets the condition
+
+
+class Discriminator(nn.Module):
+    """Projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637) with auxiliary heads.
+
+    The image is folded to 16 channels at 7x7 first: at 28x28 the same convolutions cost 16 times as much."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg = cfg
+        self.net = nn.Sequential(
+            nn.PixelUnshuffle(4),                                                        # [N, 16, 7, 7]
+            conv(16, cfg.c0, bias=True), nn.LeakyReLU(0.2),
+            conv(cfg.c0, cfg.c0, bias=True), nn.LeakyReLU(0.2),
+            conv(cfg.c0, cfg.c1, stride=2, bias=True), nn.LeakyReLU(0.2),                # [N, c1, 4, 4]
+            nn.Flatten(),
+            nn.Linear(16 * cfg.c1, cfg.features), nn.LeakyReLU(0.2))
+        self.score = nn.Linear(cfg.features, 1)
+        self.condition = Condition(cfg.n_classes, cfg.features, std=cfg.features ** -0.5)
+        self.label_head = nn.Linear(cfg.features, cfg.n_classes)
+
+    def forward(self, images, label, thickness):
+        """images float [N, 1, 28, 28] in [0, 1] -> (score [N], label logits [N, n_classes])."""
+        h = self.net(2 * images - 1)
+        score = self.score(h).squeeze(1) + (self.condition(label, thickness) * h).sum(1)
+        return score.float(), self.label_head(h).float()
+
+
+@dataclass
+class ClassifierConfig:
+    n_classes: int = 10
+    width: int = 32        # channels of the first stage; the features are 4 times as many, at most 128
+
+
+class Classifier(nn.Module):
+    """Six 3x3 convolutions in three stages, global max pooling, one linear layer."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg = cfg
+        layers, n = [], 1
+        for stage, c in enumerate((cfg.width, 2 * cfg.width, 4 * cfg.width)):
+            layers += [nn.MaxPool2d(2)] if stage else []
+            layers += [conv(n, c), nn.BatchNorm2d(c), nn.ReLU(), conv(c, c), nn.BatchNorm2d(c), nn.ReLU()]
+            n = c
+        self.net = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())         # [N, 4 * width]
+        self.head = nn.Linear(n, cfg.n_classes)
+
+    def features(self, images):
+        """images float [N, 1, 28, 28] in [0, 1] -> float [N, 4 * width], non-negative."""
+        return self.net(2 * images - 1)
+
+    def forward(self, images):
+        """images float [N, 1, 28, 28] in [0, 1] -> logits float32 [N, n_classes]."""
+        return self.head(self.features(images)).float()
+
+
+MODELS = {"generator": (GeneratorConfig, Generator), "discriminator": (DiscriminatorConfig, Discriminator),
+          "classifier": (ClassifierConfig, Classifier)}
+
+
+@dataclass
+class Checkpoint:
+    """A network with what one must know to use it.
+
+    `classes`: the characters that people read, by label; `ink_table`: int32 [n_classes, 256], the ink quantiles that
+    give thickness its meaning (data.py); `info`: JSON types only (data set, its hash, licence, measured figures).
+    """
+    kind: str
+    model: nn.Module
+    classes: list
+    ink_table: np.ndarray
+    info: dict = field(default_factory=dict)
+
+
+def save(path, checkpoint):
+    """Write a Checkpoint as plain tensors and JSON types, atomically."""
+    c = checkpoint
+    content = {"version": VERSION, "kind": c.kind, "config": asdict(c.model.cfg), "classes": list(c.classes),
+               "ink_table": torch.from_numpy(np.asarray(c.ink_table, np.int32)), "info": c.info,
+               "weights": {k: v.cpu().contiguous() for k, v in c.model.state_dict().items()}}
+    with atomic(path) as tmp:
+        torch.save(content, tmp)
+
+
+def read_archive(path):
+    """The content of a torch file, by the safe loader. Raises UserError for a missing, foreign or damaged file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    try:
+        with zipfile.ZipFile(path) as z:      # torch stores members uncompressed: a member larger than the file lies
+            if sum(m.file_size for m in z.infolist()) > path.stat().st_size:
+                raise UserError(f"{path} declares more bytes than it has: it is damaged or not from train.py")
+            if z.testzip():
+                raise UserError(f"{path} is damaged (checksum of {z.testzip()}): train again or copy it again")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as e:                    # the loader raises half a dozen types; all mean the same to the user
+        raise UserError(f"{path} is not a checkpoint of train.py, or is damaged ({type(e).__name__})") from e
+
+
+def load(path, kind=None):
+    """Read a Checkpoint; the network comes in eval mode, fp32, on the CPU, channels-last.
+
+    `kind`: "generator", "discriminator" or "classifier" where only that will do. Raises UserError for a missing,
+    damaged or foreign file, or one of another kind.
+    """
+    content = read_archive(path)
+    try:
+        if content["version"] != VERSION:
+            raise UserError(f"{path} has checkpoint version {content['version']}, this code reads {VERSION}")
+        if kind is not None and content["kind"] != kind:
+            raise UserError(f"{path} holds a {content['kind']}, not a {kind}")
+        config_type, model_type = MODELS[content["kind"]]
+        config = config_type(**content["config"])
+        if any(type(getattr(config, f.name)) is not f.type for f in fields(config)):
+            raise TypeError("config")
+        with torch.device("meta"):            # no memory is taken before the stored weights have proved to fit
+            model = model_type(config)
+        model.load_state_dict(content["weights"], assign=True)
+        classes, ink_table = content["classes"], content["ink_table"].numpy()
+        if len(classes) != config.n_classes or ink_table.shape[0] != config.n_classes:
+            raise ValueError("classes")
+        if not all(v.isfinite().all() for v in content["weights"].values()):
+            raise UserError(f"{path} holds weights that are not finite: train again")
+        info = dict(content["info"])
+    except UserError:
+        raise
+    except Exception as e:
+        raise UserError(f"{path} is not a checkpoint that this code can use ({type(e).__name__}: its networks, "
+                        "configuration or classes do not fit)") from e
+    model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return Checkpoint(content["kind"], model, classes, ink_table, info)
+
+
+def n_parameters(model):
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,48 @@
+"""What several tests share: the repository's commands as subprocesses, and one tiny trained generator and classifier."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import strokes
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*words, cwd=ROOT, env=None, timeout=120):
+    """Run a script of the repository as a user does; returns the finished process with its text."""
+    script, *rest = map(str, words)
+    return subprocess.run([sys.executable, str(ROOT / script), *rest], cwd=cwd, capture_output=True, text=True,
+                          timeout=timeout, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
+
+
+def assert_one_line_error(done, *words):
+    """The promise of every command: exit status 2, one line on stderr that starts with "error:", no traceback."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    for word in words:
+        assert str(word) in lines[0]
+
+
+@pytest.fixture(scope="session")
+def small_npz(tmp_path_factory):
+    """A data set file of 480 training and 120 test digits drawn as pen strokes."""
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    x, y = strokes.generate(600, seed=3)
+    np.savez(path, x_train=x[:480], y_train=y[:480], x_test=x[480:], y_test=y[480:])
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(small_npz, tmp_path_factory):
+    """The folder of two tiny real runs, cgan and classifier, made by the command itself."""
+    out = tmp_path_factory.mktemp("models")
+    for model, epochs in (("cgan", 4), ("classifier", 6)):
+        done = command("train.py", "--model", model, "--dataset", small_npz, "--epochs", epochs, "--batch", 32,
+                       "--out", out, "--snapshots")
+        assert done.returncode == 0, done.stdout + done.stderr
+    return out

@@ -1,0 +1,133 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import models
+from conftest import ROOT, assert_one_line_error, command
+from onnx_io import open_session
+
+QUICK = ["--epochs", 3, "--batch", 32]
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["weights"]
+
+
+def same(a, b):
+    a, b = weights(a), weights(b)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_leaves_what_the_readme_names(trained):
+    names = {p.name for p in trained.iterdir()}
+    for name in ("generator", "classifier"):
+        assert {f"{name}{end}" for end in (".pth", ".onnx", ".json", ".log.jsonl", "_losses.png")} <= names
+    assert {"discriminator.pth", "generator_samples.png", "generator_training.gif", "classifier_confusion.png"} <= names
+    assert not [n for n in names if "resume" in n or "tmp" in n]
+    for name in ("generator", "classifier"):
+        record = json.loads((trained / f"{name}.json").read_text(encoding="utf-8"))
+        assert record["status"] == "finished" and record["train_images"] == len(record["classes"]) * 44 > 0
+        assert record["dataset_sha256"] and record["metrics"] and record["settings"]["seed"] == 0
+        rows = [json.loads(line) for line in (trained / f"{name}.log.jsonl").read_text().splitlines()]
+        assert rows[-1]["step"] == record["steps"] == record["epochs"] * (record["train_images"] // 32)
+        assert all(a["step"] < b["step"] for a, b in zip(rows, rows[1:]))
+        open_session(trained / f"{name}.onnx", name)
+    with Image.open(trained / "generator_training.gif") as gif:
+        assert gif.n_frames > 5
+
+
+def test_snapshots_are_generators_and_the_last_is_the_end(trained):
+    shots = sorted((trained / "generator_epochs").iterdir())
+    assert [p.name for p in shots] == ["001.pth", "002.pth", "003.pth", "004.pth"]
+    assert same(shots[-1], trained / "generator.pth") and not same(shots[0], shots[1])
+    assert models.load(shots[0], "generator").info["figures"]["epoch"] == 1
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others(small_npz, tmp_path):
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        done = command("train.py", "--dataset", small_npz, "--out", tmp_path / folder, "--seed", seed, *QUICK)
+        assert done.returncode == 0, done.stderr
+    for name in ("generator.pth", "discriminator.pth"):
+        assert same(tmp_path / "a" / name, tmp_path / "b" / name)
+        assert not same(tmp_path / "a" / name, tmp_path / "c" / name)
+
+
+@pytest.mark.parametrize("model, name", [("cgan", "generator"), ("classifier", "classifier")])
+def test_a_killed_run_resumes_to_the_same_weights(small_npz, tmp_path, model, name):
+    words = ["--model", model, "--dataset", small_npz, "--epochs", 30, "--batch", 32, "--save-every", 0.1]
+    whole = command("train.py", *words, "--out", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    halted = tmp_path / "halted"
+    run = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *map(str, words), "--out", str(halted)],
+                           stdout=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while not (halted / f"{name}.resume.pth").is_file() and time.time() < deadline and run.poll() is None:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    state = halted / f"{name}.resume.pth"
+    assert state.is_file() and not (halted / f"{name}.pth").exists(), "the run ended before it could be killed"
+    assert 0 < torch.load(state, weights_only=True)["i"]
+    done = command("train.py", "--model", model, "--resume", "--out", halted)
+    assert done.returncode == 0, done.stderr
+    assert "goes on from step" in done.stdout and not state.exists()
+    assert same(tmp_path / "whole" / f"{name}.pth", halted / f"{name}.pth")
+    steps = [json.loads(line)["step"] for line in (halted / f"{name}.log.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_resume_without_a_stopped_run(tmp_path):
+    assert_one_line_error(command("train.py", "--resume", "--out", tmp_path), "nothing to resume")
+
+
+def test_resume_refuses_other_data(small_npz, tmp_path):
+    mine = tmp_path / "mine.npz"
+    shutil.copy(small_npz, mine)
+    run = subprocess.Popen([sys.executable, str(ROOT / "train.py"), "--dataset", str(mine), "--out", str(tmp_path / "o"),
+                            "--epochs", "500", "--save-every", "0.1"], stdout=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while not (tmp_path / "o" / "generator.resume.pth").is_file() and time.time() < deadline:
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    with np.load(mine) as z:
+        arrays = dict(z)
+    arrays["x_train"] = arrays["x_train"][::-1].copy()
+    np.savez(mine, **arrays)
+    assert_one_line_error(command("train.py", "--resume", "--out", tmp_path / "o"), "other data")
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(small_npz, tmp_path):
+    done = command("train.py", "--dataset", small_npz, "--out", tmp_path / "o", "--lr", 1e30, *QUICK)
+    assert done.returncode == 2 and "not a number" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "o" / "generator.onnx").exists()
+
+
+def test_dry_run_writes_nothing(small_npz, tmp_path):
+    for model in ("cgan", "classifier"):
+        done = command("train.py", "--model", model, "--dataset", small_npz, "--out", tmp_path / "o", "--dry-run")
+        assert done.returncode == 0 and "one step" in done.stdout, done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--dataset", "no_such_folder"], "no_such_folder"), (["--device", "cuda"], "cuda"), (["--resume"], "nothing to resume"),
+])
+def test_wrong_wishes(tmp_path, words, said):
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, so that --device cuda is right")
+    assert_one_line_error(command("train.py", *words, cwd=tmp_path), said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_that_cannot_be_written(small_npz, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_one_line_error(command("train.py", "--dataset", small_npz, "--out", tmp_path / "file" / "o", *QUICK), "file")

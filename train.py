@@ -1,0 +1,271 @@
+"""One training run: a data set -> a model -> saved_models/.
+
+    python train.py                                   # conditional GAN on MNIST: about 5 minutes on 2 CPU cores
+    python train.py --model classifier                # the recogniser, also the feature extractor of fid.py
+    python train.py --dataset strokes --epochs 2 --out /tmp/try
+
+Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl), a sheet of samples, a GIF of
+the training and the loss curves. A run that was stopped goes on with --resume, to the same weights bit for bit on a CPU:
+whatever is random in step i depends on (seed, i) alone.
+"""
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import charts
+import data
+import export_onnx
+import figures
+import models
+import sampling
+from files import UserError, atomic, run
+from metrics import spearman
+from objectives import OBJECTIVES
+from trainer import FRAMES, PRESETS, SHOWN, Run, say
+
+PLAN_STEPS = 100           # the speed of the first steps decides how many epochs fit
+LOG_SECONDS = 1.0          # between two updates of the live line
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description="Train one model on one data set.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("--model", choices=OBJECTIVES, default="cgan", help="what to train")
+    add("--dataset", help="mnist, kmnist, k49, arabic, strokes, strokes-arabic, or a path to your own "
+        "(default: mnist where it can be had, else strokes, said loudly)")
+    add("--data-dir", help="where data sets lie (default: $GLYPHS_DATA, else data/)")
+    add("--out", help="folder to write to (default: saved_models for mnist, else saved_models/<dataset>)")
+    add("--epochs", type=positive(int), help="passes over the training images (default: as many as fit into --minutes)")
+    add("--minutes", type=positive(float), help="training time that decides the epochs where --epochs is not given, "
+        "measured on the first steps (default: 4.8, so that the files are there within 6)")
+    add("--per-class", type=positive(int), help="train on so many images of each class, chosen by --seed")
+    add("--seed", type=int, default=0, help="of the weights, the noise and the order of images")
+    add("--batch", type=positive(int), default=128, help="images per step; 64 was no better and slower")
+    add("--lr", type=positive(float), help="top learning rate (default: 2e-3, classifier 3e-3)")
+    add("--label-weight", type=float, default=0.3, help="of the auxiliary label loss, beside the adversarial one")
+    add("--ink-weight", type=float, default=5.0, help="of the loss that makes a sample as thick as asked")
+    add("--r1", type=float, default=0.02, help="gradient penalty at real images, for pixels in [-1, 1]")
+    add("--ema", type=float, default=0.999, help="memory of the averaged generator, per step")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
+    add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip computes in it")
+    add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
+    add("--save-every", type=positive(float), default=20, help="seconds between two saves of what --resume needs")
+    add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
+    add("--dry-run", action="store_true", help="print the resolved settings, take one step, write nothing")
+    return parser.parse_args(argv)
+
+
+def positive(kind):
+    """An argparse type: a number above 0."""
+    def number(text):
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+    number.__name__ = kind.__name__
+    return number
+
+
+def choose_device(name):
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this torch sees no GPU; use --device auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def has_bf16(device):
+    """Whether bf16 is worth it: the chip has instructions for it (emulated, it is slower than fp32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
+
+
+def live_line(r, losses, speed):
+    left = (r.steps - r.i) / speed
+    line = (f"epoch {min(r.epochs, r.i // r.steps_per_epoch + 1)}/{r.epochs}  step {r.i:,}/{r.steps:,}  "
+            f"{speed * r.batch:,.0f} images/s  " + "  ".join(f"{k} {v:.3f}" for k, v in losses.items()) +
+            f"  ETA {int(left // 60)}:{int(left % 60):02d}")
+    print(f"\r\033[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+
+
+def train(r):
+    """The loop: step, log, pictures, save, until all epochs are done."""
+    sums, count, since_log, since_save, since_line = None, 0, r.seconds, r.seconds, -math.inf
+    epoch_start = (r.i, r.seconds)
+    clock = time.perf_counter() - r.seconds
+    with open(r.path(".log.jsonl"), "a", encoding="utf-8") as log:
+        while r.i < r.steps:
+            losses = r.step()
+            sums = losses if sums is None else {k: sums[k] + v for k, v in losses.items()}
+            count += 1
+            r.seconds = time.perf_counter() - clock
+            if not r.args.epochs and r.i == PLAN_STEPS:
+                r.plan(PLAN_STEPS / r.seconds)
+                say(f"{r.epochs} epochs of {len(r.images):,} images fit into {r.args.minutes:g} minutes here")
+            at_end_of_epoch = r.i % r.steps_per_epoch == 0
+            if r.seconds - since_log > LOG_SECONDS or r.i == r.steps:
+                means = {k: float(v) / count for k, v in sums.items()}
+                speed = count / (r.seconds - since_log)
+                if not all(math.isfinite(v) for v in means.values()):
+                    stop_at_nan(r)
+                row = {"step": r.i, "epoch": round(r.i / r.steps_per_epoch, 3), "seconds": round(r.seconds, 2),
+                       "images_per_second": round(speed * r.batch), **{k: round(v, 5) for k, v in means.items()}}
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+                sums, count, since_log = None, 0, r.seconds
+                if sys.stdout.isatty() or r.seconds - since_line > 10 or r.i == r.steps:
+                    live_line(r, means, speed)
+                    since_line = r.seconds
+            # the first pictures come quickly, when most changes, later ones more slowly
+            if r.makes_images and r.i >= r.steps * ((len(r.frames) + 1) / FRAMES) ** 1.5:
+                r.draw_frame()
+            if at_end_of_epoch:
+                if r.args.snapshots:
+                    r.save_snapshot()
+                if not r.args.epochs and r.i < r.steps:       # slower than at first? then fewer epochs
+                    speed = (r.i - epoch_start[0]) / (r.seconds - epoch_start[1])
+                    if r.seconds + (r.steps - r.i) / speed > 60 * r.args.minutes * 1.05:
+                        r.plan(speed)
+                epoch_start = (r.i, r.seconds)
+            if r.seconds - since_save > r.args.save_every and count == 0:      # the losses have just been looked at
+                if not r.is_finite():
+                    stop_at_nan(r)
+                r.save_state()
+                since_save = r.seconds
+    if sys.stdout.isatty():
+        print()
+
+
+def stop_at_nan(r):
+    """Losses are not finite: leave the last good weights, as files and for --resume, and say what to do."""
+    state = r.path(".resume.pth")
+    if not state.is_file():
+        raise UserError(f"the loss is not a number at step {r.i}, before anything was saved: try a lower --lr")
+    at = r.i
+    r.load_state(models.read_archive(state))
+    for name in r.objective.products:
+        models.save(r.out / f"{name}.pth", r.checkpoint(name))
+    raise UserError(f"the loss is not a number at step {at}; the weights of step {r.i} are kept in "
+                    f"{r.path('.pth')} and {state}: try a lower --lr")
+
+
+def measure_generator(r):
+    """How well 10,000 samples of the averaged generator keep to the thickness asked for, as a dict of JSON types.
+    (fid.py and benchmarks/ measure the rest: it needs a classifier.)"""
+    images, labels, t = sampling.sample_all(r.sampler(), 10_000, seed=1)
+    drawn = data.thickness(images, labels, r.ink_table)
+    rho = [spearman(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
+    return {"samples": len(images), "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
+            "thickness_correlation": round(float(np.mean(rho)), 4)}
+
+
+def measure_classifier(r):
+    """Accuracy on val and test as a dict of JSON types; draws the confusion matrix of test."""
+    g, found = r.glyphs, {}
+    for split, images, labels in (("val", g.x_val, g.y_val), ("test", g.x_test, g.y_test)):
+        predicted = predict(r.objective.classifier, images, r.device)
+        found[f"{split}_accuracy"] = round(float(np.mean(predicted == labels)), 4)
+    if len(g.classes) <= SHOWN:
+        table = np.zeros((len(g.classes), len(g.classes)), np.int64)
+        np.add.at(table, (labels, predicted), 1)
+        figures.save(charts.heatmap(table, g.classes, g.classes, title=f"{r.title}: test images by class and answer"),
+                     r.path("_confusion.png"))
+    return found
+
+
+@torch.inference_mode()
+def predict(network, images, device):
+    """The labels that a classifier gives to uint8 images [N, 28, 28], in fp32: int64 [N]."""
+    network.eval()
+    answers = [network(models.from_uint8(x.to(device))).argmax(1).cpu() for x in torch.from_numpy(images).split(500)]
+    return torch.cat(answers).numpy()
+
+
+def finish(r, started):
+    """Measure, then write weights, ONNX, pictures and the record; the state for --resume is not needed any more."""
+    found = measure_generator(r) if r.makes_images else measure_classifier(r)
+    written = []
+    for name, (kind, network) in r.objective.products.items():
+        models.save(r.out / f"{name}.pth", r.checkpoint(name, found if name == r.name else None))
+        written.append(r.out / f"{name}.pth")
+    proof = export_onnx.export(models.load(r.path(".pth")), r.path(".onnx"))
+    written.append(r.path(".onnx"))
+    r.save_curves()
+    if r.makes_images:
+        r.save_gif()
+    r.write_record(status="finished", seconds=round(time.perf_counter() - started, 1), metrics=found, onnx=proof)
+    r.path(".resume.pth").unlink(missing_ok=True)
+    say("  ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in found.items()))
+    say(f"{time.perf_counter() - started:.0f} s in all. Wrote {', '.join(map(str, written))} and {r.name}_*, "
+        f"{r.name}.json beside them")
+
+
+def settle(args):
+    """Fill in what depends on other settings; with --resume, take the settings of the stopped run. -> (args, state)"""
+    state = None
+    if args.resume:
+        folders = [args.out] if args.out else [out_folder(args.dataset or name) for name in ("mnist", "strokes")]
+        paths = [Path(folder) / f"{OBJECTIVES[args.model].name}.resume.pth" for folder in folders]
+        path = next((p for p in paths if p.is_file()), None)
+        if path is None:
+            raise UserError(f"nothing to resume: there is no {paths[0]}; start a run without --resume")
+        state = models.read_archive(path)
+        places = {"resume": True, "out": str(path.parent), "data_dir": args.data_dir or state["settings"]["data_dir"]}
+        args = argparse.Namespace(**{**state["settings"], **places})
+    preset = PRESETS[args.model]
+    args.lr = args.lr or preset["lr"]
+    args.minutes = args.minutes or preset["minutes"]
+    return args, state
+
+
+def out_folder(dataset):
+    """Where a data set's models go by default."""
+    name = Path(dataset).stem
+    return "saved_models" if name == "mnist" else f"saved_models/{name}"
+
+
+def main(argv=None):
+    started = time.perf_counter()
+    args, state = settle(parse_args(argv))
+    device = choose_device(args.device)
+    args.bf16 = has_bf16(device) if args.precision == "auto" else args.precision == "bf16"
+    torch.set_flush_denormal(True)             # as Adam's moments fade they would slow the CPU down
+    torch.backends.cudnn.benchmark = True
+    glyphs = data.load(args.dataset, args.data_dir)
+    if args.per_class:
+        glyphs = glyphs.subset(args.per_class, args.seed)
+    args.out = args.out or out_folder(glyphs.name)
+    r = Run(args, glyphs, device)
+    say(f"{args.model} on {glyphs.name}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, "
+        f"{device.type}, {torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
+    say("settings: " + json.dumps(r.record()["settings"]))
+    for text in [glyphs.notice.upper()] * bool(glyphs.notice) + glyphs.warnings:
+        say(f"NOTE: {text}")
+    if args.dry_run:
+        losses = r.step()
+        say("dry run, nothing written; one step: " + ", ".join(f"{k} {float(v):.3f}" for k, v in losses.items()))
+        return
+    if state:
+        r.load_state(state)
+        say(f"goes on from step {r.i:,} of {r.steps:,}")
+    else:
+        with atomic(r.path(".log.jsonl")):     # an empty log
+            pass
+    r.write_record(status="running")
+    try:
+        train(r)
+    except KeyboardInterrupt:
+        say(f"stopped at step {r.i:,}; go on with the same command and --resume")
+        raise
+    finish(r, started)
+
+
+if __name__ == "__main__":
+    run(main)

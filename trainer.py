@@ -1,0 +1,213 @@
+"""The state of a training run, and what becomes of it: steps, pictures, records, saving and resuming.
+
+train.py says when; this says how. Whatever is random in step i depends on (seed, i) alone, so that a run that was
+stopped goes on to the same weights.
+"""
+import json
+import math
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import charts
+import data
+import figures
+import models
+import sampling
+from files import UserError, atomic
+from objectives import OBJECTIVES
+
+PRESETS = {                # what a model's run is by default; all measured on MNIST (README)
+    "cgan": dict(lr=2e-3, minutes=4.8, images=1_400_000, warm_up=50, last_rate=0.02),
+    "classifier": dict(lr=3e-3, minutes=4.8, images=275_000, warm_up=400, last_rate=0.0),
+}
+FRAMES = 40                # pictures in the training GIF
+PER_CLASS = 8              # samples of each class in a picture of the training
+SHOWN = 50                 # classes in it, at most
+
+
+def processor():
+    """The processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((l.split(":")[1].strip() for l in lines if l.startswith("model name")), platform.processor())
+
+
+def say(text):
+    """A line of its own, below the live line."""
+    print(("\r\033[K" if sys.stdout.isatty() else "") + text, flush=True)
+
+
+class Run:
+    """The state of a training run, and what becomes of it: step, log, pictures, save, resume."""
+
+    def __init__(self, args, glyphs, device):
+        self.args, self.glyphs, self.device, self.preset = args, glyphs, device, PRESETS[args.model]
+        torch.manual_seed(args.seed)
+        self.objective = OBJECTIVES[args.model](args, len(glyphs.classes), device)
+        self.name = self.objective.name
+        self.out = Path(args.out)
+        self.images = torch.from_numpy(glyphs.x_train).to(device)        # the whole set, uint8 [N, 28, 28]
+        self.labels = torch.from_numpy(glyphs.y_train).to(device)
+        self.ink_table = data.ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
+        ranks = data.thickness(glyphs.x_train, glyphs.y_train, self.ink_table)
+        self.thickness = torch.from_numpy(ranks).to(device)
+        self.batch = min(args.batch, len(self.images))
+        self.steps_per_epoch = len(self.images) // self.batch
+        self.epochs = args.epochs or math.ceil(self.preset["images"] / len(self.images))
+        self.i, self.seconds, self.frames, self.order = 0, 0.0, [], None
+        self.show = self.fixed_conditions() if self.makes_images else None
+
+    @property
+    def makes_images(self):
+        return hasattr(self.objective, "average")
+
+    # -- steps
+
+    @property
+    def steps(self):
+        return self.epochs * self.steps_per_epoch
+
+    def rate(self):
+        """Learning rate of the next step: linear warm-up, then a cosine to `last_rate` of the top."""
+        p, low = self.i / self.steps, self.preset["last_rate"]
+        warm = min(1.0, (self.i + 1) / min(self.preset["warm_up"], self.steps / 4))
+        return self.args.lr * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * p)))
+
+    def rng(self, *place):
+        """A generator for what is random at a place of this run (never the global one: see --resume)."""
+        seed = np.random.SeedSequence([self.args.seed % 2 ** 32, *place]).generate_state(1)[0]
+        return torch.Generator().manual_seed(int(seed))
+
+    def step(self):
+        """One training step; returns its losses as tensors."""
+        epoch, place = divmod(self.i, self.steps_per_epoch)
+        if place == 0 or self.order is None:
+            self.order = torch.randperm(len(self.images), generator=self.rng(0, epoch)).to(self.device)
+        chosen = self.order[place * self.batch:(place + 1) * self.batch]
+        x = models.from_uint8(self.images[chosen]).contiguous(memory_format=torch.channels_last)
+        losses = self.objective.step(x, self.labels[chosen], self.thickness[chosen], self.rate(), self.i,
+                                     self.rng(1, self.i))
+        self.i += 1
+        return losses
+
+    def plan(self, speed):
+        """Fit the epochs into the minutes that are left at `speed` steps a second; never more than before."""
+        left = 60 * self.args.minutes - self.seconds
+        fit = (self.i + max(0.0, left) * speed) / self.steps_per_epoch
+        done = math.ceil(self.i / self.steps_per_epoch)
+        self.epochs = max(1, done, min(self.epochs, math.floor(fit)))
+
+    # -- pictures
+
+    def fixed_conditions(self):
+        """(noise, labels, thickness) of the pictures: some samples of each of some classes, thin to thick."""
+        k = len(self.glyphs.classes)
+        shown = np.unique(np.linspace(0, k - 1, min(k, SHOWN)).round().astype(np.int64))
+        labels = np.repeat(shown, PER_CLASS)
+        t = np.tile((np.arange(PER_CLASS, dtype=np.float32) + 0.5) / PER_CLASS, len(shown))
+        noise, _ = sampling.draw(0, 0, len(labels), self.objective.generator.cfg.latent)
+        return noise, labels, t
+
+    def sampler(self):
+        return sampling.TorchGenerator(model=self.objective.average, classes=self.glyphs.classes)
+
+    def caption(self):
+        return f"epoch {self.i / self.steps_per_epoch:.1f}, {self.seconds:.0f} s"
+
+    def draw_frame(self):
+        """Draw the fixed samples, keep them for the GIF and show them in <name>_samples.png."""
+        self.frames.append((self.sampler()(*self.show), self.caption()))
+        self.save_sheet()
+        if len(self.frames) == 1:
+            say(f"first samples after {self.seconds:.0f} s: {self.path('_samples.png')} (drawn anew as training goes on)")
+
+    @property
+    def title(self):
+        return f"{self.args.model} on {self.glyphs.name}"
+
+    def save_sheet(self):
+        _, labels, t = self.show
+        images, caption = self.frames[-1]
+        picture = figures.sheet(images, labels, self.glyphs.classes, t, self.title, caption, max_classes=SHOWN)
+        figures.save(picture, self.path("_samples.png"))
+
+    def save_gif(self):
+        _, labels, t = self.show
+        figures.gif(self.frames, self.path("_training.gif"), labels, self.glyphs.classes, t, self.title,
+                    max_classes=SHOWN)
+
+    def save_curves(self):
+        rows = [json.loads(line) for line in self.path(".log.jsonl").read_text().splitlines()]
+        names = [k for k in rows[-1] if k not in ("step", "epoch", "seconds", "images_per_second")]
+        series = {k: ([r["epoch"] for r in rows], [r[k] for r in rows]) for k in names}
+        picture = charts.curves(series, self.title, "epoch", "loss", smooth=max(1, len(rows) // 40))
+        figures.save(picture, self.path("_losses.png"))
+
+    # -- files
+
+    def path(self, ending):
+        return self.out / (self.name + ending)
+
+    def record(self, **more):
+        """The run's record as a dict of JSON types."""
+        g = self.glyphs
+        settings = {k: v for k, v in vars(self.args).items() if k not in ("data_dir", "out", "resume", "dry_run")}
+        return {"model": self.args.model, "dataset": g.name, "dataset_sha256": g.sha256, "source": g.source,
+                "license": g.license, "synthetic": g.synthetic, "notice": g.notice, "warnings": g.warnings,
+                "classes": g.classes, "train_images": len(g.x_train), "settings": settings,
+                "parameters": {k: models.n_parameters(m) for k, (_, m) in self.objective.products.items()},
+                "epochs": self.epochs, "steps": self.i, "training_seconds": round(self.seconds, 1),
+                "images_per_second": round(self.i * self.batch / max(self.seconds, 1e-9)),
+                "machine": {"processor": processor(), "threads": torch.get_num_threads(), "device": str(self.device)},
+                "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                             "numpy": np.__version__}, **more}
+
+    def write_record(self, **more):
+        with atomic(self.path(".json")) as tmp:
+            tmp.write_text(json.dumps(self.record(**more), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def checkpoint(self, name, measured=None):
+        """models.Checkpoint of one product."""
+        kind, network = self.objective.products[name]
+        info = {"model": self.args.model, "dataset": self.glyphs.name, "dataset_sha256": self.glyphs.sha256,
+                "license": self.glyphs.license, "source": self.glyphs.source, "figures": measured or {}}
+        return models.Checkpoint(kind, network, self.glyphs.classes, self.ink_table, info)
+
+    def save_snapshot(self):
+        epoch = self.i // self.steps_per_epoch
+        models.save(self.out / f"{self.name}_epochs" / f"{epoch:03d}.pth",
+                    self.checkpoint(self.name, {"epoch": epoch, "training_seconds": round(self.seconds, 1)}))
+
+    def is_finite(self):
+        """Whether every weight is a number."""
+        return all(bool(v.isfinite().all()) for m in self.objective.networks.values() for v in m.state_dict().values())
+
+    def save_state(self):
+        """Write <name>.resume.pth: all that the rest of the run depends on."""
+        o = self.objective
+        state = {"settings": vars(self.args), "data": self.glyphs.sha256, "i": self.i, "epochs": self.epochs,
+                 "seconds": self.seconds, "frames": [(torch.from_numpy(f), c) for f, c in self.frames],
+                 "networks": {k: m.state_dict() for k, m in o.networks.items()},
+                 "optimizers": {k: m.state_dict() for k, m in o.optimizers.items()}}
+        with atomic(self.path(".resume.pth")) as tmp:
+            torch.save(state, tmp)
+
+    def load_state(self, state):
+        """Go back to a saved state; the log loses the rows of steps that will be taken again."""
+        if state["data"] != self.glyphs.sha256:
+            raise UserError(f"{self.path('.resume.pth')} was trained on other data than {self.glyphs.name} holds now")
+        o = self.objective
+        for k, network in o.networks.items():
+            network.load_state_dict(state["networks"][k])
+        for k, optimizer in o.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][k])
+        self.i, self.epochs, self.seconds, self.order = state["i"], state["epochs"], state["seconds"], None
+        self.frames = [(f.numpy(), c) for f, c in state["frames"]]
+        log = self.path(".log.jsonl")
+        rows = log.read_text().splitlines(True) if log.is_file() else []
+        with atomic(log) as tmp:
+            tmp.write_text("".join(r for r in rows if r.endswith("\n") and json.loads(r)["step"] <= self.i))
