@@ -186,7 +186,8 @@ class Extractor:
             try:
                 outputs = self.session.run(list(self.wanted.values()), {self.input: x})
             except Exception as e:  # onnxruntime raises one type per cause; the model does not fit such images
-                raise UserError(f"{self.name} cannot process images: {str(e).strip().splitlines()[0][:200]}") from e
+                reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
+                raise UserError(f"{self.name} cannot process images ({reason})") from e
             for key, y in zip(self.wanted, outputs):
                 if y.ndim < 2 or len(y) != len(x):
                     raise UserError(f"{self.name}: output {self.wanted[key]} has shape {list(y.shape)}, expected "
@@ -287,7 +288,7 @@ def conditional(real, fake, extractor=None, table=None):
 
         intra_fid       FID within each class: mean, worst. At few images per class mostly bias: `bias` is the mean of it
         joint_fid       Frechet joint distance of features and labels (DeVries et al. 2019)
-        label_accuracy  share of fakes that the classifier reads as the label that was asked
+        label_accuracy  share of fakes that the classifier reads as the label that was asked; if it knows these classes
         style_accuracy  share whose drawn thickness lies in the half (thin, thick) that was asked; needs thickness
         spearman        rank correlation of asked and drawn thickness within a class: mean, worst
     """
@@ -343,14 +344,14 @@ def copies(real, fake, train, picture=None, seed=0):
     found = m.memorisation(fake.features, train.features, real.features, seed)
     if picture:
         import figures
-        order = np.argsort(found["train_distance"], kind="stable")[:PAIRS]
+        order = np.argsort(found["closeness"], kind="stable")[:PAIRS]
         rows = [fake.images[order], train.images[found["train_index"][order]], real.images[found["test_index"][order]]]
-        footer = (f"Above: distance to the training image in feature space. Near-copies (below {found['threshold']:.3g}): "
-                  f"{found['near_copies']:.2%} of {len(fake.features):,}; 1 % is expected by chance. Training images: "
-                  f"{len(train.features):,}.")
+        footer = (f"Above: distance to the training image / to the test image, in feature space. Near-copies (below "
+                  f"{found['threshold']:.3g}, as 1 % of the test images are): {found['near_copies']:.2%} of "
+                  f"{len(fake.features):,}. Training images: {len(train.features):,}.")
         figures.save(figures.grid([list(r) for r in rows], ["generated", "nearest training image", "nearest test image"],
-                                  [f"{v:.3g}" for v in found["train_distance"][order]], "Closest to the training set",
-                                  footer), picture)
+                                  [f"{v:.2f}" for v in found["closeness"][order]], "Closest to the training set", footer),
+                     picture)
     return {k: v for k, v in found.items() if not isinstance(v, np.ndarray)} | {"n_train": len(train.features)}
 
 
@@ -541,9 +542,9 @@ def report(result):
         lines.append(f"{name:31} {value:10.4g} {base}  {remark}".rstrip())
     if "copies" in result:
         c = result["copies"]
-        lines.append(f"\ncopies, {c['train']} ({c['n_train']:,}): median distance to training / to test images {c['ratio']:.3f} "
-                     f"(1 without copying); near-copies {c['near_copies']:.2%} (closer than {c['threshold']:.3g}, where 1 % of "
-                     f"real test images lie); equal features {c['exact_copies']:.2%}")
+        lines.append(f"\ncopies of {c['train']} ({c['n_train']:,}): median distance to training / to test images "
+                     f"{c['ratio']:.3f}, 1 without copying; near-copies {c['near_copies']:.2%}, 1 % by chance (training / test "
+                     f"distance below {c['threshold']:.3f}); equal features {c['exact_copies']:.2%}")
     return "\n".join(lines)
 
 

@@ -284,14 +284,18 @@ def precision_recall(real, fake, k=PR_K, k_density=DC_K):
             "density": float(balls / (k_density * len(fake))), "coverage": float((nearest_fake <= real_dense).mean())}
 
 
-def nearest(queries, points):
-    """The nearest of `points` [M, d] for each of `queries` [N, d]: (index int64 [N], distance float64 [N])."""
-    q, p = centred(queries, points)
-    index = np.empty(len(q), np.int64)
-    for i, block in squared_distances(q, p):
+def nearest(queries, points=None):
+    """The nearest of `points` [M, d] for each of `queries` [N, d], or the nearest other query where no points are given:
+    (index int64 [N], distance float64 [N])."""
+    points, alone = (queries, True) if points is None else (points, False)
+    index = np.empty(len(queries), np.int64)
+    for i, block in squared_distances(*centred(queries, points)):
+        if alone:
+            rows = np.arange(len(block))
+            block[rows, i + rows] = np.inf
         index[i:i + len(block)] = block.argmin(1)
-    distance = np.empty(len(q))
-    for i in range(0, len(q), 4096):  # exactly: the distance of a copy is 0, not the rounding of a difference
+    distance = np.empty(len(queries))
+    for i in range(0, len(queries), 4096):  # exactly: the distance of a copy is 0, not the rounding of a difference
         difference = np.asarray(queries[i:i + 4096], np.float64) - points[index[i:i + 4096]]
         distance[i:i + 4096] = np.sqrt((difference ** 2).sum(1))
     return index, distance
@@ -302,23 +306,25 @@ def memorisation(fake, train, test, seed=0):
 
     Returns {"ratio", "near_copies", "exact_copies", "threshold", ...}:
         ratio        median distance of a fake to its nearest training image / that to its nearest test image, with as many
-                     training images (drawn by `seed`) as test images: about 1 without copying, well below 1 with it
-        near_copies  share of fakes nearer to their nearest training image than 99 % of the test images are to theirs
-                     (all training images; `threshold` is that distance): 0.01 by chance
+                     training images (drawn by `seed`) as test images or fewer: 1 without copying, well below 1 with it
+        near_copies  share of near-copies. A fake is one where  distance to the nearest training image (of all) / distance
+                     to the nearest test image  is below `threshold`: the 1 % quantile of the same ratio over the test
+                     images (to the nearest training image / to the nearest OTHER test image). So 0.01 by chance, and a
+                     glyph that all people write alike does not count only because everything is near to it
         exact_copies share of fakes whose features equal those of a training image
-        train_index, train_distance, test_index, test_distance: arrays [N], the nearest ones of each fake
+        train_index, test_index: int64 [N], the nearest ones of each fake; closeness: float64 [N], that ratio
     """
-    train_index, train_distance = nearest(fake, train)
-    test_index, test_distance = nearest(fake, test)
-    n = min(len(train), len(test))
-    rng = np.random.default_rng(seed)
-    equal = [nearest(fake, x if len(x) == n else x[rng.choice(len(x), n, replace=False)])[1] for x in (train, test)]
-    threshold = float(np.quantile(nearest(test, train)[1], COPY_QUANTILE))
-    return {"ratio": float(np.median(equal[0]) / max(np.median(equal[1]), np.finfo(float).tiny)),
-            "near_copies": float((train_distance < threshold).mean()),
-            "exact_copies": float((train_distance == 0).mean()), "threshold": threshold,
-            "train_index": train_index, "train_distance": train_distance,
-            "test_index": test_index, "test_distance": test_distance}
+    tiny = np.finfo(float).tiny
+    train_index, to_train = nearest(fake, train)
+    test_index, to_test = nearest(fake, test)
+    closeness = to_train / np.maximum(to_test, tiny)
+    threshold = float(np.quantile(nearest(test, train)[1] / np.maximum(nearest(test)[1], tiny), COPY_QUANTILE))
+    n, rng = min(len(train), len(test)), np.random.default_rng(seed)
+    equal = [np.median(d if len(x) == n else nearest(fake, x[rng.choice(len(x), n, replace=False)])[1])
+             for x, d in ((train, to_train), (test, to_test))]
+    return {"ratio": float(equal[0] / max(equal[1], tiny)), "near_copies": float((closeness < threshold).mean()),
+            "exact_copies": float((to_train == 0).mean()), "threshold": threshold,
+            "train_index": train_index, "test_index": test_index, "closeness": closeness}
 
 
 # ---- labels ------------------------------------------------------------------------------------------------------------
