@@ -11,7 +11,6 @@ Images are uint8 [N,28,28], ink 255 on background 0, upright as a human reads; o
 pictures.py and sources.py know a format. Files are looked for in --data-dir (default $GLYPHS_DATA, else data/), each
 data set in its own sub-folder; what is missing is downloaded from the mirrors in sources.py. No torch here.
 """
-import argparse
 import functools
 import hashlib
 import os
@@ -333,7 +332,7 @@ def read_images(path, data_dir=None, center=True):
 # ---- summary ---------------------------------------------------------------------------------------------------------
 
 def main():
-    parser = argparse.ArgumentParser(description="Say what a data set holds.")
+    parser = files.Parser("Say what a data set holds.")
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     parser.add_argument("--data-dir", help="where the data sets lie (default: $GLYPHS_DATA, else data/)")
     parser.add_argument("--no-center", action="store_true", help="keep the frame of your own images")

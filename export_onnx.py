@@ -2,13 +2,13 @@
 
     python export_onnx.py saved_models/generator.pth              # writes saved_models/generator.onnx
     python export_onnx.py --check saved_models/generator.onnx     # is this file what apps expect?
+    python export_onnx.py --check saved_models/classifier.onnx --on mnist:test        # and how many does it read?
 
 The graph takes and gives plain arrays (README: ONNX), has a dynamic batch, one file, opset 18. Batch norm is folded
 into its neighbours and weights are stored as fp16, cast once when the file is loaded. An export that torch and
 onnxruntime do not agree on is not left behind. A label that is out of range stops the graph with an error;
 thickness is clamped to [0, 1].
 """
-import argparse
 import json
 import logging
 import warnings
@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
+import data
 import models
-from files import UserError, atomic, run
+from files import Parser, UserError, atomic, run
 from onnx_io import CONTRACT, open_session
 
 OPSET = 18
@@ -73,7 +74,7 @@ class GeneratorGraph(nn.Module):
 
     def __init__(self, g):
         super().__init__()
-        self.n_classes, self.c0, self.condition = g.cfg.n_classes, g.cfg.c0, g.condition
+        self.n_classes, self.c0, self.condition, self.mix = g.cfg.n_classes, g.cfg.c0, g.condition, g.mix
         scale, shift = scale_and_shift(g.net[0])
         weight = g.project.weight.view(49, self.c0, -1) * scale.view(1, -1, 1)            # rows are (place, channel)
         self.project = nn.Linear(weight.shape[2], 49 * self.c0)
@@ -84,7 +85,7 @@ class GeneratorGraph(nn.Module):
     def forward(self, noise, label, thickness):
         # Gather reads negative indices from the end: send them past it, so that they fail like too large ones
         label = torch.where(label < 0, self.n_classes, label)
-        h = self.project(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1))
+        h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1)))
         image = models.to_range(self.net(h.view(-1, self.c0, 7, 7)))
         return (image * 255).round().to(torch.uint8).squeeze(1)
 
@@ -219,16 +220,31 @@ def check(path):
     return kind, meta
 
 
+def accuracy(path, images, labels):
+    """Share of images uint8 [N, 28, 28] that a classifier.onnx names as labels int64 [N] say."""
+    session, _ = open_session(path, "classifier")
+    logits = [session.run(["logits"], {"image": images[i:i + 500]})[0] for i in range(0, len(images), 500)]
+    return float((np.concatenate(logits).argmax(1) == labels).mean())
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(__doc__.split("\n")[0])
     parser.add_argument("file", help="a .pth of train.py, or with --check an .onnx")
     parser.add_argument("--out", help="the ONNX file (default: beside the checkpoint, with .onnx)")
     parser.add_argument("--check", action="store_true", help="check an ONNX file against the contract, write nothing")
+    parser.add_argument("--on", metavar="IMAGES", help="with --check of a classifier: labelled images to read, such as "
+                        "mnist:test, a folder or an .npz")
     args = parser.parse_args()
     if args.check:
         kind, meta = check(args.file)
         print(f"{args.file}: a {kind} of {meta['dataset']}, {len(json.loads(meta['classes']))} classes, "
               f"opset {OPSET}, batches {', '.join(map(str, PROOF_BATCHES))}: as promised")
+        if args.on:
+            images, labels, _, _ = data.read_images(args.on)
+            if kind != "classifier" or labels is None:
+                raise UserError(f"--on wants a classifier and images with labels: {args.file} is a {kind}, {args.on} has "
+                                f"{'no ' if labels is None else ''}labels")
+            print(f"{100 * accuracy(args.file, images, labels):.2f} % of the {len(images):,} images of {args.on} read rightly")
         return
     out = Path(args.out) if args.out else Path(args.file).with_suffix(".onnx")
     proof = export(models.load(args.file), out)

@@ -164,8 +164,8 @@ class Extractor:
         """uint8 [B, 28, 28] -> what the model takes."""
         x = images
         if self.size != x.shape[1:]:
-            x = np.stack([np.asarray(Image.fromarray(i.astype(np.float32)).resize(self.size[::-1], Image.Resampling.BILINEAR))
-                          for i in x])
+            size, bilinear = self.size[::-1], Image.Resampling.BILINEAR
+            x = np.stack([np.asarray(Image.fromarray(i.astype(np.float32)).resize(size, bilinear)) for i in x])
         if self.dtype == np.uint8:
             x = np.rint(x).astype(np.uint8)
         else:
@@ -174,7 +174,7 @@ class Extractor:
                                                              self.channel_axis)
 
     def __call__(self, images):
-        """images uint8 [N, 28, 28] -> dict of float32 arrays: "features" [N, d], maybe "probabilities" and "depth 1", ..."""
+        """images uint8 [N, 28, 28] -> float32 arrays by name: "features" [N, d], maybe "probabilities", "depth 1", ..."""
         if self.session is None:
             return {"features": images.reshape(len(images), -1).astype(np.float32) / 255}
         found, start = {}, time.monotonic()
@@ -234,8 +234,8 @@ def quality(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, boo
     d, (n_real, n_fake) = len(real.moments.mean), (real.moments.n, fake.moments.n)
     names = [x.moments.extractor for x in (real, fake) if x.moments.extractor]
     if len(fake.moments.mean) != d or len(set(names)) > 1:
-        raise UserError(f"REAL has {d} features, FAKE {len(fake.moments.mean)}, of {' and '.join(names) or 'unknown'}: they "
-                        "come from different extractors; measure both with the same --features and --output")
+        raise UserError(f"REAL has {d} features, FAKE {len(fake.moments.mean)}, of {' and '.join(names) or 'unknown'}: "
+                        "they come from different extractors; measure both with the same --features and --output")
     complete = real.features is not None and fake.features is not None
     if not complete and (infinity or set(metrics) - {"fid"}):
         raise UserError("statistics files hold no images: only --metrics fid is possible, without --infinity")
@@ -397,8 +397,8 @@ def parse_args(argv=None):
     add("--output", help="output of the model (default: features, or the only one)")
     add("--input-range", choices=RANGES, help="what the model takes (default: 0-255 for uint8 models, else 0-1)")
     add("--input-size", type=int, help="height and width for a model that takes any")
-    add("--metrics", help=f"comma-separated, of {','.join(METRICS)}, or all (default: {','.join(DEFAULT_METRICS)}). depths: "
-        "FID at every pooling of the model; rankings can flip with depth. conditional: needs labels. copies: memorisation")
+    add("--metrics", help=f"comma-separated, of {','.join(METRICS)}, or all (default: {','.join(DEFAULT_METRICS)}). "
+        "depths: FID at every pooling of the model; rankings can flip with depth. conditional: needs labels. copies: memorisation")
     add("--floor", default="auto", help="a second real set, the floor of every metric; none; auto: training images of "
         "NAME:test, else two halves of REAL")
     add("--train", help="training images for copies (default: NAME:train for NAME:test)")
@@ -471,6 +471,8 @@ def compare(args):
 
     real = measure(args.real)
     if args.save_stats:
+        if real.features is None:
+            raise UserError(f"{args.real} holds statistics already: nothing to save")
         save_stats(args.save_stats, real.moments)
         print(f"statistics of {args.real} written to {args.save_stats}", file=sys.stderr)
         if not args.fake:
@@ -515,7 +517,8 @@ def rows(result):
             out[name] = result[name], better
     if "intra_fid" in result:
         i = result["intra_fid"]
-        out["FID within a class, mean"] = i["mean"], f"of which bias about {i['bias']:.3g}; classes of {i['smallest_class']} up"
+        remark = f"of which bias about {i['bias']:.3g}; classes of {i['smallest_class']} up"
+        out["FID within a class, mean"] = i["mean"], remark
         out["FID within a class, worst"] = i["worst"], f"class {i['worst_class']}"
         out["FID of images and labels"] = result["joint_fid"], "DeVries et al. 2019"
     for name in ("label_accuracy", "style_accuracy"):
@@ -543,8 +546,8 @@ def report(result):
     if "copies" in result:
         c = result["copies"]
         lines.append(f"\ncopies of {c['train']} ({c['n_train']:,}): median distance to training / to test images "
-                     f"{c['ratio']:.3f}, 1 without copying; near-copies {c['near_copies']:.2%}, 1 % by chance (training / test "
-                     f"distance below {c['threshold']:.3f}); equal features {c['exact_copies']:.2%}")
+                     f"{c['ratio']:.3f}, 1 without copying; near-copies {c['near_copies']:.2%}, 1 % by chance (training / "
+                     f"test distance below {c['threshold']:.3f}); equal features {c['exact_copies']:.2%}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Files and faults, shared by every script: atomic writes, one-line errors, no half-written file (stdlib only).
+"""Files and faults, shared by every script: atomic writes, one-line errors, the command line (stdlib only).
 
     with atomic(path) as tmp:            # write to tmp; renamed to path when the block ends well
         image.save(tmp, format="PNG")
@@ -6,6 +6,7 @@
     if __name__ == "__main__":
         run(main)                        # UserError -> "error: ..." on stderr, exit status 2
 """
+import argparse
 import contextlib
 import os
 import sys
@@ -46,6 +47,23 @@ def atomic(path, sync=True):
         raise UserError(f"cannot write {path}: {e.strerror or e}") from e
     finally:
         tmp.unlink(missing_ok=True)
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one to show."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, as all others are."""
+
+    def __init__(self, description):
+        super().__init__(description=description, formatter_class=Help)
+
+    def error(self, message):
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def run(main):

@@ -7,7 +7,6 @@
 Image i depends on (generator file, --seed, i) alone: a longer run begins with the images of a shorter one, and the
 .pth and the .onnx of one training give the same images, at most one grey level apart.
 """
-import argparse
 import csv
 import re
 import sys
@@ -20,15 +19,14 @@ from PIL import Image
 
 import figures
 import sampling
-from files import UserError, atomic, run
+from files import Parser, UserError, atomic, run
 
 SHEET_LIMIT = 400          # images on the sheet of a run
 OUR_FILE = re.compile(r"\d{5,}_.*_(thin|thick)\.png")
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description="Make labelled images with a trained generator.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser("Make labelled images with a trained generator.")
     add = parser.add_argument
     add("--generator", default=str(Path(__file__).parent / "saved_models" / "generator.onnx"),
         help="a generator file of train.py, .pth or .onnx")

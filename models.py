@@ -68,6 +68,7 @@ class GeneratorConfig:
     n_classes: int = 10
     latent: int = 64       # length of the noise vector
     embed: int = 32        # length of the condition vector
+    hidden: int = 128      # units that mix noise and condition: without them rare variants (a crossed 7) are not made
     c0: int = 48           # channels at 7x7
     c1: int = 32           # channels at 14x14; no convolution runs at 28x28, which is what makes it fast
 
@@ -79,7 +80,8 @@ class Generator(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.condition = Condition(cfg.n_classes, cfg.embed)
-        self.project = nn.Linear(cfg.latent + cfg.embed, 7 * 7 * cfg.c0, bias=False)
+        self.mix = nn.Sequential(nn.Linear(cfg.latent + cfg.embed, cfg.hidden), nn.LeakyReLU(0.2))
+        self.project = nn.Linear(cfg.hidden, 7 * 7 * cfg.c0, bias=False)
         self.net = nn.Sequential(                                                        # [N, c0, 7, 7]
             nn.BatchNorm2d(cfg.c0), nn.ReLU(),
             nn.ConvTranspose2d(cfg.c0, cfg.c1, 4, 2, 1, bias=False),                     # [N, c1, 14, 14]
@@ -89,7 +91,7 @@ class Generator(nn.Module):
 
     def forward(self, noise, label, thickness):
         """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0, 1]."""
-        h = self.project(torch.cat([noise, self.condition(label, thickness)], 1))
+        h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness)], 1)))
         h = h.view(-1, 7, 7, self.cfg.c0).permute(0, 3, 1, 2)                            # channels-last as it comes
         return to_range(self.net(h).float())
 

@@ -1,6 +1,6 @@
 """What one training step does, for each model: the networks, their optimisers, and the loss.
 
-A model here offers `name` (the stem of its files), `step(x, y, t, lr, i, rng)` (one update, returns losses as tensors),
+A model here offers `name` (the stem of its files), `step(x, y, t, lr, i, progress, rng)` (one update, returns losses as tensors),
 `networks` and `optimizers` (dicts, whose state is what a run resumes from), `products` (file stem -> (kind, network),
 what a run saves) and, where it makes images, `average`, the generator that is sampled, scored and saved.
 """
@@ -60,27 +60,30 @@ class ConditionalGAN:
         self.products = {"generator": ("generator", self.average),
                          "discriminator": ("discriminator", self.discriminator)}
 
-    def step(self, x, y, t, lr, i, rng):
-        """One update of both networks. x float32 [B, 1, 28, 28] in [0, 1], y int64 [B], t float32 [B] in [0, 1]."""
+    def step(self, x, y, t, lr, i, progress, rng):
+        """One update of both networks. x float32 [B, 1, 28, 28] in [0, 1], y int64 [B], t float32 [B] in [0, 1];
+        i: steps done before; progress: their share of all, in [0, 1)."""
         for optimizer in self.optimizers.values():
             set_rate(optimizer, lr)
         noise = torch.randn(len(x), self.generator.cfg.latent, generator=rng).to(self.device)
         with autocast(self.device, self.args.bf16):
             fake = self.generator(noise, y, t)
-        return {**self.discriminator_step(x, fake.detach(), y, t, i), **self.generator_step(x, fake, y, t, i)}
+        return {**self.discriminator_step(x, fake.detach(), y, t, i, progress), **self.generator_step(x, fake, y, t, i)}
 
-    def discriminator_step(self, x, fake, y, t, i):
+    def discriminator_step(self, x, fake, y, t, i, progress):
         """Tell real from fake; name the label of real images; every R1_EVERY-th step keep the slope at real ones low."""
         with autocast(self.device, self.args.bf16):
             scores, logits = self.discriminator(torch.cat([x, fake]), torch.cat([y, y]), torch.cat([t, t]))
             real, made = scores.chunk(2)
             adversarial = F.softplus(-real).mean() + F.softplus(made).mean()
-            loss = adversarial + self.args.label_weight * F.cross_entropy(logits[:len(x)], y)
+            loss = adversarial + self.args.label_weight * F.cross_entropy(logits[:len(x)], y)   # of real images alone
         if i % self.R1_EVERY == 0:
             x = x.detach().requires_grad_()
             slope, = torch.autograd.grad(self.discriminator(x, y, t)[0].sum(), x, create_graph=True)    # fp32
             penalty = slope.square().sum((1, 2, 3)).mean() / 4       # /4: per unit of pixels in [-1, 1]
-            loss = loss + self.args.r1 / 2 * self.R1_EVERY * penalty
+            # weak at first, for speed; stronger towards the end, where the slope would grow and samples would suffer
+            weight = self.args.r1 + progress * (self.args.r1_end - self.args.r1)
+            loss = loss + weight / 2 * self.R1_EVERY * penalty
         self.optimizers["discriminator"].zero_grad()
         loss.backward()
         self.optimizers["discriminator"].step()
@@ -93,8 +96,8 @@ class ConditionalGAN:
             scores, logits = self.discriminator(fake, y, t)
             adversarial = F.softplus(-scores).mean()
             label = F.cross_entropy(logits, y)
-        ink = F.smooth_l1_loss(soft_ink(fake) / 40, soft_ink(x) / 40)    # 40 pixels: about one standard deviation
-        loss = adversarial + self.args.label_weight * label + self.args.ink_weight * ink
+        ink = (soft_ink(fake) - soft_ink(x)).abs().mean() / 40           # 40 pixels: about one standard deviation
+        loss = adversarial + self.args.g_label_weight * label + self.args.ink_weight * ink
         self.optimizers["generator"].zero_grad()
         loss.backward()
         self.optimizers["generator"].step()
@@ -117,7 +120,7 @@ class Recogniser:
         self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
         self.products = {"classifier": ("classifier", self.classifier)}
 
-    def step(self, x, y, t, lr, i, rng):
+    def step(self, x, y, t, lr, i, progress, rng):
         """One update. x float32 [B, 1, 28, 28] in [0, 1], y int64 [B]; t is not used."""
         set_rate(self.optimizers["classifier"], lr)
         x = shift(x, 2, rng).contiguous(memory_format=torch.channels_last)

@@ -10,14 +10,13 @@ its control points are moved, the path is bent, sheared, rotated and stretched, 
 theirs, and inked: a pixel's ink follows from its distance to the path, the pen's radius there, and the scan. The paths
 were written for this file; only how far they vary was matched to the training images of those two data sets.
 """
-import argparse
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from files import UserError, atomic, run
+from files import Parser, UserError, atomic, run
 
 CLASSES = {"digits": list("0123456789"), "arabic": list("٠١٢٣٤٥٦٧٨٩")}
 CENTRE = {"digits": 14.0, "arabic": 13.1}    # where the centre of mass lies, pixels: in MNIST and in MADBase
@@ -474,7 +473,7 @@ def generate(n, seed=0, kind="digits", labels=None, threads=2):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Draw synthetic handwritten digits, without any data.")
+    parser = Parser("Draw synthetic handwritten digits, without any data.")
     parser.add_argument("--kind", choices=list(CLASSES), default="digits", help="which digits (default: %(default)s)")
     parser.add_argument("--num", type=int, default=200, help="how many images (default: %(default)s, a sheet's worth)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same images (default: %(default)s)")

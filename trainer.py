@@ -57,7 +57,8 @@ class Run:
         self.thickness = torch.from_numpy(ranks).to(device)
         self.batch = min(args.batch, len(self.images))
         self.steps_per_epoch = len(self.images) // self.batch
-        self.epochs = args.epochs or math.ceil(self.preset["images"] / len(self.images))
+        self.most_epochs = args.epochs or math.ceil(self.preset["images"] / len(self.images))
+        self.epochs = self.most_epochs
         self.i, self.seconds, self.frames, self.order = 0, 0.0, [], None
         self.show = self.fixed_conditions() if self.makes_images else None
 
@@ -90,16 +91,22 @@ class Run:
         chosen = self.order[place * self.batch:(place + 1) * self.batch]
         x = models.from_uint8(self.images[chosen]).contiguous(memory_format=torch.channels_last)
         losses = self.objective.step(x, self.labels[chosen], self.thickness[chosen], self.rate(), self.i,
-                                     self.rng(1, self.i))
+                                     self.i / self.steps, self.rng(1, self.i))
         self.i += 1
         return losses
 
     def plan(self, speed):
-        """Fit the epochs into the minutes that are left at `speed` steps a second; never more than before."""
+        """Fit the epochs into the minutes that are left at `speed` steps a second. In the first quarter of a run their
+        number may grow; later only shrink, when the machine has become clearly slower, as the learning rate is on its
+        way down by then."""
         left = 60 * self.args.minutes - self.seconds
-        fit = (self.i + max(0.0, left) * speed) / self.steps_per_epoch
-        done = math.ceil(self.i / self.steps_per_epoch)
-        self.epochs = max(1, done, min(self.epochs, math.floor(fit)))
+        fit = max(1, math.floor((self.i + max(0.0, left) * speed) / self.steps_per_epoch),
+                  math.ceil(self.i / self.steps_per_epoch))
+        late = (self.steps - self.i) / speed > 1.05 * left
+        if self.i < self.steps / 4 or late:
+            planned, self.epochs = self.epochs, min(fit, self.epochs if late else self.most_epochs)
+            if self.epochs != planned:
+                say(f"{self.epochs} epochs of {len(self.images):,} images fit into {self.args.minutes:g} minutes here")
 
     # -- pictures
 

@@ -3,8 +3,8 @@
     python benchmarks/metrics.py                     # the Frechet step against scipy.linalg.sqrtm, and the whole of it
     python benchmarks/metrics.py --only memory       # time and peak memory at 50,000 x 50,000 vectors of 128 features
 
-scipy is asked for here alone (`pip install scipy`); without it the comparison is left out. Set OMP_NUM_THREADS for a number of
-threads. The whole takes MNIST where it is on disk (GLYPHS_DATA), else the built-in strokes.
+scipy is asked for here alone (`pip install scipy`); without it the comparison is left out. OMP_NUM_THREADS sets the
+number of threads. The whole takes MNIST where it is on disk (GLYPHS_DATA), else the built-in strokes.
 """
 import argparse
 import os
@@ -23,7 +23,7 @@ import files
 import metrics as m
 
 DIMENSIONS = (128, 768, 2048)
-ROUNDS = 2
+ROUNDS = 3
 
 
 def sqrtm_frechet(mean1, cov1, mean2, cov2):

@@ -84,10 +84,9 @@ def test_the_file_keeps_the_contract(exported):
     assert not any(node.op_type == "BatchNormalization" for node in proto.graph.node)
 
 
+@pytest.mark.parametrize("exported", [("generator", 10), ("generator", 3)], indirect=True)
 def test_label_out_of_range_fails_and_thickness_is_clamped(exported):
     made, path = exported
-    if made.kind != "generator":
-        pytest.skip("a classifier has no label to ask for")
     session, _ = onnx_io.open_session(path, "generator")
     arrays = export_onnx.example("generator", made.model.cfg, 3)
     for wrong in (-1, len(made.classes), 10 ** 9):
@@ -134,11 +133,14 @@ def test_foreign_and_broken_files_get_one_line(tmp_path, exported):
     assert export_onnx.check(path)[0] == made.kind
 
 
-def test_command(trained, tmp_path):
+def test_command(trained, small_npz, tmp_path):
     done = command("export_onnx.py", trained / "generator.pth", "--out", tmp_path / "g.onnx")
     assert done.returncode == 0 and (tmp_path / "g.onnx").is_file(), done.stderr
     done = command("export_onnx.py", "--check", tmp_path / "g.onnx")
     assert done.returncode == 0 and "as promised" in done.stdout, done.stderr
+    done = command("export_onnx.py", "--check", trained / "classifier.onnx", "--on", f"{small_npz}:test")
+    assert done.returncode == 0 and "% of the 120 images" in done.stdout, done.stderr
+    assert_one_line_error(command("export_onnx.py", "--check", tmp_path / "g.onnx", "--on", f"{small_npz}:test"), "generator")
     assert_one_line_error(command("export_onnx.py", trained / "discriminator.pth", "--out", tmp_path / "d.onnx"),
                           "discriminator")
     assert not (tmp_path / "d.onnx").exists()

@@ -152,8 +152,8 @@ def brute_force(real, fake, k=3, k_density=5):
     radius = lambda a, k: np.sort(distance(a, a), axis=1)[:, k]            # column 0 is the image itself
     d = distance(real, fake)
     inside = d <= radius(real, k_density)[:, None]
-    return {"precision": (d <= radius(real, k)[:, None]).any(0).mean(), "recall": (d <= radius(fake, k)[None]).any(1).mean(),
-            "density": inside.sum() / (k_density * len(fake)), "coverage": inside.any(1).mean()}
+    return {"precision": (d <= radius(real, k)[:, None]).any(0).mean(),
+            "recall": (d <= radius(fake, k)[None]).any(1).mean(), "density": inside.sum() / (k_density * len(fake)), "coverage": inside.any(1).mean()}
 
 
 @pytest.mark.parametrize("block", [1 << 24, 500])
@@ -275,6 +275,8 @@ def test_command_and_statistics_files(tmp_path, capsys):
     assert again["fid"]["value"] == pytest.approx(found["fid"]["value"], rel=1e-9) and "kid" not in again
     with pytest.raises(UserError, match="different extractors"):
         run(capsys, tmp_path / "s.npz", fake, "--features", model, "--output", "last")
+    with pytest.raises(UserError, match="nothing to save"):
+        run(capsys, tmp_path / "s.npz", "--save-stats", tmp_path / "t.npz")
     with pytest.raises(UserError, match="only --metrics fid"):
         run(capsys, tmp_path / "s.npz", fake, "--features", model, "--metrics", "kid")
 
@@ -289,8 +291,9 @@ def test_command_and_statistics_files(tmp_path, capsys):
 
 def test_copies_and_their_picture(tmp_path, capsys):
     real, train = write_set(tmp_path / "real.npz", 200, 0), write_set(tmp_path / "train.npz", 300, 5)
-    found = json.loads(run(capsys, real, train, "--features", "pixels", "--metrics", "fid,copies", "--train", train, "--pairs",
-                           tmp_path / "pairs.png", "--json", "--bootstrap", 0, "--floor", "none").out)
+    said = run(capsys, real, train, "--features", "pixels", "--metrics", "fid,copies", "--train", train, "--json",
+               "--pairs", tmp_path / "pairs.png", "--bootstrap", 0, "--floor", "none")
+    found = json.loads(said.out)
     assert found["copies"]["exact_copies"] == 1 and found["copies"]["near_copies"] > 0.9 and "floor" not in found
     assert (tmp_path / "pairs.png").stat().st_size > 500
 

@@ -12,7 +12,8 @@ CPU = torch.device("cpu")
 
 
 def settings(**more):
-    return argparse.Namespace(**{**dict(label_weight=0.3, ink_weight=1.0, r1=0.02, ema=0.999, bf16=False), **more})
+    return argparse.Namespace(**{**dict(label_weight=0.3, g_label_weight=0.1, ink_weight=0.5, r1=0.02, r1_end=0.1,
+                                          ema=0.999, bf16=False), **more})
 
 
 def batch(n=12, classes=10, seed=0):
@@ -45,7 +46,7 @@ def test_shapes_and_ranges(classes):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_parameter_of_the_gan_gets_a_finite_gradient(bf16):
     gan = ConditionalGAN(settings(bf16=bf16), 10, CPU)
-    gan.step(*batch(), lr=1e-3, i=0, rng=torch.Generator().manual_seed(0))
+    gan.step(*batch(), lr=1e-3, i=0, progress=0.0, rng=torch.Generator().manual_seed(0))
     for network in (gan.generator, gan.discriminator):
         for name, p in network.named_parameters():
             assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, name
@@ -53,7 +54,7 @@ def test_every_parameter_of_the_gan_gets_a_finite_gradient(bf16):
 
 def test_every_parameter_of_the_classifier_gets_a_finite_gradient():
     recogniser = Recogniser(settings(), 10, CPU)
-    recogniser.step(*batch(), lr=1e-3, i=0, rng=torch.Generator().manual_seed(0))
+    recogniser.step(*batch(), lr=1e-3, i=0, progress=0.0, rng=torch.Generator().manual_seed(0))
     for name, p in recogniser.classifier.named_parameters():
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, name
 
@@ -65,7 +66,7 @@ def test_each_half_step_leaves_the_other_network_alone():
         optimizer.param_groups[0]["lr"] = 1e-3
     fake = gan.generator(torch.randn(12, 64), y, t)
     g, d = weights(gan.generator), weights(gan.discriminator)
-    gan.discriminator_step(x, fake.detach(), y, t, 0)
+    gan.discriminator_step(x, fake.detach(), y, t, 0, 0.0)
     assert same(g, weights(gan.generator)) and not same(d, weights(gan.discriminator))
     d = weights(gan.discriminator)
     gan.generator_step(x, fake, y, t, 0)

@@ -1,0 +1,115 @@
+"""The default run under the microscope: `python train.py` for several seeds, its speed and the quality of what it makes.
+
+    python benchmarks/default_run.py --out runs                    # trains seeds 0, 1, 2 (6 minutes each), then measures
+    python benchmarks/default_run.py --out runs --measure-only     # measures what lies there
+
+FID is measured on 10,000 samples against the test set, in the features of --classifier, in two compositions: "as test"
+(labels in the proportions of the test set, thickness uniform) and "balanced" (every class and style as often). Each
+stands beside its floor, the FID of 10,000 training images of the same composition: with classes balanced even real
+images are further from the test set, whose classes are not. "60 s" is the last epoch that ended within 60 seconds of
+training. `--features pixels` and other ONNX models serve as second opinions.
+"""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import data  # noqa: E402
+import fid  # noqa: E402
+import sampling  # noqa: E402
+from files import Parser, UserError, run  # noqa: E402
+
+N = 10_000
+
+
+def train(seed, out, words):
+    """One default run with snapshots, unless it lies there already."""
+    record = out / "generator.json"
+    if record.is_file() and json.loads(record.read_text())["status"] == "finished":
+        return
+    subprocess.run([sys.executable, ROOT / "train.py", "--seed", str(seed), "--out", out, "--snapshots", *words],
+                   check=True)
+
+
+def early(out):
+    """The snapshot of the last epoch that ended within 60 seconds of training; (path, seconds) or None."""
+    shots = []
+    for path in sorted((out / "generator_epochs").glob("*.pth")):
+        import models
+        seconds = models.load(path).info["figures"]["training_seconds"]
+        if seconds <= 60:
+            shots.append((path, seconds))
+    return shots[-1] if shots else None
+
+
+class Bench:
+    """The test set, the floors and the extractor, measured once."""
+
+    def __init__(self, args):
+        self.glyphs = g = data.load(args.dataset, args.data_dir)
+        self.table = data.ink_table(g.x_train, g.y_train, len(g.classes))
+        self.extractor = fid.Extractor(args.features)
+        self.test = self.extractor.measure(g.x_test, g.y_test, classes=g.classes)
+        self.balanced = list(range(len(g.classes)))
+        self.as_test = list(g.y_test[:N])
+        rng = np.random.default_rng(0)
+        spread = rng.permutation(len(g.x_train))[:N]
+        even = np.flatnonzero(data.place_in_class(g.y_train, 0) < N // len(g.classes))
+        self.floors = {name: fid.distance(self.test.moments, self.extractor.measure(g.x_train[i]).moments)
+                       for name, i in (("as test", spread), ("balanced", even))}
+
+    def score(self, path):
+        """Figures of one generator file, a dict."""
+        source, found = sampling.open_generator(path), {}
+        for name, digits in (("as test", self.as_test), ("balanced", self.balanced)):
+            images, labels, t = sampling.sample_all(source, N, seed=1, digits=digits)
+            made = self.extractor.measure(images, labels, t, self.glyphs.classes)
+            found[name] = fid.distance(self.test.moments, made.moments) / self.floors[name]
+        found |= fid.conditional(self.test, made, self.extractor, self.table)       # of the balanced ones
+        return found
+
+
+def main():
+    parser = Parser(__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="a folder for the runs, <out>/<seed>/")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--dataset", default="mnist")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--features", default=str(fid.DEFAULT_MODEL), help="classifier.onnx, another model, or pixels")
+    parser.add_argument("--measure-only", action="store_true")
+    args, words = parser.parse_known_args()
+    seeds = [int(s) for s in args.seeds.split(",")]
+    for seed in seeds:
+        if not args.measure_only:
+            train(seed, args.out / str(seed), ["--dataset", args.dataset, *words] +
+                  (["--data-dir", args.data_dir] if args.data_dir else []))
+        elif not (args.out / str(seed) / "generator.pth").is_file():
+            raise UserError(f"no run in {args.out / str(seed)}: leave out --measure-only")
+    bench = Bench(args)
+    print(f"{bench.extractor.name} ({bench.extractor.sha256}), {len(bench.test.moments.mean)} features; floors: " +
+          ", ".join(f"{name} {floor:.3f}" for name, floor in bench.floors.items()))
+    columns = ("seconds", "images/s", "60 s: as test", "60 s: balanced", "FID/floor: as test", "balanced",
+               "label %", "style %", "spearman", "worst class FID")
+    rows = []
+    for seed in seeds:
+        out = args.out / str(seed)
+        record = json.loads((out / "generator.json").read_text())
+        end, first = bench.score(out / "generator.pth"), early(out)
+        start = bench.score(first[0]) if first else {"as test": np.nan, "balanced": np.nan}
+        rows.append([record["seconds"], record["images_per_second"], start["as test"], start["balanced"], end["as test"],
+                     end["balanced"], 100 * end.get("label_accuracy", np.nan), 100 * end["style_accuracy"],
+                     end["spearman"]["mean"], end["intra_fid"]["worst"]])
+    rows = np.array(rows)
+    width = [max(len(c), 9) for c in columns]
+    print("seed   " + "  ".join(c.rjust(w) for c, w in zip(columns, width)))
+    for name, row in [*zip(map(str, seeds), rows), ("mean", rows.mean(0)), ("std", rows.std(0, ddof=min(1, len(rows) - 1)))]:
+        print(name.ljust(7) + "  ".join(f"{v:,.{0 if abs(v) >= 1000 else 3}f}".rjust(w) for v, w in zip(row, width)))
+
+
+if __name__ == "__main__":
+    run(main)
