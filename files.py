@@ -80,3 +80,6 @@ def run(main):
     except BrokenPipeError:  # `... | head` closed the pipe: not an error, but Python would print one while exiting
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as e:     # a full disk, a folder that vanished: nothing that a traceback would help with
+        print(f"error: {e.strerror or e}{f': {e.filename}' if e.filename else ''}", file=sys.stderr)
+        sys.exit(2)

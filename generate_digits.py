@@ -22,7 +22,8 @@ import sampling
 from files import Parser, UserError, atomic, run
 
 SHEET_LIMIT = 400          # images on the sheet of a run
-OUR_FILE = re.compile(r"\d{5,}_.*_(thin|thick)\.png")
+OUR_FILE = re.compile(r"\d{5,}_.+_(thin|thick)\.png")
+COLUMNS = ["file", "label", "class", "style", "thickness"]        # of labels.csv
 
 
 def parse_args(argv=None):
@@ -31,11 +32,12 @@ def parse_args(argv=None):
     add("--generator", default=str(Path(__file__).parent / "saved_models" / "generator.onnx"),
         help="a generator file of train.py, .pth or .onnx")
     add("--num_digits", "--num-digits", type=int, default=10, help="how many images")
-    add("--digits", help="classes to make, in turn, by name or number, as 0,3,9 (default: all)")
+    add("--digits", help="classes to make, in turn, as 0,3,9; by name, or by number from 0 where no name is one "
+        "(default: all)")
     add("--style", choices=["thin", "thick", "both"], default="both", help="both: in turn")
     add("--thickness", type=float, help="0 the thinnest to 1 the thickest of its class, instead of --style")
     add("--seed", type=int, default=0, help="another seed, other images")
-    add("--format", choices=["png", "npz", "sheet"], default="png", help="png: one file each, labels.csv and sheet.png; "
+    add("--format", choices=["png", "npz", "sheet"], default="png", help="png: one file each, labels.csv, sheet.png; "
         "npz: one file with images, labels, thickness, classes; sheet: one picture")
     add("--out", help="folder for png, file for npz and sheet (default: generated/, generated.npz, generated.png)")
     return parser.parse_args(argv)
@@ -53,12 +55,12 @@ def check(args, source):
         raise UserError("--style and --thickness say the same thing twice: give one of them")
     if args.digits is None:
         return list(range(len(source.classes)))
+    numbers = not any(name.isdigit() for name in source.classes)        # else a number is a name, and nothing else
     wanted = []
-    for name in args.digits.split(","):
-        name = name.strip()
+    for name in map(str.strip, args.digits.split(",")):
         if name in source.classes:
             wanted.append(source.classes.index(name))
-        elif name.isascii() and name.isdigit() and int(name) < len(source.classes):
+        elif numbers and name.isascii() and name.isdigit() and int(name) < len(source.classes):
             wanted.append(int(name))
         else:
             valid = ", ".join(source.classes[:60]) + (", ..." if len(source.classes) > 60 else "")
@@ -87,18 +89,18 @@ def save_sheet(path, parts, classes, title):
     """The first SHEET_LIMIT images of parts [(images, labels, thickness)] as one picture."""
     images, labels, t = (np.concatenate(part)[:SHEET_LIMIT] for part in zip(*parts))
     used, labels = np.unique(labels, return_inverse=True)
-    most = np.bincount(labels).max()
-    picture = figures.sheet(images, labels, [classes[k] for k in used], t, title=title, per_class=int(2 * -(-most // 2)))
+    picture = figures.sheet(images, labels, [classes[k] for k in used], t, title=title,
+                            per_class=2 * int(max(np.bincount(2 * labels + (t >= 0.5)))))
     figures.save(picture, path)
 
 
 def write_pngs(folder, blocks, n, classes, title):
-    """One PNG per image, then labels.csv and sheet.png. Images of an earlier run in the same folder are removed."""
+    """One PNG per image, then labels.csv, last of all, and sheet.png. What an earlier run left in the folder goes first."""
     start, shown, i = time.perf_counter(), [], 0
     forget_earlier(folder)
     with atomic(folder / "labels.csv") as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
-        table.writerow(["file", "label", "class", "style", "thickness"])
+        table.writerow(COLUMNS)
         for images, labels, thickness in blocks:
             if i < SHEET_LIMIT:
                 shown.append((images, labels, thickness))
@@ -113,15 +115,19 @@ def write_pngs(folder, blocks, n, classes, title):
 
 
 def forget_earlier(folder):
-    """Remove the images that an earlier run listed in folder/labels.csv, so that none is left without its label."""
-    earlier = folder / "labels.csv"
-    if not earlier.is_file():
+    """Remove labels.csv and the images of an earlier run, so that no image is left without its label or with another's.
+    Raises UserError where a labels.csv is not of this command."""
+    if not folder.is_dir():
         return
-    with open(earlier, newline="", encoding="utf-8", errors="replace") as f:
-        names = [row[0] for row in csv.reader(f) if row and OUR_FILE.fullmatch(row[0])]
-    earlier.unlink()
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
+    earlier = folder / "labels.csv"
+    if earlier.is_file():
+        with open(earlier, encoding="utf-8", errors="replace") as f:
+            if f.readline(200).strip() != ",".join(COLUMNS):
+                raise UserError(f"{earlier} was not written by this command: choose another --out")
+        earlier.unlink()
+    for path in folder.iterdir():
+        if OUR_FILE.fullmatch(path.name):
+            path.unlink()
 
 
 def write_npz(path, blocks, n, classes):
@@ -164,7 +170,7 @@ def main(argv=None):
         print(f"{n:,} images in {out}")
     else:
         save_sheet(out, list(blocks), source.classes, title)
-        print(f"{size:,} images on {out}" + (f" (of {n:,}: a sheet shows no more)" if size < n else ""))
+        print(f"{size:,} images on {out}" + (f" (of {n:,}: a sheet holds no more)" if size < n else ""))
 
 
 if __name__ == "__main__":

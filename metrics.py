@@ -5,7 +5,7 @@
     kid(real, fake); precision_recall(real, fake); fid_infinity(real, fake); memorisation(fake, train, test)
 
 Numpy alone, no images here: `real` and `fake` are float [N, d], one row per image. The commands, and the networks that
-make features of images, are in fid.py. Wherever two sets are compared the first is the real one.
+make features of images, are in fid.py and features.py. Wherever two sets are compared the first is the real one.
 """
 import numpy as np
 
@@ -15,7 +15,7 @@ BLOCK = 1 << 24                    # distances held at once: 64 MB of float32
 COPY_QUANTILE = 0.01               # see memorisation()
 
 
-# ---- Frechet distance --------------------------------------------------------------------------------------------------
+# ---- Frechet distance ------------------------------------------------------------------------------------------------
 
 class Statistics:
     """Mean and covariance of feature vectors that come in batches; how they are cut into batches does not matter.
@@ -68,8 +68,8 @@ def frechet(mean1, cov1, mean2, cov2):
         |mean1 - mean2|^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2))          Heusel et al. 2017, Dowson & Landau 1982
 
     means float [d], covariances symmetric [d, d], singular ones (fewer vectors than d) included. Always real: with
-    cov1 = A A' the eigenvalues of cov1 cov2 are those of the symmetric A' cov2 A. Raises ValueError for shapes that do not
-    fit and for NaN.
+    cov1 = A A' the eigenvalues of cov1 cov2 are those of the symmetric A' cov2 A. Raises ValueError for shapes that do
+    not fit and for NaN.
     """
     mean1, cov1, mean2, cov2 = (np.asarray(a, np.float64) for a in (mean1, cov1, mean2, cov2))
     d = mean1.size
@@ -91,8 +91,8 @@ def trace_root_product(cov1, cov2):
             np.linalg.cholesky(cov2)
         return float(np.sqrt(eigenvalues.clip(0)).sum())
     except np.linalg.LinAlgError:
-        # A covariance is singular. Eigenvalues that should be 0 come out as +-1e-16 and their roots, 1e-8 each, would add
-        # up: leave them out of both factors instead, and take singular values, which need no root.
+        # A covariance is singular. Eigenvalues that should be 0 come out as +-1e-16 and their roots, 1e-8 each, would
+        # add up: leave them out of both factors instead, and take singular values, which need no root.
         return float(np.linalg.svd(_factor(cov1).T @ _factor(cov2), compute_uv=False).sum())
 
 
@@ -128,11 +128,11 @@ def fid_bias(cov, n_real, n_fake):
 
 
 def bootstrap_fid(real, fake, repeats=100, seed=0):
-    """Standard deviation of FID over bootstrap samples: a float. `FID +- 1.96 times it` is the 95 % interval in use here.
+    """Standard deviation of FID over bootstrap samples: a float. `FID +- 1.96 times it` is the 95 % interval used here.
 
-    Both sets are drawn anew with replacement (Efron 1979). It covers the luck of which images were drawn, on both sides;
-    not the bias of a finite N (fid_bias), not another training run of the generator. The drawn values themselves are
-    not used as limits: a resampled set has the bias twice.
+    Both sets are drawn anew with replacement (Efron 1979). It covers the luck of which images were drawn, on both
+    sides; not the bias of a finite N (fid_bias), not another training run of the generator. The drawn values themselves
+    are not used as limits: a resampled set has the bias twice.
     """
     rng = np.random.default_rng(seed)
     sides = [np.asarray(x, np.float64) - np.mean(real, 0, np.float64) for x in (real, fake)]
@@ -150,10 +150,11 @@ def bootstrap_fid(real, fake, repeats=100, seed=0):
 def fid_infinity(real, fake, points=15, repeats=2, seed=0):
     """FID extrapolated to infinitely many images: (value, standard error).
 
-    Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N; the line's value at 0 is free of the bias. Here
-    both sides shrink together, down to a fifth but not below 2 d images, and the line runs over 1/n_real + 1/n_fake (see
-    fid_bias); their paper holds the real side fixed, which keeps its share of the bias. The error is that of the
-    line's fit; a value below 0 within it means "no difference found". Raises ValueError with fewer than 3 d images.
+    Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N; the line's value at 0 is free of the bias.
+    Here both sides shrink together, down to a fifth but not below 2 d images, and the line runs over 1/n_real +
+    1/n_fake (see fid_bias); their paper holds the real side fixed, which keeps its share of the bias. The error is that
+    of the line's fit; a value below 0 within it means "no difference found". Raises ValueError with fewer than 3 d
+    images.
     """
     smallest, d = min(len(real), len(fake)), np.shape(real)[1]
     most = min(5, smallest / (2 * d))
@@ -173,11 +174,11 @@ def fid_infinity(real, fake, points=15, repeats=2, seed=0):
     return float(value), float(error)
 
 
-# ---- kernel distance ---------------------------------------------------------------------------------------------------
+# ---- kernel distance -------------------------------------------------------------------------------------------------
 
 def kid(real, fake, subsets=KID_SUBSETS, size=KID_SIZE, seed=0):
-    """Kernel Inception Distance: (value, standard error), floats. Unbiased, so equal distributions give 0 on average and
-    slightly negative values are right.
+    """Kernel Inception Distance: (value, standard error), floats. Unbiased, so equal distributions give 0 on average
+    and slightly negative values are right.
 
     Binkowski et al. 2018: the squared maximum mean discrepancy (Gretton et al. 2012, unbiased) under the kernel
     (x.y / d + 1)^3, averaged over random `subsets` of `size` vectors of each side (of half the smaller set, where that
@@ -211,7 +212,7 @@ def kid(real, fake, subsets=KID_SUBSETS, size=KID_SIZE, seed=0):
     return float(np.mean(values)), float(np.std(values, ddof=1) * np.sqrt(1 / subsets + share / (1 - share)))
 
 
-# ---- neighbours --------------------------------------------------------------------------------------------------------
+# ---- neighbours ------------------------------------------------------------------------------------------------------
 
 def centred(*arrays):
     """The arrays as float32 around the mean of the first, so that distances lose no digits to a common offset."""
@@ -222,8 +223,8 @@ def centred(*arrays):
 def squared_distances(a, b):
     """Yield (first row, block): blocks of rows of the matrix of squared distances of a [N, d] and b [M, d], float32.
 
-    |x - y|^2 as one matrix product, (-2 x, |x|^2, 1).(y, 1, |y|^2); rounding may leave values a little below 0. The block
-    is overwritten by the next one.
+    |x - y|^2 as one matrix product, (-2 x, |x|^2, 1).(y, 1, |y|^2); rounding may leave values a little below 0. The
+    block is overwritten by the next one.
     """
     def wide(x, first, *rest):
         out = np.empty((len(x), x.shape[1] + 2), np.float32)
@@ -243,7 +244,7 @@ def squared_distances(a, b):
 
 
 def knn_radii(x, ks):
-    """Squared distance of each vector of x [N, d] to its k-th nearest other one, for every k of `ks`: float32 [len(ks), N].
+    """Squared distance of each vector of x [N, d] to its k-th nearest other one, for k in `ks`: float32 [len(ks), N].
 
     Enlarged by the rounding error of a float32 distance, so that equal vectors lie inside a ball of radius 0.
     """
@@ -266,8 +267,9 @@ def precision_recall(real, fake, k=PR_K, k_density=DC_K):
         recall      share of reals inside the ball of any FAKE image     (k = 3)    is everything real covered?
         density     mean number of REAL balls that a fake lies in, / k   (k = 5)    precision, not fooled by one outlier
         coverage    share of REAL balls that hold at least one fake      (k = 5)    recall, not fooled by fake outliers
-    Improved precision and recall: Kynkaanniemi et al. 2019. Density and coverage: Naeem et al. 2020; equal distributions
-    give density 1 and coverage 1 - (M choose k) / ((N + M choose k)), 0.97 at equal sizes. Compare only at equal N.
+    Improved precision and recall: Kynkaanniemi et al. 2019. Density and coverage: Naeem et al. 2020; equal
+    distributions give density 1 and coverage 1 - (M choose k) / (N + M choose k), 0.97 at equal sizes. Compare only at
+    equal N.
     """
     real, fake = centred(real, fake)
     real_k, real_dense = knn_radii(real, (k, k_density))
@@ -285,8 +287,8 @@ def precision_recall(real, fake, k=PR_K, k_density=DC_K):
 
 
 def nearest(queries, points=None):
-    """The nearest of `points` [M, d] for each of `queries` [N, d], or the nearest other query where no points are given:
-    (index int64 [N], distance float64 [N])."""
+    """The nearest of `points` [M, d] for each of `queries` [N, d], or the nearest other query where no points are
+    given: (index int64 [N], distance float64 [N])."""
     points, alone = (queries, True) if points is None else (points, False)
     index = np.empty(len(queries), np.int64)
     for i, block in squared_distances(*centred(queries, points)):
@@ -305,12 +307,12 @@ def memorisation(fake, train, test, seed=0):
     """Does a generator copy its training set? Distances in feature space; test images cannot have been copied.
 
     Returns {"ratio", "near_copies", "exact_copies", "threshold", ...}:
-        ratio        median distance of a fake to its nearest training image / that to its nearest test image, with as many
-                     training images (drawn by `seed`) as test images or fewer: 1 without copying, well below 1 with it
-        near_copies  share of near-copies. A fake is one where  distance to the nearest training image (of all) / distance
-                     to the nearest test image  is below `threshold`: the 1 % quantile of the same ratio over the test
-                     images (to the nearest training image / to the nearest OTHER test image). So 0.01 by chance, and a
-                     glyph that all people write alike does not count only because everything is near to it
+        ratio        median distance of a fake to its nearest training image / that to its nearest test image, where
+                     the larger set is cut (by `seed`) to the size of the other: 1 without copying, well below 1 with it
+        near_copies  share of near-copies. A fake is one where  distance to the nearest training image (of all) /
+                     distance to the nearest test image  is below `threshold`: the 1 % quantile of the same ratio over
+                     the test images (to the nearest training image / to the nearest OTHER test image). So 0.01 by
+                     chance, and a glyph that all people write alike does not count only because everything is near it
         exact_copies share of fakes whose features equal those of a training image
         train_index, test_index: int64 [N], the nearest ones of each fake; closeness: float64 [N], that ratio
     """
@@ -327,13 +329,13 @@ def memorisation(fake, train, test, seed=0):
             "train_index": train_index, "test_index": test_index, "closeness": closeness}
 
 
-# ---- labels ------------------------------------------------------------------------------------------------------------
+# ---- labels ----------------------------------------------------------------------------------------------------------
 
 def joint_features(features, labels, n_classes, alpha):
     """Features [N, d] beside one-hot labels times alpha: [N, d + n_classes], for the Frechet joint distance.
 
-    DeVries et al. 2019: FID of these vectors falls only where images AND their labels fit; alpha is the mean norm of the
-    real features over that of the label vectors (1 here), the same for both sides.
+    DeVries et al. 2019: FID of these vectors falls only where images AND their labels fit; alpha is the mean norm of
+    the real features over that of the label vectors (1 here), the same for both sides.
     """
     one_hot = np.zeros((len(labels), n_classes), np.float32)
     one_hot[np.arange(len(labels)), labels] = alpha

@@ -1,8 +1,8 @@
 """What one training step does, for each model: the networks, their optimisers, and the loss.
 
-A model here offers `name` (the stem of its files), `step(x, y, t, lr, i, progress, rng)` (one update, returns losses as tensors),
-`networks` and `optimizers` (dicts, whose state is what a run resumes from), `products` (file stem -> (kind, network),
-what a run saves) and, where it makes images, `average`, the generator that is sampled, scored and saved.
+A model here offers `name` (the stem of its files), `step(x, y, t, lr, i, progress, rng)` (one update, returns losses as
+tensors), `networks` and `optimizers` (dicts, whose state is what a run resumes from), `products` (file stem -> (kind,
+network), what a run saves) and, where it makes images, `average`, the generator that is sampled, scored and saved.
 """
 import contextlib
 import copy
@@ -103,7 +103,7 @@ class ConditionalGAN:
         self.optimizers["generator"].step()
         self.discriminator.requires_grad_(True)
         # young weights are forgotten faster, so that the average is of use from the first seconds on
-        update_average(self.average, self.generator, min(self.args.ema, (1 + i) / (10 + i)))
+        update_average(self.average, self.generator, min(self.args.ema, (1 + i) / (20 + i)))
         return {"G": adversarial.detach(), "label": label.detach(), "ink": ink.detach()}
 
 

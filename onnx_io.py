@@ -1,8 +1,12 @@
 """Opening ONNX files that are not trusted, with onnxruntime and numpy only (no torch).
 
     session, meta = open_session("saved_models/generator.onnx", "generator")
+    meta["classes"], meta["latent_dim"]       # a list of str, an int
 """
+import json
 from pathlib import Path
+
+import numpy as np
 
 from files import UserError
 
@@ -55,8 +59,9 @@ def check_ports(path, what, found, wanted):
 
 
 def open_session(path, kind, threads=None):
-    """(session, metadata dict of str) of a file that keeps the contract of `kind`, "generator" or "classifier".
+    """(session, metadata) of a file that keeps the contract of `kind`, "generator" or "classifier".
 
+    Metadata values are str, but `classes` is a list of str and `latent_dim` an int, both checked against the graph.
     Raises UserError that names the file and what was expected where it does not.
     """
     session = start_session(path, threads)
@@ -67,4 +72,31 @@ def open_session(path, kind, threads=None):
     missing = [name for name in METADATA[kind] if name not in meta]
     if missing:
         raise UserError(f"{path} lacks the metadata {', '.join(missing)}: export it with export_onnx.py")
+    try:
+        meta = {**meta, "classes": json.loads(meta["classes"])}
+    except ValueError as e:
+        raise UserError(f"{path}: its metadata classes is no JSON list") from e
+    classes = meta["classes"]
+    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
+        raise UserError(f"{path}: its metadata classes is no list of names")
+    if kind == "generator":
+        latent = session.get_inputs()[[p.name for p in session.get_inputs()].index("noise")].shape[1]
+        if meta["latent_dim"] != str(latent):
+            raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim']}, but its noise has {latent} values")
+        meta["latent_dim"] = latent
+    probe(path, session, kind, meta)
     return session, meta
+
+
+def probe(path, session, kind, meta):
+    """Run one batch of two, with the last class where a label is asked; UserError where the graph fails or disagrees."""
+    last = len(meta["classes"]) - 1
+    inputs = ({"image": np.zeros((2, 28, 28), np.uint8)} if kind == "classifier" else
+              {"noise": np.zeros((2, meta["latent_dim"]), np.float32), "label": np.array([0, last]),
+               "thickness": np.array([0, 1], np.float32)})
+    try:
+        outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, inputs)))
+    except Exception as e:                    # see start_session
+        raise UserError(f"{path} does not run with {last + 1} classes: {str(e).strip().splitlines()[0][:160]}") from e
+    if kind == "classifier" and outputs["logits"].shape != (2, last + 1):
+        raise UserError(f"{path} names {last + 1} classes, but gives {outputs['logits'].shape[1]} logits")

@@ -7,7 +7,6 @@ Sample i depends on (generator file, seed, i) alone. Two things make that true t
 sample i are read at a fixed place of a counter-based stream (Philox; Salmon et al. 2011), and images are always made
 in the same blocks of BLOCK consecutive samples, since a matrix product may round differently at another batch size.
 """
-import json
 from pathlib import Path
 
 import numpy as np
@@ -77,25 +76,21 @@ class OnnxGenerator:
     """A generator file in ONNX; called with noise, label, thickness it gives uint8 images."""
 
     def __init__(self, path):
-        from onnx_io import open_session
-        self.session, self.meta = open_session(path, "generator")
-        self.classes = json.loads(self.meta["classes"])
-        self.latent = int(self.meta["latent_dim"])
+        from onnx_io import open_session                                  # onnxruntime only where it is needed
+        self.session, meta = open_session(path, "generator")
+        self.classes, self.latent = meta["classes"], meta["latent_dim"]
 
     def __call__(self, noise, label, thickness):
         return self.session.run(["image"], {"noise": noise, "label": label, "thickness": thickness})[0]
 
 
 class TorchGenerator:
-    """A generator checkpoint (.pth) or a network at hand; called with noise, label, thickness it gives uint8 images."""
+    """A generator network of models.py; called with noise, label, thickness it gives uint8 images."""
 
-    def __init__(self, path=None, model=None, classes=None):
+    def __init__(self, model, classes):
         import torch
-        import models
-        self.torch, self.to_uint8 = torch, models.to_uint8
-        if path is not None:
-            checkpoint = models.load(path, "generator")
-            model, classes = checkpoint.model, checkpoint.classes
+        from models import to_uint8
+        self.torch, self.to_uint8 = torch, to_uint8
         self.model, self.classes, self.latent = model, classes, model.cfg.latent
 
     def __call__(self, noise, label, thickness):
@@ -113,5 +108,7 @@ def open_generator(path):
     if path.suffix == ".onnx":
         return OnnxGenerator(path)
     if path.suffix == ".pth":
-        return TorchGenerator(path)
+        import models
+        checkpoint = models.load(path, "generator")
+        return TorchGenerator(checkpoint.model, checkpoint.classes)
     raise UserError(f"{path} is neither .pth nor .onnx: give a generator file of train.py")

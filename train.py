@@ -5,12 +5,13 @@
     python train.py --dataset strokes --epochs 2 --out /tmp/try
 
 Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl), a sheet of samples, a GIF of
-the training and the loss curves. A run that was stopped goes on with --resume, to the same weights bit for bit on a CPU:
-whatever is random in step i depends on (seed, i) alone.
+the training and the loss curves. A run that was stopped goes on with --resume, on a CPU to the same weights bit for bit
+where --epochs is given; without it the clock decides how many epochs fit (the record tells how many, and when).
 """
 import argparse
 import json
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ import export_onnx
 import figures
 import models
 import sampling
-from files import Parser, UserError, atomic, run
+from files import Parser, UserError, run
 from metrics import spearman
 from objectives import OBJECTIVES
 from trainer import FRAMES, PRESETS, SHOWN, Run, say
@@ -47,10 +48,10 @@ def parse_args(argv=None):
     add("--minutes", type=positive(float), help="training time that decides the epochs where --epochs is not given "
         "(default: 4.8, so that the files are there within 6)")
     add("--per-class", type=positive(int), help="train on so many images of each class, chosen by --seed")
-    add("--seed", type=positive(int, or_zero=True), default=0, help="of the weights, the noise and the order of images")
+    add("--seed", type=positive(int, or_zero=True, below=2 ** 32), default=0, help="of weights, noise, order of images")
     add("--batch", type=positive(int), default=128, help="images per step; 64 was no better and slower")
     add("--lr", type=positive(float), help="top learning rate (default: 2e-3, classifier 3e-3)")
-    add("--label-weight", type=weight, default=0.3, help="of the label loss of the discriminator, beside the adversarial one")
+    add("--label-weight", type=weight, default=0.3, help="of the discriminator's label loss, beside the adversarial one")
     add("--g-label-weight", type=weight, default=0.1, help="of that of the generator; more makes samples alike")
     add("--ink-weight", type=weight, default=0.5, help="of the loss that makes a sample as thick as asked")
     add("--r1", type=weight, default=0.02, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
@@ -65,12 +66,13 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def positive(kind, or_zero=False):
+def positive(kind, or_zero=False, below=math.inf):
     """An argparse type: a finite number above 0, or 0 too."""
     def number(text):
         value = kind(text)
-        if not 0 <= value < math.inf or value == 0 and not or_zero:
-            raise argparse.ArgumentTypeError(f"{text} is not {'0 or more' if or_zero else 'above 0'}")
+        if not 0 <= value < below or value == 0 and not or_zero:
+            raise argparse.ArgumentTypeError(f"{text} is not {'0 or more' if or_zero else 'above 0'}" +
+                                             (f" and below {below}" if below < math.inf else ""))
         return value
     number.__name__ = kind.__name__
     return number
@@ -85,7 +87,7 @@ def choose_device(name):
 def has_bf16(device):
     """Whether bf16 is worth it: the chip has instructions for it (emulated, it is slower than fp32)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
@@ -95,7 +97,10 @@ def live_line(r, losses, speed):
     line = (f"epoch {min(r.epochs, r.i // r.steps_per_epoch + 1)}/{r.epochs}  step {r.i:,}/{r.steps:,}  "
             f"{speed * r.batch:,.0f} images/s  " + "  ".join(f"{k} {v:.3f}" for k, v in losses.items()) +
             f"  ETA {int(left // 60)}:{int(left % 60):02d}")
-    print(f"\r\033[K{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+    if sys.stdout.isatty():
+        print(f"\r\033[K{line[:shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+    else:
+        print(line, flush=True)
 
 
 def train(r):
@@ -103,13 +108,18 @@ def train(r):
     sums, count, since_log, since_save, since_line = None, 0, r.seconds, r.seconds, -math.inf
     mark = (r.i, r.seconds)
     clock = time.perf_counter() - r.seconds
-    with open(r.path(".log.jsonl"), "a", encoding="utf-8") as log:
+    with open(r.log, "a", encoding="utf-8") as log:
         while r.i < r.steps:
             losses = r.step()
             sums = losses if sums is None else {k: sums[k] + v for k, v in losses.items()}
             count += 1
             r.seconds = time.perf_counter() - clock
             at_end_of_epoch = r.i % r.steps_per_epoch == 0
+            if r.i == WARM_STEPS:
+                mark = (r.i, r.seconds)
+            if not r.args.epochs and (r.i == PLAN_STEPS or at_end_of_epoch and r.i > PLAN_STEPS):
+                r.plan((r.i - mark[0]) / (r.seconds - mark[1]))
+                mark = (r.i, r.seconds)
             if r.seconds - since_log > LOG_SECONDS or r.i == r.steps:
                 means = {k: float(v) / count for k, v in sums.items()}
                 speed = count / (r.seconds - since_log)
@@ -128,11 +138,6 @@ def train(r):
                 r.draw_frame()
             if r.args.snapshots and at_end_of_epoch:
                 r.save_snapshot()
-            if r.i == WARM_STEPS:
-                mark = (r.i, r.seconds)
-            if not r.args.epochs and (r.i == PLAN_STEPS or at_end_of_epoch and r.i > PLAN_STEPS):
-                r.plan((r.i - mark[0]) / (r.seconds - mark[1]))
-                mark = (r.i, r.seconds)
             if r.seconds - since_save > r.args.save_every and count == 0:      # the losses have just been looked at
                 if not r.is_finite():
                     stop_at_nan(r)
@@ -143,16 +148,15 @@ def train(r):
 
 
 def stop_at_nan(r):
-    """Losses are not finite: leave the last good weights, as files and for --resume, and say what to do."""
-    state = r.path(".resume.pth")
-    if not state.is_file():
-        raise UserError(f"the loss is not a number at step {r.i}, before anything was saved: try a lower --lr")
+    """Losses are not finite: leave the last good weights as files, and say what to do."""
     at = r.i
-    r.load_state(models.read_archive(state))
+    if not r.state.is_file():
+        raise UserError(f"the loss is not a number at step {at}, before anything was saved: try a lower --lr")
+    r.load_state(models.read_archive(r.state))
     for name in r.objective.products:
         models.save(r.out / f"{name}.pth", r.checkpoint(name))
-    raise UserError(f"the loss is not a number at step {at}; the weights of step {r.i} are kept in "
-                    f"{r.path('.pth')} and {state}: try a lower --lr")
+    raise UserError(f"the loss is not a number at step {at}; the weights of step {r.i} are in {r.path('.pth')}: "
+                    "start anew with a lower --lr")
 
 
 def measure_generator(r):
@@ -189,23 +193,22 @@ def predict(network, images, device):
     return torch.cat(answers).numpy()
 
 
-def finish(r, started):
-    """Measure, then write weights, ONNX, pictures and the record; the state for --resume is not needed any more."""
+def finish(r):
+    """Measure, then write weights, ONNX, pictures and the record."""
     found = measure_generator(r) if r.makes_images else measure_classifier(r)
-    written = []
-    for name, (kind, network) in r.objective.products.items():
+    for name in r.objective.products:
         models.save(r.out / f"{name}.pth", r.checkpoint(name, found if name == r.name else None))
-        written.append(r.out / f"{name}.pth")
     proof = export_onnx.export(models.load(r.path(".pth")), r.path(".onnx"))
-    written.append(r.path(".onnx"))
+    if "test_accuracy" in found:
+        proof["test_accuracy"] = round(export_onnx.accuracy(r.path(".onnx"), r.glyphs.x_test, r.glyphs.y_test), 4)
     r.save_curves()
     if r.makes_images:
         r.save_gif()
-    r.write_record(status="finished", seconds=round(time.perf_counter() - started, 1), metrics=found, onnx=proof)
-    r.path(".resume.pth").unlink(missing_ok=True)
+    r.write_record(seconds=round(r.wall_seconds, 1), metrics=found, onnx=proof)
+    r.end()
     say("  ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in found.items()))
-    say(f"{time.perf_counter() - started:.0f} s in all. Wrote {', '.join(map(str, written))} and {r.name}_*, "
-        f"{r.name}.json beside them")
+    files = [r.out / f"{name}.pth" for name in r.objective.products] + [r.path(".onnx")]
+    say(f"{r.wall_seconds:.0f} s in all. Wrote {', '.join(map(str, files))} and {r.name}.json, {r.name}_* beside them")
 
 
 def settle(args):
@@ -218,8 +221,16 @@ def settle(args):
         if path is None:
             raise UserError(f"nothing to resume: there is no {paths[0]}; start a run without --resume")
         state = models.read_archive(path)
-        places = {"resume": True, "out": str(path.parent), "data_dir": args.data_dir or state["settings"]["data_dir"]}
-        args = argparse.Namespace(**{**state["settings"], **places})
+        if not isinstance(state, dict) or state.get("version") != models.VERSION or "settings" not in state:
+            raise UserError(f"{path} is not the state of a run of this version: start the run anew")
+        usual, before = vars(parse_args([])), state["settings"]
+        new = {"resume": True, "dry_run": args.dry_run, "device": args.device, "out": str(path.parent),
+               "data_dir": args.data_dir or before["data_dir"]}
+        for name, value in vars(args).items():
+            if name not in new and value not in (usual[name], before.get(name)):
+                raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {before.get(name)}; leave it "
+                                "out, or start anew without --resume")
+        args = argparse.Namespace(**{**usual, **before, **new})
     preset = PRESETS[args.model]
     args.lr = args.lr or preset["lr"]
     args.minutes = args.minutes or preset["minutes"]
@@ -240,10 +251,13 @@ def main(argv=None):
     torch.set_flush_denormal(True)             # as Adam's moments fade they would slow the CPU down
     torch.backends.cudnn.benchmark = True
     glyphs = data.load(args.dataset, args.data_dir, center=not args.no_center)
+    args.dataset = args.dataset or glyphs.name       # if this run is resumed, on the same data
     if args.per_class:
         glyphs = glyphs.subset(args.per_class, args.seed)
+    if state:
+        glyphs.notice = state["notice"]
     args.out = args.out or out_folder(glyphs.name)
-    r = Run(args, glyphs, device)
+    r = Run(args, glyphs, device, started)
     say(f"{args.model} on {glyphs.name}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, "
         f"{device.type}, {torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
     say("settings: " + json.dumps(r.record()["settings"]))
@@ -257,15 +271,13 @@ def main(argv=None):
         r.load_state(state)
         say(f"goes on from step {r.i:,} of {r.steps:,}")
     else:
-        with atomic(r.path(".log.jsonl")):     # an empty log
-            pass
-    r.write_record(status="running")
+        r.begin()
     try:
         train(r)
     except KeyboardInterrupt:
-        say(f"stopped at step {r.i:,}; go on with the same command and --resume")
+        say(f"stopped at step {r.i:,}" + ("; go on with the same command and --resume" if r.state.is_file() else ""))
         raise
-    finish(r, started)
+    finish(r)
 
 
 if __name__ == "__main__":

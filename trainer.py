@@ -1,12 +1,15 @@
 """The state of a training run, and what becomes of it: steps, pictures, records, saving and resuming.
 
 train.py says when; this says how. Whatever is random in step i depends on (seed, i) alone, so that a run that was
-stopped goes on to the same weights.
+stopped goes on to the same weights. While a run lasts its files are <name>.resume.*: weights, log and record of an
+earlier run stay whole until this one has ended.
 """
 import json
 import math
+import os
 import platform
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +47,9 @@ def say(text):
 class Run:
     """The state of a training run, and what becomes of it: step, log, pictures, save, resume."""
 
-    def __init__(self, args, glyphs, device):
+    def __init__(self, args, glyphs, device, started):
         self.args, self.glyphs, self.device, self.preset = args, glyphs, device, PRESETS[args.model]
+        self.started, self.seconds_before = started, 0.0                 # of this process; of those that were stopped
         torch.manual_seed(args.seed)
         self.objective = OBJECTIVES[args.model](args, len(glyphs.classes), device)
         self.name = self.objective.name
@@ -59,6 +63,7 @@ class Run:
         self.steps_per_epoch = len(self.images) // self.batch
         self.most_epochs = args.epochs or math.ceil(self.preset["images"] / len(self.images))
         self.epochs = self.most_epochs
+        self.plans = [(0, self.epochs)]                                  # (step, epochs planned from there on)
         self.i, self.seconds, self.frames, self.order = 0, 0.0, [], None
         self.show = self.fixed_conditions() if self.makes_images else None
 
@@ -80,7 +85,7 @@ class Run:
 
     def rng(self, *place):
         """A generator for what is random at a place of this run (never the global one: see --resume)."""
-        seed = np.random.SeedSequence([self.args.seed % 2 ** 32, *place]).generate_state(1)[0]
+        seed = np.random.SeedSequence([self.args.seed, *place]).generate_state(1)[0]
         return torch.Generator().manual_seed(int(seed))
 
     def step(self):
@@ -106,6 +111,7 @@ class Run:
         if self.i < self.steps / 4 or late:
             planned, self.epochs = self.epochs, min(fit, self.epochs if late else self.most_epochs)
             if self.epochs != planned:
+                self.plans.append((self.i, self.epochs))
                 say(f"{self.epochs} epochs of {len(self.images):,} images fit into {self.args.minutes:g} minutes here")
 
     # -- pictures
@@ -120,7 +126,7 @@ class Run:
         return noise, labels, t
 
     def sampler(self):
-        return sampling.TorchGenerator(model=self.objective.average, classes=self.glyphs.classes)
+        return sampling.TorchGenerator(self.objective.average, self.glyphs.classes)
 
     def caption(self):
         return f"epoch {self.i / self.steps_per_epoch:.1f}, {self.seconds:.0f} s"
@@ -130,7 +136,7 @@ class Run:
         self.frames.append((self.sampler()(*self.show), self.caption()))
         self.save_sheet()
         if len(self.frames) == 1:
-            say(f"first samples after {self.seconds:.0f} s: {self.path('_samples.png')} (drawn anew as training goes on)")
+            say(f"first samples after {self.seconds:.0f} s, drawn anew as training goes on: {self.path('_samples.png')}")
 
     @property
     def title(self):
@@ -148,7 +154,7 @@ class Run:
                     max_classes=SHOWN)
 
     def save_curves(self):
-        rows = [json.loads(line) for line in self.path(".log.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in self.log.read_text().splitlines()]
         names = [k for k in rows[-1] if k not in ("step", "epoch", "seconds", "images_per_second")]
         series = {k: ([r["epoch"] for r in rows], [r[k] for r in rows]) for k in names}
         picture = charts.curves(series, self.title, "epoch", "loss", smooth=max(1, len(rows) // 40))
@@ -159,23 +165,50 @@ class Run:
     def path(self, ending):
         return self.out / (self.name + ending)
 
-    def record(self, **more):
-        """The run's record as a dict of JSON types."""
-        g = self.glyphs
-        settings = {k: v for k, v in vars(self.args).items() if k not in ("data_dir", "out", "resume", "dry_run")}
+    @property
+    def log(self):
+        return self.path(".resume.jsonl")
+
+    @property
+    def state(self):
+        return self.path(".resume.pth")
+
+    @property
+    def wall_seconds(self):
+        """From the command to now, the processes that were stopped included."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def begin(self):
+        """Make way for a fresh run: an empty log, nothing to resume, no snapshots of an earlier run."""
+        self.state.unlink(missing_ok=True)
+        with atomic(self.log):
+            pass
+        for old in (self.out / f"{self.name}_epochs").glob("*.pth"):
+            old.unlink()
+
+    def end(self):
+        """Let the log take its name; there is nothing to resume any more."""
+        os.replace(self.log, self.path(".log.jsonl"))
+        self.state.unlink(missing_ok=True)
+
+    def record(self):
+        """The run's record as a dict of JSON types; no local paths."""
+        g, places = self.glyphs, ("dataset", "data_dir", "out", "resume", "dry_run")
+        settings = {k: v for k, v in vars(self.args).items() if k not in places}
         return {"model": self.args.model, "dataset": g.name, "dataset_sha256": g.sha256, "source": g.source,
                 "license": g.license, "synthetic": g.synthetic, "notice": g.notice, "warnings": g.warnings,
                 "classes": g.classes, "train_images": len(g.x_train), "settings": settings,
                 "parameters": {k: models.n_parameters(m) for k, (_, m) in self.objective.products.items()},
-                "epochs": self.epochs, "steps": self.i, "training_seconds": round(self.seconds, 1),
+                "epochs": self.epochs, "plans": self.plans, "steps": self.i, "training_seconds": round(self.seconds, 1),
                 "images_per_second": round(self.i * self.batch / max(self.seconds, 1e-9)),
                 "machine": {"processor": processor(), "threads": torch.get_num_threads(), "device": str(self.device)},
                 "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                             "numpy": np.__version__}, **more}
+                             "numpy": np.__version__}}
 
     def write_record(self, **more):
+        text = json.dumps({**self.record(), **more}, indent=1, ensure_ascii=False)
         with atomic(self.path(".json")) as tmp:
-            tmp.write_text(json.dumps(self.record(**more), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            tmp.write_text(text + "\n", encoding="utf-8")
 
     def checkpoint(self, name, measured=None):
         """models.Checkpoint of one product."""
@@ -186,7 +219,7 @@ class Run:
 
     def save_snapshot(self):
         epoch = self.i // self.steps_per_epoch
-        models.save(self.out / f"{self.name}_epochs" / f"{epoch:03d}.pth",
+        models.save(self.out / f"{self.name}_epochs" / f"{epoch:05d}.pth",
                     self.checkpoint(self.name, {"epoch": epoch, "training_seconds": round(self.seconds, 1)}))
 
     def is_finite(self):
@@ -196,25 +229,29 @@ class Run:
     def save_state(self):
         """Write <name>.resume.pth: all that the rest of the run depends on."""
         o = self.objective
-        state = {"settings": vars(self.args), "data": self.glyphs.sha256, "i": self.i, "epochs": self.epochs,
-                 "seconds": self.seconds, "frames": [(torch.from_numpy(f), c) for f, c in self.frames],
-                 "networks": {k: m.state_dict() for k, m in o.networks.items()},
-                 "optimizers": {k: m.state_dict() for k, m in o.optimizers.items()}}
-        with atomic(self.path(".resume.pth")) as tmp:
-            torch.save(state, tmp)
+        models.write_archive({
+            "version": models.VERSION, "settings": vars(self.args), "data": self.glyphs.sha256,
+            "notice": self.glyphs.notice, "i": self.i, "epochs": self.epochs, "plans": self.plans,
+            "seconds": self.seconds, "wall_seconds": self.wall_seconds,
+            "frames": [(torch.from_numpy(f), c) for f, c in self.frames],
+            "networks": {k: m.state_dict() for k, m in o.networks.items()},
+            "optimizers": {k: m.state_dict() for k, m in o.optimizers.items()}}, self.state)
 
     def load_state(self, state):
         """Go back to a saved state; the log loses the rows of steps that will be taken again."""
         if state["data"] != self.glyphs.sha256:
-            raise UserError(f"{self.path('.resume.pth')} was trained on other data than {self.glyphs.name} holds now")
+            raise UserError(f"{self.state} was trained on other data than {self.glyphs.name} holds now")
         o = self.objective
-        for k, network in o.networks.items():
-            network.load_state_dict(state["networks"][k])
-        for k, optimizer in o.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][k])
-        self.i, self.epochs, self.seconds, self.order = state["i"], state["epochs"], state["seconds"], None
-        self.frames = [(f.numpy(), c) for f, c in state["frames"]]
-        log = self.path(".log.jsonl")
-        rows = log.read_text().splitlines(True) if log.is_file() else []
-        with atomic(log) as tmp:
-            tmp.write_text("".join(r for r in rows if r.endswith("\n") and json.loads(r)["step"] <= self.i))
+        try:
+            for k, network in o.networks.items():
+                network.load_state_dict(state["networks"][k])
+            for k, optimizer in o.optimizers.items():
+                optimizer.load_state_dict(state["optimizers"][k])
+            self.i, self.epochs, self.seconds, self.order = state["i"], state["epochs"], state["seconds"], None
+            self.plans, self.seconds_before = state["plans"], state["wall_seconds"]
+            self.frames = [(f.numpy(), c) for f, c in state["frames"]]
+        except (KeyError, RuntimeError, ValueError, AttributeError) as e:
+            raise UserError(f"{self.state} was written by another version of this code: start the run anew") from e
+        rows = self.log.read_text().splitlines(True) if self.log.is_file() else []
+        with atomic(self.log) as tmp:          # a row that was not finished has no line end
+            tmp.write_text("".join(r for r in rows if r.endswith("}\n") and json.loads(r)["step"] <= self.i))

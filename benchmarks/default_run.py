@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 import data  # noqa: E402
 import fid  # noqa: E402
 import sampling  # noqa: E402
+from features import DEFAULT_MODEL, Extractor  # noqa: E402
 from files import Parser, UserError, run  # noqa: E402
 
 N = 10_000
@@ -53,7 +54,7 @@ class Bench:
     def __init__(self, args):
         self.glyphs = g = data.load(args.dataset, args.data_dir)
         self.table = data.ink_table(g.x_train, g.y_train, len(g.classes))
-        self.extractor = fid.Extractor(args.features)
+        self.extractor = Extractor(args.features)
         self.test = self.extractor.measure(g.x_test, g.y_test, classes=g.classes)
         self.balanced = list(range(len(g.classes)))
         self.as_test = list(g.y_test[:N])
@@ -80,7 +81,7 @@ def main():
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--data-dir")
-    parser.add_argument("--features", default=str(fid.DEFAULT_MODEL), help="classifier.onnx, another model, or pixels")
+    parser.add_argument("--features", default=str(DEFAULT_MODEL), help="classifier.onnx, another model, or pixels")
     parser.add_argument("--measure-only", action="store_true")
     args, words = parser.parse_known_args()
     seeds = [int(s) for s in args.seeds.split(",")]

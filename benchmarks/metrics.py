@@ -6,7 +6,6 @@
 scipy is asked for here alone (`pip install scipy`); without it the comparison is left out. OMP_NUM_THREADS sets the
 number of threads. The whole takes MNIST where it is on disk (GLYPHS_DATA), else the built-in strokes.
 """
-import argparse
 import os
 import resource
 import sys
@@ -18,9 +17,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: `metr
 import numpy as np
 
 import data
-import fid
 import files
 import metrics as m
+from features import DEFAULT_MODEL, Extractor, moments
 
 DIMENSIONS = (128, 768, 2048)
 ROUNDS = 3
@@ -44,7 +43,7 @@ def random_moments(d, n, seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((n, d)) * np.logspace(0, -1.5, d)
     x = x @ np.linalg.qr(rng.standard_normal((d, d)))[0] + 0.1 * rng.standard_normal(d)
-    return fid.moments(x)
+    return moments(x)
 
 
 def compare_frechet(name, one, two):
@@ -66,14 +65,15 @@ def frechet_table(sets):
     except ImportError:
         print("scipy is not installed: the comparison with scipy.linalg.sqrtm is left out (pip install scipy)\n")
         return
-    print(f"{'Frechet step (numpy ' + np.__version__ + ')':34} {'sqrtm s':>9} {'ours s':>9} {'faster':>9}  {'value':>12} "
-          f"{'rel. diff.':>9}    scipy {scipy.__version__}")
+    print(f"{'Frechet step (numpy ' + np.__version__ + ')':34} {'sqrtm s':>9} {'ours s':>9} {'faster':>9}  "
+          f"{'value':>12} {'rel. diff.':>9}    scipy {scipy.__version__}")
     m.frechet(*[np.zeros(64), np.eye(64)] * 2)  # the threads start
     for d in DIMENSIONS:
         compare_frechet(f"random, d = {d}, N = {3 * d}", *(random_moments(d, 3 * d, seed) for seed in (0, 1)))
     compare_frechet("random, d = 768, N = 400 (singular)", *(random_moments(768, 400, seed) for seed in (0, 1)))
     if sets:
-        compare_frechet(f"images, d = {len(sets[0].moments.mean)}, N = {sets[0].moments.n}", *(s.moments for s in sets))
+        one, two = (s.moments for s in sets)
+        compare_frechet(f"images, d = {len(one.mean)}, N = {one.n}", one, two)
     print()
 
 
@@ -90,7 +90,7 @@ def images(n):
 def whole(features, n):
     """Time every step on n x n images; returns the two Measured sets."""
     real, fake, what = images(n)
-    extractor = fid.Extractor(features)
+    extractor = Extractor(features)
     sets, extraction = seconds(lambda: [extractor.measure(x) for x in (real, fake)])
     x, y = (s.features for s in sets)
     steps = {"features of both sets": extraction}
@@ -121,8 +121,8 @@ def memory(n, d=128):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--features", default=str(fid.DEFAULT_MODEL), help="the extractor (default: the classifier)")
+    parser = files.Parser(__doc__.split("\n")[0])
+    parser.add_argument("--features", default=str(DEFAULT_MODEL), help="the extractor, an ONNX model or pixels")
     parser.add_argument("--n", type=int, help="images a side (default: 10,000; 50,000 for memory)")
     parser.add_argument("--only", choices=["frechet", "whole", "memory"], help="one part")
     args = parser.parse_args()

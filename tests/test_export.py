@@ -37,6 +37,10 @@ def checkpoint(kind, classes):
                              {"dataset": "strokes", "license": "MIT", "figures": {"test_accuracy": 0.5}})
 
 
+def inputs(made, batch, seed=0):
+    return export_onnx.example(made.kind, batch, getattr(made.model.cfg, "latent", None), len(made.classes), seed)
+
+
 @pytest.fixture(scope="module", params=[("generator", 10), ("generator", 3), ("classifier", 10)],
                 ids=lambda p: f"{p[0]}-{p[1]}")
 def exported(request, tmp_path_factory):
@@ -50,7 +54,7 @@ def exported(request, tmp_path_factory):
 def test_parity(exported, batch):
     made, path = exported
     session, _ = onnx_io.open_session(path, made.kind)
-    arrays = export_onnx.example(made.kind, made.model.cfg, batch, seed=100 + batch)
+    arrays = inputs(made, batch, seed=100 + batch)
     got = session.run(None, arrays)
     tensors = [torch.from_numpy(a) for a in arrays.values()]
     with torch.inference_mode():
@@ -88,7 +92,7 @@ def test_the_file_keeps_the_contract(exported):
 def test_label_out_of_range_fails_and_thickness_is_clamped(exported):
     made, path = exported
     session, _ = onnx_io.open_session(path, "generator")
-    arrays = export_onnx.example("generator", made.model.cfg, 3)
+    arrays = inputs(made, 3)
     for wrong in (-1, len(made.classes), 10 ** 9):
         with pytest.raises(Exception, match="(?i)indices|bounds|range"):
             session.run(None, {**arrays, "label": np.array([0, wrong, 1])})
@@ -101,7 +105,7 @@ def test_an_export_that_differs_is_not_left_behind(tmp_path, monkeypatch):
     made = checkpoint("classifier", 10)
     path = tmp_path / "c.onnx"
     path.write_bytes(b"the file of before")
-    monkeypatch.setattr(export_onnx, "LOGITS", 0.0)
+    monkeypatch.setattr(export_onnx, "LOGITS", -1.0)
     with pytest.raises(UserError, match="differs from the network"):
         export_onnx.export(made, path)
     assert path.read_bytes() == b"the file of before" and len(list(tmp_path.iterdir())) == 1
@@ -125,6 +129,14 @@ def test_foreign_and_broken_files_get_one_line(tmp_path, exported):
     onnx.save(bare, tmp_path / "bare.onnx")
     outside = onnx.load(path)
     onnx.save(outside, tmp_path / "outside.onnx", save_as_external_data=True, location="weights.bin", size_threshold=100)
+    for key, value in (("classes", "5"), ("classes", "no json"), ("classes", "[1, 2]"), ("latent_dim", "sixty"),
+                       ("latent_dim", "100000000000"), ("classes", json.dumps(["a"] * 40))):
+        lying = onnx.load(path)
+        onnx.helper.set_model_props(lying, {**{p.key: p.value for p in lying.metadata_props}, key: value})
+        onnx.save(lying, tmp_path / "lying.onnx")
+        if key in {p.key for p in onnx.load(path).metadata_props}:
+            with pytest.raises(UserError, match="lying.onnx"):
+                export_onnx.check(tmp_path / "lying.onnx")
     for name in ("foreign", "text", "half", "bare", "outside", "missing"):
         with pytest.raises(UserError, match=f"{name}.onnx"):
             onnx_io.open_session(tmp_path / f"{name}.onnx", made.kind)

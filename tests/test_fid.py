@@ -1,4 +1,4 @@
-"""fid.py and metrics.py: closed forms, laws, conventions, and the command on made-up images (no network, no data set)."""
+"""fid.py, features.py, metrics.py: closed forms, laws, conventions, and the command on made-up images (no data set)."""
 import json
 import sys
 
@@ -7,6 +7,7 @@ import pytest
 
 import fid
 import metrics as m
+from features import DEFAULT_MODEL, Extractor
 from files import UserError
 
 
@@ -26,7 +27,7 @@ def blobs(n, seed, shift=0):
     return images, labels.astype(np.int64)
 
 
-# ---- Frechet distance --------------------------------------------------------------------------------------------------
+# ---- Frechet distance ------------------------------------------------------------------------------------------------
 
 def test_equal_covariances_give_the_squared_distance_of_means():
     rng = np.random.default_rng(0)
@@ -101,7 +102,7 @@ def test_bad_numbers_are_refused():
         m.frechet(np.zeros(2), np.eye(2), np.zeros(2), np.diag([1, np.nan]))
 
 
-# ---- bias and uncertainty ----------------------------------------------------------------------------------------------
+# ---- bias and uncertainty --------------------------------------------------------------------------------------------
 
 def test_bias_is_what_equal_distributions_score():
     rng = np.random.default_rng(6)
@@ -127,7 +128,7 @@ def test_infinity_removes_the_bias():
         m.fid_infinity(x[:70], y)
 
 
-# ---- KID ---------------------------------------------------------------------------------------------------------------
+# ---- KID -------------------------------------------------------------------------------------------------------------
 
 def test_kid_is_unbiased():
     rng = np.random.default_rng(9)
@@ -144,7 +145,7 @@ def test_kid_known_value():
     assert m.kid(x, y, subsets=3)[0] == pytest.approx(1 + 8 - 2)           # k(0,0) = 1, k(1,1) = 2^3, k(0,1) = 1
 
 
-# ---- neighbours --------------------------------------------------------------------------------------------------------
+# ---- neighbours ------------------------------------------------------------------------------------------------------
 
 def brute_force(real, fake, k=3, k_density=5):
     """The definitions, by full distance matrices in float64."""
@@ -153,7 +154,8 @@ def brute_force(real, fake, k=3, k_density=5):
     d = distance(real, fake)
     inside = d <= radius(real, k_density)[:, None]
     return {"precision": (d <= radius(real, k)[:, None]).any(0).mean(),
-            "recall": (d <= radius(fake, k)[None]).any(1).mean(), "density": inside.sum() / (k_density * len(fake)), "coverage": inside.any(1).mean()}
+            "recall": (d <= radius(fake, k)[None]).any(1).mean(),
+            "density": inside.sum() / (k_density * len(fake)), "coverage": inside.any(1).mean()}
 
 
 @pytest.mark.parametrize("block", [1 << 24, 500])
@@ -197,12 +199,13 @@ def test_memorisation_tells_copies_from_fresh_samples():
     rng = np.random.default_rng(14)
     train, test, fresh = (rng.standard_normal((n, 6)) for n in (3000, 1000, 1000))
     honest = m.memorisation(fresh, train, test)
-    assert honest["ratio"] == pytest.approx(1, abs=0.08) and honest["near_copies"] < 0.04 and honest["exact_copies"] == 0
+    assert honest["ratio"] == pytest.approx(1, abs=0.08)
+    assert honest["near_copies"] < 0.04 and honest["exact_copies"] == 0
     copied = m.memorisation(np.concatenate([train[:200], train[200:500] + 0.01, fresh[:500]]), train, test)
     assert copied["near_copies"] > 0.45 and copied["exact_copies"] == 0.2 and copied["ratio"] < 0.97
 
 
-# ---- images ------------------------------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------------------------
 
 def write_set(path, n, seed, **more):
     images, labels = blobs(n, seed)
@@ -217,7 +220,7 @@ def run(capsys, *argv):
 
 
 def make_model(path, kind="float", channels=3, size=20, batch="batch"):
-    """image [batch, C, size, size] -> means [batch, 4] and maps; "features" = the mean of a strided window of the image."""
+    """image [batch, C, size, size] -> "features" [batch, 4], the mean of pooled maps, and "probabilities"."""
     from onnx import TensorProto, helper, numpy_helper
     weights = np.random.default_rng(0).standard_normal((4, channels, 4, 4)).astype(np.float32)
     nodes = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
@@ -238,25 +241,25 @@ def make_model(path, kind="float", channels=3, size=20, batch="batch"):
 
 def test_extractor_reads_size_channels_and_range_from_the_model(tmp_path):
     images, _ = blobs(11, 0)
-    extract = fid.Extractor(make_model(tmp_path / "m.onnx"), depths=True)
+    extract = Extractor(make_model(tmp_path / "m.onnx"), depths=True)
     assert extract.size == (20, 20) and extract.channels == 3 and len(extract.sha256) == 12
     prepared = extract._prepare(images)
     assert prepared.shape == (11, 3, 20, 20) and prepared.min() >= 0 and 0.4 < prepared.max() <= 1
     found = extract(images)
     assert found["features"].shape == found["depth 1"].shape == (11, 4)
     np.testing.assert_allclose(found["depth 1"], found["features"], rtol=1e-5)    # here the features ARE that average
-    signed = fid.Extractor(tmp_path / "m.onnx", output="maps", input_range="-1-1")
+    signed = Extractor(tmp_path / "m.onnx", output="maps", input_range="-1-1")
     assert signed._prepare(images).min() == -1 and signed(images)["features"].shape == (11, 4)
-    fixed = fid.Extractor(make_model(tmp_path / "f.onnx", "uint8", 1, 28, batch=4))  # a fixed batch size serves, too
-    one = fid.Extractor(make_model(tmp_path / "b.onnx", "uint8", 1, 28))
+    fixed = Extractor(make_model(tmp_path / "f.onnx", "uint8", 1, 28, batch=4))  # a fixed batch size serves, too
+    one = Extractor(make_model(tmp_path / "b.onnx", "uint8", 1, 28))
     np.testing.assert_allclose(fixed(images)["features"], one(images)["features"], rtol=1e-5)
     with pytest.raises(UserError, match="no output 'nothing'"):
-        fid.Extractor(tmp_path / "m.onnx", output="nothing")
+        Extractor(tmp_path / "m.onnx", output="nothing")
     with pytest.raises(UserError, match="--input-size"):
-        fid.Extractor(make_model(tmp_path / "any.onnx", size="side"))
+        Extractor(make_model(tmp_path / "any.onnx", size="side"))
     with pytest.raises(UserError, match="not an ONNX"):
         (tmp_path / "bad.onnx").write_bytes(b"bad")
-        fid.Extractor(tmp_path / "bad.onnx")
+        Extractor(tmp_path / "bad.onnx")
 
 
 def test_command_and_statistics_files(tmp_path, capsys):
@@ -284,6 +287,8 @@ def test_command_and_statistics_files(tmp_path, capsys):
     np.savez(tmp_path / "another.npz", mu=np.ones(4), sigma=np.eye(4))
     assert json.loads(run(capsys, tmp_path / "other.npz", tmp_path / "another.npz", "--json").out)["fid"]["value"] == \
         pytest.approx(4)
+    said = run(capsys, real, fake, "--features", model, "--metrics", "fid", "--floor", tmp_path / "other.npz", "--json")
+    assert json.loads(said.out)["floor"]["fid"]["name"] == "fid4@160:?"   # statistics serve as the floor, too
     np.savez(tmp_path / "broken.npz", mu=np.zeros(4), sigma=np.eye(3))
     with pytest.raises(UserError, match="do not fit"):
         run(capsys, tmp_path / "broken.npz", tmp_path / "other.npz")
@@ -301,7 +306,7 @@ def test_copies_and_their_picture(tmp_path, capsys):
 def test_conditional_numbers_classes_by_name():
     """A fake set with some of the classes, in another order, is matched by the names."""
     images, labels = blobs(90, 3)
-    extractor = fid.Extractor("pixels")
+    extractor = Extractor("pixels")
     real = extractor.measure(images, labels, None, ["a", "b", "c"])
     other = np.array([9, 1, 0])[labels]                                    # b -> 1, c -> 0
     keep = labels > 0
@@ -316,7 +321,7 @@ def test_conditional_numbers_classes_by_name():
 
 def test_joint_distance_sees_wrong_labels():
     images, labels = blobs(300, 4)
-    extractor = fid.Extractor("pixels")
+    extractor = Extractor("pixels")
     real = extractor.measure(images, labels)
     wrong = real._replace(labels=(labels + 1) % 3)
     assert fid.conditional(real, real)["joint_fid"] == pytest.approx(0, abs=1e-6)
@@ -326,4 +331,4 @@ def test_joint_distance_sees_wrong_labels():
 def test_no_torch_is_imported():
     import subprocess
     code = "import sys, fid, metrics; sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=fid.DEFAULT_MODEL.parents[1]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=DEFAULT_MODEL.parents[1]).returncode == 0

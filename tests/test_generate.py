@@ -66,10 +66,18 @@ def test_a_sheet_alone(trained, tmp_path):
 def test_a_second_run_leaves_no_image_without_its_label(trained, tmp_path):
     make(trained / "generator.onnx", tmp_path, "--num_digits", 30)
     (tmp_path / "mine.png").write_bytes(b"not ours")
+    (tmp_path / "00099_3_thin.png").write_bytes(b"left by a run that was stopped")
     make(trained / "generator.onnx", tmp_path, "--num_digits", 4, "--digits", "7")
     found = read(tmp_path)
     assert len(found) == 4 and {p.name for p in tmp_path.glob("0*.png")} == set(found)
     assert (tmp_path / "mine.png").exists()
+
+
+def test_a_labels_csv_of_the_users_own_is_kept(trained, tmp_path):
+    (tmp_path / "labels.csv").write_text("name,weight\na,1\n")
+    assert_one_line_error(command("generate_digits.py", "--generator", trained / "generator.onnx", "--out", tmp_path),
+                          "labels.csv")
+    assert (tmp_path / "labels.csv").read_text().startswith("name") and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("words, said", [
