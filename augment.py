@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 
 def shift(images, pixels, rng):
-    """Move every image by its own whole number of pixels in [-pixels, pixels] on each axis; what leaves the frame is lost.
+    """Move every image by its own whole number of pixels in [-pixels, pixels] on each axis; what leaves it is lost.
 
     images float [N, 1, H, W], background 0; rng: a CPU torch.Generator. Differentiable, so it serves as the translation
     of differentiable augmentation too (Zhao et al. 2020, arXiv:2006.10738).

@@ -5,9 +5,9 @@
     python export_onnx.py --check saved_models/classifier.onnx --on mnist:test        # and how many does it read?
 
 The graph takes and gives plain arrays (README: ONNX), has a dynamic batch, one file, opset 18. Batch norm is folded
-into its neighbours; a generator's weights are stored as fp16, cast once when the file is loaded (as fp32 where that would
-move a pixel by more than one grey level). An export that torch and onnxruntime do not agree on is not left behind. A
-label that is out of range stops the graph with an error; thickness is clamped to [0, 1].
+into its neighbours; a generator's weights are stored as fp16, cast once when the file is loaded (as fp32 where that
+would move a pixel by more than one grey level). An export that torch and onnxruntime do not agree on is not left
+behind. A label that is out of range stops the graph with an error; thickness is clamped to [0, 1].
 """
 import json
 import logging
@@ -152,8 +152,8 @@ def build(checkpoint):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             graph.eval().requires_grad_(False), tuple(torch.from_numpy(arrays[name]) for name in inputs), dynamo=True,
-            opset_version=OPSET, input_names=list(inputs), output_names=list(outputs), external_data=False, verbose=False,
-            dynamic_shapes={name: {0: batch} for name in inputs})
+            opset_version=OPSET, input_names=list(inputs), output_names=list(outputs), external_data=False,
+            verbose=False, dynamic_shapes={name: {0: batch} for name in inputs})
     proto = program.model_proto
     for part in [proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output]:
         del part.metadata_props[:]            # stack traces with the paths of this machine
@@ -256,8 +256,8 @@ def main():
         if args.on:
             images, labels, _, _ = data.read_images(args.on)
             if kind != "classifier" or labels is None:
-                raise UserError(f"--on wants a classifier and images with labels: {args.file} is a {kind}, {args.on} has "
-                                f"{'no ' if labels is None else ''}labels")
+                raise UserError(f"--on wants a classifier and images with labels: {args.file} is a {kind}, {args.on} "
+                                f"has {'no ' if labels is None else ''}labels")
             share = 100 * accuracy(args.file, images, labels)
             print(f"{share:.2f} % of the {len(images):,} images of {args.on} read rightly")
         return

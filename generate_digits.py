@@ -95,7 +95,7 @@ def save_sheet(path, parts, classes, title):
 
 
 def write_pngs(folder, blocks, n, classes, title):
-    """One PNG per image, then labels.csv, last of all, and sheet.png. What an earlier run left in the folder goes first."""
+    """One PNG per image, then labels.csv and sheet.png. What an earlier run left in the folder goes first."""
     start, shown, i = time.perf_counter(), [], 0
     forget_earlier(folder)
     with atomic(folder / "labels.csv") as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
@@ -156,8 +156,8 @@ def main(argv=None):
     n, out = args.num_digits, Path(args.out or {"png": "generated", "npz": "generated.npz",
                                                 "sheet": "generated.png"}[args.format])
     if args.format == "png" and out.is_file() or args.format != "png" and out.is_dir():
-        raise UserError(f"--out {out} is a {'file' if out.is_file() else 'folder'}, but --format {args.format} writes a "
-                        f"{'folder' if args.format == 'png' else 'file'}")
+        raise UserError(f"--out {out} is a {'file' if out.is_file() else 'folder'}, but --format {args.format} writes "
+                        f"a {'folder' if args.format == 'png' else 'file'}")
     style = f"thickness {args.thickness:g}" if args.thickness is not None else f"style {args.style}"
     title = f"{n:,} samples, {style}, seed {args.seed}"
     size = min(n, SHEET_LIMIT) if args.format == "sheet" else n

@@ -89,7 +89,7 @@ def open_session(path, kind, threads=None):
 
 
 def probe(path, session, kind, meta):
-    """Run one batch of two, with the last class where a label is asked; UserError where the graph fails or disagrees."""
+    """Run a batch of two, with the last class where a label is asked; UserError where that fails or disagrees."""
     last = len(meta["classes"]) - 1
     inputs = ({"image": np.zeros((2, 28, 28), np.uint8)} if kind == "classifier" else
               {"noise": np.zeros((2, meta["latent_dim"]), np.float32), "label": np.array([0, last]),

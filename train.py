@@ -51,14 +51,14 @@ def parse_args(argv=None):
     add("--seed", type=positive(int, or_zero=True, below=2 ** 32), default=0, help="of weights, noise, order of images")
     add("--batch", type=positive(int), default=128, help="images per step; 64 was no better and slower")
     add("--lr", type=positive(float), help="top learning rate (default: 2e-3, classifier 3e-3)")
-    add("--label-weight", type=weight, default=0.3, help="of the discriminator's label loss, beside the adversarial one")
+    add("--label-weight", type=weight, default=0.3, help="of the discriminator's label loss")
     add("--g-label-weight", type=weight, default=0.1, help="of that of the generator; more makes samples alike")
     add("--ink-weight", type=weight, default=0.5, help="of the loss that makes a sample as thick as asked")
-    add("--r1", type=weight, default=0.02, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
+    add("--r1", type=weight, default=0.05, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
     add("--r1-end", type=weight, default=0.15, help="and at the end")
     add("--ema", type=weight, default=0.999, help="memory of the averaged generator, per step")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
-    add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip computes in it")
+    add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
     add("--save-every", type=positive(float), default=20, help="seconds between two saves of what --resume needs")
     add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
@@ -228,8 +228,8 @@ def settle(args):
                "data_dir": args.data_dir or before["data_dir"]}
         for name, value in vars(args).items():
             if name not in new and value not in (usual[name], before.get(name)):
-                raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {before.get(name)}; leave it "
-                                "out, or start anew without --resume")
+                raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {before.get(name)}; leave "
+                                "it out, or start anew without --resume")
         args = argparse.Namespace(**{**usual, **before, **new})
     preset = PRESETS[args.model]
     args.lr = args.lr or preset["lr"]

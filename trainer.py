@@ -136,7 +136,7 @@ class Run:
         self.frames.append((self.sampler()(*self.show), self.caption()))
         self.save_sheet()
         if len(self.frames) == 1:
-            say(f"first samples after {self.seconds:.0f} s, drawn anew as training goes on: {self.path('_samples.png')}")
+            say(f"first samples after {self.seconds:.0f} s, drawn anew as it goes on: {self.path('_samples.png')}")
 
     @property
     def title(self):

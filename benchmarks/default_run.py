@@ -1,15 +1,17 @@
-"""The default run under the microscope: `python train.py` for several seeds, its speed and the quality of what it makes.
+"""The default run under the microscope: `python train.py` for several seeds, its speed, the quality of what it makes.
 
-    python benchmarks/default_run.py --out runs                    # trains seeds 0, 1, 2 (6 minutes each), then measures
-    python benchmarks/default_run.py --out runs --measure-only     # measures what lies there
+    python benchmarks/default_run.py --out runs               # trains seeds 0, 1, 2 (6 minutes each), then measures
+    python benchmarks/default_run.py --out runs --measure-only
 
-FID is measured on 10,000 samples against the test set, in the features of --classifier, in two compositions: "as test"
+FID is measured on 10,000 samples against the test set, in the features of --features, in two compositions: "as test"
 (labels in the proportions of the test set, thickness uniform) and "balanced" (every class and style as often). Each
-stands beside its floor, the FID of 10,000 training images of the same composition: with classes balanced even real
-images are further from the test set, whose classes are not. "60 s" is the last epoch that ended within 60 seconds of
-training. `--features pixels` and other ONNX models serve as second opinions.
+is divided by its floor, the FID of as many training images with the same labels: with classes balanced even real
+images are further from the test set, whose classes are not. The other columns are of the balanced samples. "60 s" is
+the last epoch that ended within 60 seconds of training. `--features pixels` and other ONNX models serve as second
+opinions.
 """
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,13 +30,16 @@ from files import Parser, UserError, run  # noqa: E402
 N = 10_000
 
 
-def train(seed, out, words):
+def train(seed, out, args):
     """One default run with snapshots, unless it lies there already."""
-    record = out / "generator.json"
-    if record.is_file() and json.loads(record.read_text())["status"] == "finished":
+    if (out / "generator.json").is_file():
+        print(f"{out}: taken as it lies there")
         return
-    subprocess.run([sys.executable, ROOT / "train.py", "--seed", str(seed), "--out", out, "--snapshots", *words],
-                   check=True)
+    place = ["--data-dir", args.data_dir] if args.data_dir else []
+    done = subprocess.run([sys.executable, ROOT / "train.py", "--seed", str(seed), "--out", out, "--snapshots",
+                           "--dataset", args.dataset, *place])
+    if done.returncode:
+        raise UserError(f"train.py ended with status {done.returncode}")
 
 
 def early(out):
@@ -58,21 +63,22 @@ class Bench:
         self.test = self.extractor.measure(g.x_test, g.y_test, classes=g.classes)
         self.balanced = list(range(len(g.classes)))
         self.as_test = list(g.y_test[:N])
-        rng = np.random.default_rng(0)
-        spread = rng.permutation(len(g.x_train))[:N]
-        even = np.flatnonzero(data.place_in_class(g.y_train, 0) < N // len(g.classes))
-        self.floors = {name: fid.distance(self.test.moments, self.extractor.measure(g.x_train[i]).moments)
-                       for name, i in (("as test", spread), ("balanced", even))}
+        place, k = data.place_in_class(g.y_train, 0), len(g.classes)
+        wanted = {"as test": np.bincount(self.as_test, minlength=k), "balanced": np.full(k, N // k)}
+        self.floors = {}
+        for name, counts in wanted.items():
+            real = self.extractor.measure(g.x_train[place < counts[g.y_train]])
+            self.floors[name] = fid.distance(self.test.moments, real.moments)
 
     def score(self, path):
         """Figures of one generator file, a dict."""
-        source, found = sampling.open_generator(path), {}
+        source = sampling.open_generator(path)
+        made = {}
         for name, digits in (("as test", self.as_test), ("balanced", self.balanced)):
-            images, labels, t = sampling.sample_all(source, N, seed=1, digits=digits)
-            made = self.extractor.measure(images, labels, t, self.glyphs.classes)
-            found[name] = fid.distance(self.test.moments, made.moments) / self.floors[name]
-        found |= fid.conditional(self.test, made, self.extractor, self.table)       # of the balanced ones
-        return found
+            samples = sampling.sample_all(source, N, seed=1, digits=digits)
+            made[name] = self.extractor.measure(*samples, self.glyphs.classes)
+        ratios = {name: fid.distance(self.test.moments, m.moments) / self.floors[name] for name, m in made.items()}
+        return ratios | fid.conditional(self.test, made["balanced"], self.extractor, self.table)
 
 
 def main():
@@ -83,15 +89,16 @@ def main():
     parser.add_argument("--data-dir")
     parser.add_argument("--features", default=str(DEFAULT_MODEL), help="classifier.onnx, another model, or pixels")
     parser.add_argument("--measure-only", action="store_true")
-    args, words = parser.parse_known_args()
+    args = parser.parse_args()
+    if not re.fullmatch(r"\d+(,\d+)*", args.seeds):
+        raise UserError(f"--seeds {args.seeds}: give whole numbers, as 0,1,2")
     seeds = [int(s) for s in args.seeds.split(",")]
+    bench = Bench(args)                    # first: what is missing shows before the training, not after
     for seed in seeds:
         if not args.measure_only:
-            train(seed, args.out / str(seed), ["--dataset", args.dataset, *words] +
-                  (["--data-dir", args.data_dir] if args.data_dir else []))
-        elif not (args.out / str(seed) / "generator.pth").is_file():
+            train(seed, args.out / str(seed), args)
+        elif not (args.out / str(seed) / "generator.json").is_file():
             raise UserError(f"no run in {args.out / str(seed)}: leave out --measure-only")
-    bench = Bench(args)
     print(f"{bench.extractor.name} ({bench.extractor.sha256}), {len(bench.test.moments.mean)} features; floors: " +
           ", ".join(f"{name} {floor:.3f}" for name, floor in bench.floors.items()))
     columns = ("seconds", "images/s", "60 s: as test", "60 s: balanced", "FID/floor: as test", "balanced",
@@ -102,13 +109,14 @@ def main():
         record = json.loads((out / "generator.json").read_text())
         end, first = bench.score(out / "generator.pth"), early(out)
         start = bench.score(first[0]) if first else {"as test": np.nan, "balanced": np.nan}
-        rows.append([record["seconds"], record["images_per_second"], start["as test"], start["balanced"], end["as test"],
-                     end["balanced"], 100 * end.get("label_accuracy", np.nan), 100 * end["style_accuracy"],
-                     end["spearman"]["mean"], end["intra_fid"]["worst"]])
+        rows.append([record["seconds"], record["images_per_second"], start["as test"], start["balanced"],
+                     end["as test"], end["balanced"], 100 * end.get("label_accuracy", np.nan),
+                     100 * end["style_accuracy"], end["spearman"]["mean"], end["intra_fid"]["worst"]])
     rows = np.array(rows)
     width = [max(len(c), 9) for c in columns]
     print("seed   " + "  ".join(c.rjust(w) for c, w in zip(columns, width)))
-    for name, row in [*zip(map(str, seeds), rows), ("mean", rows.mean(0)), ("std", rows.std(0, ddof=min(1, len(rows) - 1)))]:
+    spread = rows.std(0, ddof=min(1, len(rows) - 1))
+    for name, row in [*zip(map(str, seeds), rows), ("mean", rows.mean(0)), ("std", spread)]:
         print(name.ljust(7) + "  ".join(f"{v:,.{0 if abs(v) >= 1000 else 3}f}".rjust(w) for v, w in zip(row, width)))
 
 

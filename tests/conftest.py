@@ -1,4 +1,4 @@
-"""What several tests share: the repository's commands as subprocesses, and one tiny trained generator and classifier."""
+"""What several tests share: the repository's commands as subprocesses, one tiny trained generator and classifier."""
 import os
 import subprocess
 import sys
