@@ -228,8 +228,8 @@ def settle(args):
                "data_dir": args.data_dir or before["data_dir"]}
         for name, value in vars(args).items():
             if name not in new and value not in (usual[name], before.get(name)):
-                raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {before.get(name)}; leave "
-                                "it out, or start anew without --resume")
+                raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {before.get(name)}; "
+                                "leave it out, or start anew without --resume")
         args = argparse.Namespace(**{**usual, **before, **new})
     preset = PRESETS[args.model]
     args.lr = args.lr or preset["lr"]

@@ -128,7 +128,8 @@ def test_foreign_and_broken_files_get_one_line(tmp_path, exported):
     del bare.metadata_props[:]
     onnx.save(bare, tmp_path / "bare.onnx")
     outside = onnx.load(path)
-    onnx.save(outside, tmp_path / "outside.onnx", save_as_external_data=True, location="weights.bin", size_threshold=100)
+    onnx.save(outside, tmp_path / "outside.onnx", save_as_external_data=True, location="weights.bin",
+              size_threshold=100)
     for key, value in (("classes", "5"), ("classes", "no json"), ("classes", "[1, 2]"), ("latent_dim", "sixty"),
                        ("latent_dim", "100000000000"), ("classes", json.dumps(["a"] * 40))):
         lying = onnx.load(path)
@@ -152,7 +153,8 @@ def test_command(trained, small_npz, tmp_path):
     assert done.returncode == 0 and "as promised" in done.stdout, done.stderr
     done = command("export_onnx.py", "--check", trained / "classifier.onnx", "--on", f"{small_npz}:test")
     assert done.returncode == 0 and "% of the 120 images" in done.stdout, done.stderr
-    assert_one_line_error(command("export_onnx.py", "--check", tmp_path / "g.onnx", "--on", f"{small_npz}:test"), "generator")
+    assert_one_line_error(command("export_onnx.py", "--check", tmp_path / "g.onnx", "--on", f"{small_npz}:test"),
+                          "generator")
     assert_one_line_error(command("export_onnx.py", trained / "discriminator.pth", "--out", tmp_path / "d.onnx"),
                           "discriminator")
     assert not (tmp_path / "d.onnx").exists()
@@ -163,8 +165,8 @@ def test_onnx_files_need_no_torch(trained, tmp_path):
     """The promise to app developers: with torch impossible to import, the ONNX file still makes digits."""
     (tmp_path / "torch.py").write_text("raise ImportError('torch must not be imported')")
     done = subprocess.run(
-        [sys.executable, ROOT / "generate_digits.py", "--generator", trained / "generator.onnx", "--out", tmp_path / "o"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+        [sys.executable, ROOT / "generate_digits.py", "--generator", trained / "generator.onnx", "--out",
+         tmp_path / "o"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "o").glob("*_*.png"))) == 10
     session = onnxruntime.InferenceSession(trained / "classifier.onnx")

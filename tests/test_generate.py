@@ -81,8 +81,8 @@ def test_a_labels_csv_of_the_users_own_is_kept(trained, tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--digits", "0,x"], "'x'"), (["--digits", "12"], "'12'"), (["--digits", ""], "''"), (["--num_digits", "0"], "at least 1"),
-    (["--thickness", "1.5"], "1.5"), (["--thickness", "nan"], "nan"), (["--seed", "-1"], "-1"),
+    (["--digits", "0,x"], "'x'"), (["--digits", "12"], "'12'"), (["--digits", ""], "''"),
+    (["--num_digits", "0"], "at least 1"), (["--thickness", "1.5"], "1.5"), (["--thickness", "nan"], "nan"), (["--seed", "-1"], "-1"),
     (["--thickness", "0.5", "--style", "thin"], "--style"),
 ])
 def test_wrong_wishes(trained, tmp_path, words, said):
@@ -96,8 +96,8 @@ def test_wrong_files(trained, tmp_path):
     (tmp_path / "bad.pth").write_text("x")
     for generator in ("none.pth", "bad.onnx", "bad.pth", "data.npz"):
         assert_one_line_error(command("generate_digits.py", "--generator", tmp_path / generator), generator)
-    assert_one_line_error(command("generate_digits.py", "--generator", trained / "classifier.onnx"), "classifier.onnx")
-    assert_one_line_error(command("generate_digits.py", "--generator", trained / "discriminator.pth"), "discriminator.pth")
+    for name in ("classifier.onnx", "discriminator.pth"):
+        assert_one_line_error(command("generate_digits.py", "--generator", trained / name), name)
     (tmp_path / "file").write_text("")
     assert_one_line_error(command("generate_digits.py", "--generator", trained / "generator.onnx", "--out",
                                   tmp_path / "file"), "file")

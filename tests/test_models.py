@@ -109,8 +109,9 @@ def test_uint8_round_trip_is_exact():
 
 def checkpoint(classes=10):
     torch.manual_seed(1)
-    return models.Checkpoint("generator", models.Generator(models.GeneratorConfig(classes)), [str(i) for i in range(classes)],
-                             np.zeros((classes, 256), np.int32), {"dataset": "strokes", "license": "MIT"})
+    network = models.Generator(models.GeneratorConfig(classes))
+    return models.Checkpoint("generator", network, [str(i) for i in range(classes)], np.zeros((classes, 256), np.int32),
+                             {"dataset": "strokes", "license": "MIT"})
 
 
 def test_checkpoint_round_trip(tmp_path):

@@ -158,8 +158,9 @@ def test_dry_run_writes_nothing(small_npz, tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (["--dataset", "no_such_folder"], "no_such_folder"), (["--device", "cuda"], "cuda"), (["--resume"], "nothing to resume"),
-    (["--seed", "-1"], "--seed"), (["--epochs", "0"], "--epochs"), (["--lr", "nan"], "--lr"), (["--model", "gan"], "--model"),
+    (["--dataset", "no_such_folder"], "no_such_folder"), (["--device", "cuda"], "cuda"),
+    (["--resume"], "nothing to resume"), (["--seed", "-1"], "--seed"), (["--epochs", "0"], "--epochs"),
+    (["--lr", "nan"], "--lr"), (["--model", "gan"], "--model"),
 ])
 def test_wrong_wishes(tmp_path, words, said):
     if "cuda" in words and torch.cuda.is_available():
