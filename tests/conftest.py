@@ -43,6 +43,6 @@ def trained(small_npz, tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
     for model, epochs in (("cgan", 4), ("classifier", 6)):
         done = command("train.py", "--model", model, "--dataset", small_npz, "--epochs", epochs, "--batch", 32,
-                       "--out", out, "--snapshots")
+                       "--out", out, "--snapshots", "--device", "cpu")
         assert done.returncode == 0, done.stdout + done.stderr
     return out
