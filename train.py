@@ -2,7 +2,7 @@
 
     python train.py                                   # conditional GAN on MNIST: about 5 minutes on 2 CPU cores
     python train.py --model classifier                # the recogniser, also the feature extractor of fid.py
-    python train.py --dataset strokes --epochs 2 --out /tmp/try
+    python train.py --dataset strokes --epochs 2 --out try
 
 Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl), a sheet of samples, a GIF of
 the training and the loss curves. A run that was stopped goes on with --resume, on a CPU to the same weights bit for bit
