@@ -90,11 +90,15 @@ class Generator(nn.Module):
             conv(cfg.c1, cfg.c1), nn.BatchNorm2d(cfg.c1), nn.ReLU(),
             conv(cfg.c1, 4, bias=True), nn.PixelShuffle(2))                              # [N, 1, 28, 28]
 
-    def forward(self, noise, label, thickness):
-        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0, 1]."""
+    def logits(self, noise, label, thickness):
+        """As forward, before the last non-linearity: float32 [N, 1, 28, 28]."""
         h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness)], 1)))
         h = h.view(-1, 7, 7, self.cfg.c0).permute(0, 3, 1, 2)                            # channels-last as it comes
-        return to_range(self.net(h).float())
+        return self.net(h).float()
+
+    def forward(self, noise, label, thickness):
+        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0, 1]."""
+        return to_range(self.logits(noise, label, thickness))
 
 
 @dataclass
@@ -103,10 +107,12 @@ class DiscriminatorConfig:
     c0: int = 64           # channels of the first two convolutions, at 7x7
     c1: int = 96           # channels at 4x4
     features: int = 128    # length of the feature vector that meets the condition
+    projection: bool = True     # False: the score does not see the condition, as in an auxiliary-classifier GAN
 
 
 class Discriminator(nn.Module):
-    """Projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637) with auxiliary heads.
+    """Projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637) with an auxiliary label head; without the
+    projection an auxiliary-classifier discriminator (Odena et al. 2017, arXiv:1610.09585).
 
     The image is folded to 16 channels at 7x7 first: at 28x28 the same convolutions cost 16 times as much."""
 
@@ -121,20 +127,108 @@ class Discriminator(nn.Module):
             nn.Flatten(),
             nn.Linear(16 * cfg.c1, cfg.features), nn.LeakyReLU(0.2))
         self.score = nn.Linear(cfg.features, 1)
-        self.condition = Condition(cfg.n_classes, cfg.features, std=cfg.features ** -0.5)
+        if cfg.projection:
+            self.condition = Condition(cfg.n_classes, cfg.features, std=cfg.features ** -0.5)
         self.label_head = nn.Linear(cfg.features, cfg.n_classes)
 
     def forward(self, images, label, thickness):
         """images float [N, 1, 28, 28] in [0, 1] -> (score [N], label logits [N, n_classes])."""
         h = self.net(2 * images - 1)
-        score = self.score(h).squeeze(1) + (self.condition(label, thickness) * h).sum(1)
+        score = self.score(h).squeeze(1)
+        if self.cfg.projection:
+            score = score + (self.condition(label, thickness) * h).sum(1)
         return score.float(), self.label_head(h).float()
+
+
+@dataclass
+class CVAEConfig:
+    n_classes: int = 10
+    latent: int = 17       # length of the noise vector: one value picks a component of the prior, 16 make the code
+    embed: int = 32
+    hidden: int = 128
+    c0: int = 48           # the decoder's channels: see GeneratorConfig
+    c1: int = 16
+    components: int = 10   # Gaussians in the prior of each class and style
+
+
+class Encoder(nn.Module):
+    """Image and condition -> mean and log variance of the code, each float [N, code]."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.condition = Condition(cfg.n_classes, cfg.embed)
+        self.net = nn.Sequential(
+            nn.PixelUnshuffle(4),                                                        # [N, 16, 7, 7]
+            conv(16, 32, bias=True), nn.LeakyReLU(0.2),
+            conv(32, 32, bias=True), nn.LeakyReLU(0.2),
+            conv(32, 64, stride=2, bias=True), nn.LeakyReLU(0.2), nn.Flatten())          # [N, 1024]
+        self.head = nn.Sequential(nn.Linear(1024 + cfg.embed, 256), nn.LeakyReLU(0.2),
+                                  nn.Linear(256, 2 * (cfg.latent - 1)))
+
+    def forward(self, images, label, thickness):
+        h = torch.cat([self.net(2 * images - 1), self.condition(label, thickness)], 1)
+        return self.head(h).float().chunk(2, 1)
+
+
+class Prior(nn.Module):
+    """Noise -> code, by a mixture of Gaussians for each class and style half (thin, thick).
+
+    Codes of one class are no standard normal, and decoding what lies between them gives blurred hybrids. The first
+    noise value picks the component: where it falls among `thresholds`, the normal quantiles of the summed weights. It
+    starts as one standard normal each; mixture.py fits it.
+    """
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.components, self.n_classes, code = cfg.components, cfg.n_classes, cfg.latent - 1
+        cells = 2 * cfg.n_classes                                                        # (class, thin), (class, thick)
+        self.register_buffer("thresholds", torch.full((cells, cfg.components), 1e9))     # where each component ends
+        self.register_buffer("mean", torch.zeros(cells * cfg.components, code))
+        self.register_buffer("root", torch.eye(code).repeat(cells * cfg.components, 1, 1))   # Cholesky factors
+
+    def forward(self, noise, label, thickness):
+        cell = 2 * label + (thickness >= 0.5)
+        part = (noise[:, :1] > self.thresholds[cell]).sum(1).clamp(max=self.components - 1)
+        part = cell * self.components + part
+        return self.mean[part] + (self.root[part] @ noise[:, 1:, None]).squeeze(2)
+
+
+class CVAE(nn.Module):
+    """Conditional variational autoencoder (Kingma and Welling 2014, Sohn et al. 2015); used like a Generator."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg = cfg
+        self.encoder, self.prior = Encoder(cfg), Prior(cfg)
+        self.decoder = Generator(GeneratorConfig(cfg.n_classes, cfg.latent - 1, cfg.embed, cfg.hidden, cfg.c0, cfg.c1))
+
+    def forward(self, noise, label, thickness):
+        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0, 1]."""
+        return self.decoder(self.prior(noise, label, thickness), label, thickness)
 
 
 @dataclass
 class ClassifierConfig:
     n_classes: int = 10
-    width: int = 32        # channels of the first stage; the features are 4 times as many, at most 128
+    width: int = 32        # channels at 28x28; twice as many at 14x14
+    last: int = 0          # channels at 7x7, which make the features, at most 128; 0: four times the width
+    margin: float = 0.0    # grey levels this close to black or white are pushed there first: see Contrast; 0: none are
+
+
+class Contrast(nn.Module):
+    """[-1, 1] -> [-1, 1], steep for grey levels, nearly flat for those within `margin`, of [0, 1], of black and white.
+
+    A perturbation of at most `margin` hardly moves a pixel that was black or white: what adversarial training on MNIST
+    finds by itself, as thresholds in the first layer (Madry et al. 2018, arXiv:1706.06083, appendix C). The flat parts
+    keep a tenth of the slope, so that gradients still tell an attacker which way to go.
+    """
+
+    def __init__(self, margin):
+        super().__init__()
+        self.reach = 1 - 2 * margin
+
+    def forward(self, x):
+        return 0.9 * (x / self.reach).clamp(-1, 1) + 0.1 * x
 
 
 class Classifier(nn.Module):
@@ -143,16 +237,16 @@ class Classifier(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         self.cfg = cfg
-        layers, n = [], 1
-        for stage, c in enumerate((cfg.width, 2 * cfg.width, 4 * cfg.width)):
+        layers, n = [Contrast(cfg.margin)] if cfg.margin else [], 1
+        for stage, c in enumerate((cfg.width, 2 * cfg.width, cfg.last or 4 * cfg.width)):
             layers += [nn.MaxPool2d(2)] if stage else []
             layers += [conv(n, c), nn.BatchNorm2d(c), nn.ReLU(), conv(c, c), nn.BatchNorm2d(c), nn.ReLU()]
             n = c
-        self.net = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())         # [N, 4 * width]
+        self.net = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())         # [N, channels at 7x7]
         self.head = nn.Linear(n, cfg.n_classes)
 
     def features(self, images):
-        """images float [N, 1, 28, 28] in [0, 1] -> float [N, 4 * width], non-negative."""
+        """images float [N, 1, 28, 28] in [0, 1] -> float [N, channels at 7x7], non-negative."""
         return self.net(2 * images - 1)
 
     def forward(self, images):
@@ -161,7 +255,8 @@ class Classifier(nn.Module):
 
 
 MODELS = {"generator": (GeneratorConfig, Generator), "discriminator": (DiscriminatorConfig, Discriminator),
-          "classifier": (ClassifierConfig, Classifier)}
+          "cvae": (CVAEConfig, CVAE), "classifier": (ClassifierConfig, Classifier)}
+MAKES_IMAGES = ("generator", "cvae")       # kinds that turn noise, label and thickness into images
 
 
 @dataclass
@@ -176,6 +271,11 @@ class Checkpoint:
     classes: list
     ink_table: np.ndarray
     info: dict = field(default_factory=dict)
+
+    @property
+    def role(self):
+        """What it is to an app that uses it: "generator" for all that make images, else the kind."""
+        return "generator" if self.kind in MAKES_IMAGES else self.kind
 
 
 def save(path, checkpoint):
@@ -217,15 +317,16 @@ def read_archive(path):
 def load(path, kind=None):
     """Read a Checkpoint; the network comes in eval mode, fp32, on the CPU, channels-last.
 
-    `kind`: "generator", "discriminator" or "classifier" where only that will do. Raises UserError for a missing,
+    `kind`: a key of MODELS, or a tuple of such, where only that will do. Raises UserError for a missing,
     damaged or foreign file, or one of another kind.
     """
     content = read_archive(path)
     try:
         if content["version"] != VERSION:
             raise UserError(f"{path} has checkpoint version {content['version']}, this code reads {VERSION}")
-        if kind is not None and content["kind"] != kind:
-            raise UserError(f"{path} holds a {content['kind']}, not a {kind}")
+        kinds = (kind,) if isinstance(kind, str) else kind or tuple(MODELS)
+        if content["kind"] not in kinds:
+            raise UserError(f"{path} holds a {content['kind']}, not a {' or a '.join(kinds)}")
         config_type, model_type = MODELS[content["kind"]]
         config = config_type(**content["config"])
         if any(type(getattr(config, f.name)) is not f.type for f in fields(config)):

@@ -2,40 +2,31 @@
 
 A model here offers `name` (the stem of its files), `step(x, y, t, lr, i, progress, rng)` (one update, returns losses as
 tensors), `networks` and `optimizers` (dicts, whose state is what a run resumes from), `products` (file stem -> (kind,
-network), what a run saves) and, where it makes images, `average`, the generator that is sampled, scored and saved.
+network), what a run saves), `begin_epoch` and `settle(images, labels, thickness)` (what is done before an epoch, with
+some training images, and what makes the products ready to be used; settle returns figures) and, where it makes images, `average`, the network that is sampled, scored and saved.
 """
-import contextlib
 import copy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+import mixture
 import models
 from augment import shift
-
-
-def set_rate(optimizer, lr):
-    """Set the learning rate of every group, times the group's own `scale`."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("scale", 1.0)
-
-
-@torch.no_grad()
-def update_average(average, model, decay):
-    """average <- decay * average + (1 - decay) * model, for weights and for batch-norm statistics."""
-    def floats(m):
-        return [v for v in m.state_dict().values() if v.is_floating_point()]
-    torch._foreach_lerp_(floats(average), floats(model), 1 - decay)
-
-
-def autocast(device, bf16):
-    """bf16 arithmetic where that is on, else nothing."""
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+from recognisers import RECOGNISERS
+from steps import autocast, set_rate, update_average
 
 
 def soft_ink(images):
     """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127 of 255), made differentiable."""
     return torch.sigmoid(20 * (images - 0.5)).sum((1, 2, 3))
+
+
+def ink_loss(fake, x):
+    """How far the ink of each fake is from that of the real image of the same class and thickness, in units of 40
+    pixels, about one standard deviation of MNIST."""
+    return (soft_ink(fake) - soft_ink(x)).abs().mean() / 40
 
 
 class ConditionalGAN:
@@ -44,27 +35,49 @@ class ConditionalGAN:
 
     The same fake images, with the labels and thickness of the real ones, serve both half steps.
     """
-    name = "generator"
+    name, discriminator_name = "generator", "discriminator"
+    PROJECTION, FAKE_LABELS = True, False
     R1_EVERY = 16     # steps between two R1 penalties; the penalty is scaled up by as much
 
     def __init__(self, args, n_classes, device):
         self.args, self.device = args, device
-        def place(network):
-            return network.to(device, memory_format=torch.channels_last)
-        self.generator = place(models.Generator(models.GeneratorConfig(n_classes)))
-        self.discriminator = place(models.Discriminator(models.DiscriminatorConfig(n_classes)))
-        self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
-        self.networks = {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+        self.generator = self.place(models.Generator(models.GeneratorConfig(n_classes)))
+        self.average = self.averaged(self.generator)
         # the layer that mixes noise and condition learns slowly, as StyleGAN's mapping does (Karras et al. 2019): at the
         # others' rate training breaks down from 1.5 times the default rate on
         mix = [p for n, p in self.generator.named_parameters() if n.startswith("mix.")]
         rest = [p for n, p in self.generator.named_parameters() if not n.startswith("mix.")]
-        groups = {"generator": [{"params": rest}, {"params": mix, "scale": 0.1}],
-                  "discriminator": self.discriminator.parameters()}
-        self.optimizers = {name: torch.optim.Adam(group, betas=(0.0, 0.99), fused=True)
-                           for name, group in groups.items()}
-        self.products = {"generator": ("generator", self.average),
-                         "discriminator": ("discriminator", self.discriminator)}
+        self.networks = {"generator": self.generator, "average": self.average}
+        self.optimizers = {"generator": self.adam([{"params": rest}, {"params": mix, "scale": 0.1}])}
+        self.add_discriminator(n_classes)
+        self.products = {self.name: ("generator", self.average),
+                         self.discriminator_name: ("discriminator", self.discriminator)}
+
+    def place(self, network):
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def averaged(self, network):
+        return copy.deepcopy(network).requires_grad_(False).eval()
+
+    def adam(self, parameters, momentum=0.0):
+        return torch.optim.Adam(parameters, betas=(momentum, 0.99), fused=True)
+
+    def add_discriminator(self, n_classes):
+        config = models.DiscriminatorConfig(n_classes, projection=self.PROJECTION)
+        self.discriminator = self.place(models.Discriminator(config))
+        self.networks["discriminator"] = self.discriminator
+        self.optimizers["discriminator"] = self.adam(self.discriminator.parameters())
+
+    def settle(self, images, labels, thickness):
+        return {}
+
+    def begin_epoch(self, images, labels, thickness):
+        pass
+
+    def seen(self, images, rng):
+        """What the discriminator gets of images: where data are scarce, shifted ones, real and fake alike, so that it
+        does not learn the training images by heart (Zhao et al. 2020, arXiv:2006.10738)."""
+        return shift(images, self.args.diffaugment, rng) if self.args.diffaugment else images
 
     def step(self, x, y, t, lr, i, progress, rng):
         """One update of both networks. x float32 [B, 1, 28, 28] in [0, 1], y int64 [B], t float32 [B] in [0, 1];
@@ -74,15 +87,24 @@ class ConditionalGAN:
         noise = torch.randn(len(x), self.generator.cfg.latent, generator=rng).to(self.device)
         with autocast(self.device, self.args.bf16):
             fake = self.generator(noise, y, t)
-        return {**self.discriminator_step(x, fake.detach(), y, t, i, progress), **self.generator_step(x, fake, y, t, i)}
+        losses = self.discriminator_step(x, fake.detach(), y, t, i, progress, rng)
+        loss, parts = self.fool(fake, y, t, rng)
+        ink = ink_loss(fake, x)
+        self.optimizers["generator"].zero_grad()
+        (loss + self.args.ink_weight * ink).backward()
+        self.optimizers["generator"].step()
+        self.remember(self.average, self.generator, i)
+        return losses | parts | {"ink": ink.detach()}
 
-    def discriminator_step(self, x, fake, y, t, i, progress):
+    def discriminator_step(self, x, fake, y, t, i, progress, rng):
         """Tell real from fake; name the label of real images; every R1_EVERY-th step keep the slope at them low."""
+        x, fake = self.seen(x, rng), self.seen(fake, rng)
         with autocast(self.device, self.args.bf16):
             scores, logits = self.discriminator(torch.cat([x, fake]), torch.cat([y, y]), torch.cat([t, t]))
             real, made = scores.chunk(2)
             adversarial = F.softplus(-real).mean() + F.softplus(made).mean()
-            loss = adversarial + self.args.label_weight * F.cross_entropy(logits[:len(x)], y)   # of real images alone
+            named = (logits, torch.cat([y, y])) if self.FAKE_LABELS else (logits[:len(x)], y)
+            loss = adversarial + self.args.label_weight * F.cross_entropy(*named)
         if i % self.R1_EVERY == 0:
             x = x.detach().requires_grad_()
             slope, = torch.autograd.grad(self.discriminator(x, y, t)[0].sum(), x, create_graph=True)    # fp32
@@ -95,47 +117,101 @@ class ConditionalGAN:
         self.optimizers["discriminator"].step()
         return {"D": adversarial.detach()}
 
-    def generator_step(self, x, fake, y, t, i):
-        """Fool the discriminator, be read as the label asked for, carry as much ink as the real image of that rank."""
+    def fool(self, fake, y, t, rng):
+        """The generator's loss: fool the discriminator, be read as the label asked for. -> (loss, its parts)"""
         self.discriminator.requires_grad_(False)
         with autocast(self.device, self.args.bf16):
-            scores, logits = self.discriminator(fake, y, t)
-            adversarial = F.softplus(-scores).mean()
-            label = F.cross_entropy(logits, y)
-        ink = (soft_ink(fake) - soft_ink(x)).abs().mean() / 40           # 40 pixels: about one standard deviation
-        loss = adversarial + self.args.g_label_weight * label + self.args.ink_weight * ink
-        self.optimizers["generator"].zero_grad()
-        loss.backward()
-        self.optimizers["generator"].step()
+            scores, logits = self.discriminator(self.seen(fake, rng), y, t)
+            adversarial, label = F.softplus(-scores).mean(), F.cross_entropy(logits, y)
         self.discriminator.requires_grad_(True)
+        return adversarial + self.args.g_label_weight * label, {"G": adversarial.detach(), "label": label.detach()}
+
+    def remember(self, average, network, i):
         # young weights are forgotten faster, so that the average is of use from the first seconds on
-        update_average(self.average, self.generator, min(self.args.ema, (1 + i) / (20 + i)))
-        return {"G": adversarial.detach(), "label": label.detach(), "ink": ink.detach()}
+        update_average(average, network, min(self.args.ema, (1 + i) / (20 + i)))
 
 
-class Recogniser:
-    """A classifier: cross-entropy with smoothed labels on shifted images, AdamW (Loshchilov and Hutter 2019)."""
+class AuxiliaryClassifierGAN(ConditionalGAN):
+    """The same with the discriminator of Odena et al. 2017 (arXiv:1610.09585): its score does not see the condition;
+    the label enters by its label head alone, trained on real and fake images."""
+    name, discriminator_name = "acgan", "acgan_discriminator"
+    PROJECTION, FAKE_LABELS = False, True
 
-    name = "classifier"
+
+class ConditionalVAE(ConditionalGAN):
+    """Conditional VAE (Kingma and Welling 2014, Sohn et al. 2015): Bernoulli cross-entropy summed over pixels plus KL
+    with warm-up (Bowman et al. 2016). A mixture prior is fitted to the codes at the end (models.Prior), and roughly
+    after every epoch: from ADVERSARIAL_FROM of the run on, what is decoded from it must fool a discriminator as well,
+    against blur (Larsen et al. 2016; reconstructions are not shown to it here). --gan-weight 0 leaves that out."""
+    name, PROJECTION = "cvae", True
+    WARM_UP = 0.15             # share of the run in which the weight of the KL term rises to 1
+    ADVERSARIAL_FROM = 0.2
 
     def __init__(self, args, n_classes, device):
         self.args, self.device = args, device
-        self.classifier = models.Classifier(models.ClassifierConfig(n_classes))
-        self.classifier = self.classifier.to(device, memory_format=torch.channels_last)
-        self.networks = {"classifier": self.classifier}
-        self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
-        self.products = {"classifier": ("classifier", self.classifier)}
+        self.generator = self.place(models.CVAE(models.CVAEConfig(n_classes)))
+        self.average = self.averaged(self.generator)
+        self.networks = {"generator": self.generator, "average": self.average}
+        self.optimizers = {"generator": self.adam(self.generator.parameters(), momentum=0.9)}
+        if args.gan_weight:
+            self.add_discriminator(n_classes)
+        self.products = {self.name: ("cvae", self.average)}
 
     def step(self, x, y, t, lr, i, progress, rng):
-        """One update. x float32 [B, 1, 28, 28] in [0, 1], y int64 [B]; t is not used."""
-        set_rate(self.optimizers["classifier"], lr)
-        x = shift(x, 2, rng).contiguous(memory_format=torch.channels_last)
+        """One update of encoder and decoder, and of the discriminator where there is one; as ConditionalGAN.step."""
+        for optimizer in self.optimizers.values():
+            set_rate(optimizer, lr)
+        encoder, decoder = self.generator.encoder, self.generator.decoder
         with autocast(self.device, self.args.bf16):
-            loss = F.cross_entropy(self.classifier(x), y, label_smoothing=0.05)
-        self.optimizers["classifier"].zero_grad()
+            mean, log_var = encoder(x, y, t)
+            noise = torch.randn(mean.shape, generator=rng).to(self.device)
+            logits = decoder.logits(mean + noise * (log_var / 2).exp(), y, t)
+        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        kl = kl_divergence(mean, log_var).mean()
+        loss, losses = reconstruction + min(1.0, progress / self.WARM_UP) * kl, {}
+        if self.args.gan_weight and progress >= self.ADVERSARIAL_FROM:
+            noise = torch.randn(len(x), self.generator.cfg.latent, generator=rng).to(self.device)
+            with autocast(self.device, self.args.bf16):
+                fake = self.generator(noise, y, t)
+            losses = self.discriminator_step(x, fake.detach(), y, t, i, progress, rng)
+            fool, parts = self.fool(fake, y, t, rng)
+            ink = ink_loss(fake, x)
+            loss = loss + self.args.gan_weight * (fool + self.args.ink_weight * ink)
+            losses |= parts | {"ink": ink.detach()}
+        self.optimizers["generator"].zero_grad()
         loss.backward()
-        self.optimizers["classifier"].step()
-        return {"loss": loss.detach()}
+        self.optimizers["generator"].step()
+        self.remember(self.average.encoder, encoder, i)
+        self.remember(self.average.decoder, decoder, i)
+        return {"pixels": reconstruction.detach(), "KL": kl.detach()} | losses
+
+    def begin_epoch(self, images, labels, thickness):
+        self.settle(images, labels, thickness)
+        self.generator.prior.load_state_dict(self.average.prior.state_dict())
+
+    @torch.no_grad()
+    def settle(self, images, labels, thickness):
+        """Fit the prior of the averaged network to the codes of images uint8 [N, 28, 28]. -> {"kl": nats per image,
+        "active_units": values of the code whose mean varies by more than 0.01 (Burda et al. 2016)}"""
+        parts = [self.average.encoder(models.from_uint8(x), y, t) for x, y, t in
+                 zip(images.split(1000), labels.split(1000), thickness.split(1000))]
+        mean, log_var = (torch.cat(p).cpu() for p in zip(*parts))
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        codes = (mean + noise * (log_var / 2).exp()).numpy()
+        if not np.isfinite(codes).all():       # the weights have blown up: the run is about to stop for that
+            return {}
+        cfg = self.average.cfg
+        buffers = mixture.class_prior(codes, labels.cpu().numpy(), thickness.cpu().numpy() >= 0.5, cfg.n_classes,
+                                      cfg.components)
+        for name, values in zip(("thresholds", "mean", "root"), buffers):
+            getattr(self.average.prior, name).copy_(torch.from_numpy(values))
+        return {"kl": round(float(kl_divergence(mean, log_var).mean()), 2),
+                "active_units": int((mean.var(0) > 0.01).sum())}
 
 
-OBJECTIVES = {"cgan": ConditionalGAN, "classifier": Recogniser}
+def kl_divergence(mean, log_var):
+    """KL(N(mean, exp(log_var)) || N(0, I)) in nats, float [N], of float [N, d]."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)
+
+
+OBJECTIVES = {"cgan": ConditionalGAN, "acgan": AuxiliaryClassifierGAN, "cvae": ConditionalVAE} | RECOGNISERS

@@ -109,6 +109,6 @@ def open_generator(path):
         return OnnxGenerator(path)
     if path.suffix == ".pth":
         import models
-        checkpoint = models.load(path, "generator")
+        checkpoint = models.load(path, models.MAKES_IMAGES)
         return TorchGenerator(checkpoint.model, checkpoint.classes)
     raise UserError(f"{path} is neither .pth nor .onnx: give a generator file of train.py")

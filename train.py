@@ -25,11 +25,14 @@ import export_onnx
 import figures
 import models
 import sampling
+import stats
 from files import Parser, UserError, run
 from metrics import spearman
 from objectives import OBJECTIVES
+from recognisers import AdversarialRecogniser
 from trainer import FRAMES, PRESETS, SHOWN, Run, say
 
+SCARCE = 20_000            # training images below which the discriminator would learn them by heart
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
 LOG_SECONDS = 1.0          # between two updates of the live line
 
@@ -38,22 +41,30 @@ def parse_args(argv=None):
     parser = Parser("Train one model on one data set.")
     add, weight = parser.add_argument, positive(float, or_zero=True)
     add("--model", choices=OBJECTIVES, default="cgan", help="what to train")
+    add("--adversarial", action="store_true", help="with --model classifier: make it robust to small changes of its "
+        "images, by training on attacked ones; short for --model classifier-adversarial")
     add("--dataset", help="mnist, kmnist, k49, arabic, strokes, strokes-arabic, or a path to your own "
         "(default: mnist where it can be had, else strokes, said loudly)")
     add("--data-dir", help="where data sets lie (default: $GLYPHS_DATA, else data/)")
     add("--no-center", action="store_true", help="keep the frame of your own images; they are cropped and centred else")
     add("--out", help="folder to write to (default: saved_models for mnist, else saved_models/<dataset>)")
     add("--epochs", type=positive(int), help="passes over the training images (default: as many as fit into --minutes, "
-        "up to 1.4 million images, for a classifier 275,000)")
+        "up to 1.4 million images, for a classifier 550,000, tiny 1.1 million, adversarial 330,000)")
     add("--minutes", type=positive(float), help="training time that decides the epochs where --epochs is not given "
-        "(default: 4.8, so that the files are there within 6)")
+        "(default: 4.8, so that the files are there within 6; classifier 9, tiny 5.5, adversarial 7.5)")
     add("--per-class", type=positive(int), help="train on so many images of each class, chosen by --seed")
     add("--seed", type=positive(int, or_zero=True, below=2 ** 32), default=0, help="of weights, noise, order of images")
     add("--batch", type=positive(int), default=128, help="images per step; 64 was no better and slower")
-    add("--lr", type=positive(float), help="top learning rate (default: 2e-3, classifier 3e-3)")
-    add("--label-weight", type=weight, default=0.3, help="of the discriminator's label loss")
-    add("--g-label-weight", type=weight, default=0.1, help="of that of the generator; more makes samples alike")
+    add("--lr", type=positive(float), help="top learning rate (default: 2e-3, classifier 3e-3, tiny 6e-3)")
+    add("--label-weight", type=weight, help="of the discriminator's label loss (default: 0.3, acgan 0.5)")
+    add("--g-label-weight", type=weight, help="of that of the generator; more makes samples alike (default: 0.1, "
+        "acgan and cvae 0.5)")
     add("--ink-weight", type=weight, default=0.5, help="of the loss that makes a sample as thick as asked")
+    add("--gan-weight", type=weight, default=10, help="of the cvae's adversarial loss, which sharpens; 0: a plain one")
+    add("--diffaugment", type=positive(int, or_zero=True, below=14), help="pixels by which the discriminator's images "
+        "are shifted, real and fake alike (default: 2 below 20,000 training images, else 0)")
+    add("--balance", type=weight, help="0: every image as often as the others, 1: every class, between: classes as "
+        "often as size ** (1 - balance) (default: 0.5 where one class is twice as large as another, else 0)")
     add("--r1", type=weight, default=0.05, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
     add("--r1-end", type=weight, default=0.15, help="and at the end")
     add("--ema", type=weight, default=0.999, help="memory of the averaged generator, per step")
@@ -63,7 +74,13 @@ def parse_args(argv=None):
     add("--save-every", type=positive(float), default=20, help="seconds between two saves of what --resume needs")
     add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
     add("--dry-run", action="store_true", help="print the resolved settings, take one step, write nothing")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.adversarial and args.model not in ("classifier", AdversarialRecogniser.name):
+        parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
+    if args.adversarial:
+        args.model = AdversarialRecogniser.name
+    del args.adversarial
+    return args
 
 
 def positive(kind, or_zero=False, below=math.inf):
@@ -105,13 +122,15 @@ def live_line(r, losses, speed):
 
 def train(r):
     """The loop: step, log, pictures, save, until all epochs are done."""
-    sums, count, since_log, since_save, since_line = None, 0, r.seconds, r.seconds, -math.inf
+    sums, count, since_log, since_save, since_line = {}, 0, r.seconds, r.seconds, -math.inf
     mark = (r.i, r.seconds)
     clock = time.perf_counter() - r.seconds
     with open(r.log, "a", encoding="utf-8") as log:
         while r.i < r.steps:
             losses = r.step()
-            sums = losses if sums is None else {k: sums[k] + v for k, v in losses.items()}
+            for k, v in losses.items():           # a loss may set in later in the run
+                total, n = sums.get(k, (0.0, 0))
+                sums[k] = total + v, n + 1
             count += 1
             r.seconds = time.perf_counter() - clock
             at_end_of_epoch = r.i % r.steps_per_epoch == 0
@@ -121,7 +140,7 @@ def train(r):
                 r.plan((r.i - mark[0]) / (r.seconds - mark[1]))
                 mark = (r.i, r.seconds)
             if r.seconds - since_log > LOG_SECONDS or r.i == r.steps:
-                means = {k: float(v) / count for k, v in sums.items()}
+                means = {k: float(total / n) for k, (total, n) in sums.items()}
                 speed = count / (r.seconds - since_log)
                 if not all(math.isfinite(v) for v in means.values()):
                     stop_at_nan(r)
@@ -129,7 +148,7 @@ def train(r):
                        "images_per_second": round(speed * r.batch), **{k: round(v, 5) for k, v in means.items()}}
                 log.write(json.dumps(row) + "\n")
                 log.flush()
-                sums, count, since_log = None, 0, r.seconds
+                sums, count, since_log = {}, 0, r.seconds
                 if sys.stdout.isatty() or r.seconds - since_line > 10 or r.i == r.steps:
                     live_line(r, means, speed)
                     since_line = r.seconds
@@ -153,6 +172,7 @@ def stop_at_nan(r):
     if not r.state.is_file():
         raise UserError(f"the loss is not a number at step {at}, before anything was saved: try a lower --lr")
     r.load_state(models.read_archive(r.state))
+    r.settle()
     for name in r.objective.products:
         models.save(r.out / f"{name}.pth", r.checkpoint(name))
     raise UserError(f"the loss is not a number at step {at}; the weights of step {r.i} are in {r.path('.pth')}: "
@@ -160,26 +180,36 @@ def stop_at_nan(r):
 
 
 def measure_generator(r):
-    """How well 10,000 samples of the averaged generator keep to the thickness asked for, as a dict of JSON types.
-    (fid.py and benchmarks/ measure the rest: it needs a classifier.)"""
-    images, labels, t = sampling.sample_all(r.sampler(), 10_000, seed=1)
+    """How well 10,000 samples of the averaged generator keep to the thickness asked for, and how much samples of one
+    class differ (variance of a pixel, over that of training images), as a dict of JSON types. (fid.py and benchmarks/
+    measure the rest: it needs a classifier.)"""
+    g, n = r.glyphs, 10_000
+    images, labels, t = sampling.sample_all(r.sampler(), n, seed=1)
     drawn = data.thickness(images, labels, r.ink_table)
     rho = [spearman(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
-    return {"samples": len(images), "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
-            "thickness_correlation": round(float(np.mean(rho)), 4)}
+    known = data.place_in_class(g.y_train, 0) < max(2, n // len(g.classes))              # as many of each class
+    return {"samples": n, "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
+            "thickness_correlation": round(float(np.mean(rho)), 4),
+            "diversity": round(variance_in_class(images, labels) /
+                               max(variance_in_class(g.x_train[known], g.y_train[known]), 1e-9), 4)}
+
+
+def variance_in_class(images, labels):
+    """Variance of a pixel among the images of one class, mean over pixels and images; uint8 [N, 28, 28], int64 [N]."""
+    return float(np.mean([np.var(images[labels == k].astype(np.float32), axis=0).mean() for k in np.unique(labels)]))
 
 
 def measure_classifier(r):
-    """Accuracy on val and test as a dict of JSON types; draws the confusion matrix of test."""
-    g, found = r.glyphs, {}
+    """Accuracy on val and test, plain and balanced (the mean over the classes), as a dict of JSON types; draws the
+    confusion matrix of test."""
+    g, found, network = r.glyphs, {}, r.objective.products[r.name][1]
     for split, images, labels in (("val", g.x_val, g.y_val), ("test", g.x_test, g.y_test)):
         if not len(images):               # one's own classes of one image each leave nothing to hold out
             continue
-        predicted = predict(r.objective.classifier, images, r.device)
-        found[f"{split}_accuracy"] = round(float(np.mean(predicted == labels)), 4)
+        table = stats.confusion(labels, predict(network, images, r.device), len(g.classes))
+        measured = stats.scores(table)
+        found |= {f"{split}_{k}": round(measured[k], 4) for k in ("accuracy", "balanced_accuracy")}
     if len(g.x_test) and len(g.classes) <= SHOWN:
-        table = np.zeros((len(g.classes), len(g.classes)), np.int64)
-        np.add.at(table, (labels, predicted), 1)
         figures.save(charts.heatmap(table, g.classes, g.classes, title=f"{r.title}: test images by class and answer"),
                      r.path("_confusion.png"))
     return found
@@ -195,7 +225,7 @@ def predict(network, images, device):
 
 def finish(r):
     """Measure, then write weights, ONNX, pictures and the record."""
-    found = measure_generator(r) if r.makes_images else measure_classifier(r)
+    found = r.settle() | (measure_generator(r) if r.makes_images else measure_classifier(r))
     for name in r.objective.products:
         models.save(r.out / f"{name}.pth", r.checkpoint(name, found if name == r.name else None))
     proof = export_onnx.export(models.load(r.path(".pth")), r.path(".onnx"))
@@ -232,9 +262,19 @@ def settle(args):
                                 "leave it out, or start anew without --resume")
         args = argparse.Namespace(**{**usual, **before, **new})
     preset = PRESETS[args.model]
-    args.lr = args.lr or preset["lr"]
-    args.minutes = args.minutes or preset["minutes"]
+    for name in ("lr", "minutes", "label_weight", "g_label_weight"):
+        if getattr(args, name) is None:
+            setattr(args, name, preset.get(name))
     return args, state
+
+
+def adapt(args, glyphs):
+    """Fill in the settings that depend on the data."""
+    sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
+    if args.diffaugment is None:
+        args.diffaugment = 2 if len(glyphs.x_train) < SCARCE else 0
+    if args.balance is None:
+        args.balance = 0.5 if sizes.max() >= 2 * sizes[sizes > 0].min() else 0.0
 
 
 def out_folder(dataset):
@@ -257,6 +297,7 @@ def main(argv=None):
     if state:
         glyphs.notice = state["notice"]
     args.out = args.out or out_folder(glyphs.name)
+    adapt(args, glyphs)
     r = Run(args, glyphs, device, started)
     say(f"{args.model} on {glyphs.name}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, "
         f"{device.type}, {torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")

@@ -24,10 +24,18 @@ from files import UserError, atomic
 from objectives import OBJECTIVES
 
 PRESETS = {                # what a model's run is by default; all measured on MNIST (README)
-    "cgan": dict(lr=2e-3, minutes=4.8, images=1_400_000, warm_up=50, last_rate=0.02),
-    "classifier": dict(lr=3e-3, minutes=4.8, images=275_000, warm_up=400, last_rate=0.0),
+    "cgan": dict(lr=2e-3, minutes=4.8, images=1_400_000, warm_up=50, last_rate=0.02, label_weight=0.3,
+                 g_label_weight=0.1),
+    "acgan": dict(lr=2e-3, minutes=4.8, images=1_400_000, warm_up=50, last_rate=0.02, label_weight=0.5,
+                  g_label_weight=0.5),
+    "cvae": dict(lr=2e-3, minutes=4.8, images=1_400_000, warm_up=50, last_rate=0.02, label_weight=0.3,
+                 g_label_weight=0.5),
+    "classifier": dict(lr=3e-3, minutes=9.0, images=550_000, passes=2000, warm_up=400, last_rate=0.0),
+    "classifier-tiny": dict(lr=6e-3, minutes=5.5, images=1_100_000, passes=4000, warm_up=400, last_rate=0.0),
+    "classifier-adversarial": dict(lr=3e-3, minutes=7.5, images=330_000, passes=1000, warm_up=200, last_rate=0.0),
 }
 FRAMES = 40                # pictures in the training GIF
+FRAME_IMAGES = 2000        # training images that a model is made ready with for a picture, or an epoch
 PER_CLASS = 8              # samples of each class in a picture of the training
 SHOWN = 50                 # classes in it, at most
 
@@ -61,10 +69,14 @@ class Run:
         self.thickness = torch.from_numpy(ranks).to(device)
         self.batch = min(args.batch, len(self.images))
         self.steps_per_epoch = len(self.images) // self.batch
-        self.most_epochs = args.epochs or math.ceil(self.preset["images"] / len(self.images))
+        self.most_epochs = args.epochs or min(math.ceil(self.preset["images"] / len(self.images)),
+                                              self.preset.get("passes", math.inf))     # for a handful of images
         self.epochs = self.most_epochs
         self.plans = [(0, self.epochs)]                                  # (step, epochs planned from there on)
         self.i, self.seconds, self.frames, self.order = 0, 0.0, [], None
+        sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
+        weights = sizes[glyphs.y_train] ** -float(args.balance)
+        self.share = torch.from_numpy(np.cumsum(weights / weights.sum())) if args.balance else None
         self.show = self.fixed_conditions() if self.makes_images else None
 
     @property
@@ -88,11 +100,23 @@ class Run:
         seed = np.random.SeedSequence([self.args.seed, *place]).generate_state(1)[0]
         return torch.Generator().manual_seed(int(seed))
 
+    def draw_order(self, rng):
+        """The order of the images in an epoch: each once, or with --balance those of rare classes more often, each
+        image as often as its weight says, rounded down or up (systematic resampling)."""
+        n = len(self.images)
+        order = torch.randperm(n, generator=rng)
+        if self.share is None:
+            return order
+        places = (torch.arange(n, dtype=torch.float64) + torch.rand(1, dtype=torch.float64, generator=rng)) / n
+        return torch.searchsorted(self.share, places).clamp(max=n - 1)[order]
+
     def step(self):
         """One training step; returns its losses as tensors."""
         epoch, place = divmod(self.i, self.steps_per_epoch)
         if place == 0 or self.order is None:
-            self.order = torch.randperm(len(self.images), generator=self.rng(0, epoch)).to(self.device)
+            if place == 0:
+                self.objective.begin_epoch(*self.some(FRAME_IMAGES))
+            self.order = self.draw_order(self.rng(0, epoch)).to(self.device)
         chosen = self.order[place * self.batch:(place + 1) * self.batch]
         x = models.from_uint8(self.images[chosen]).contiguous(memory_format=torch.channels_last)
         losses = self.objective.step(x, self.labels[chosen], self.thickness[chosen], self.rate(), self.i,
@@ -131,8 +155,18 @@ class Run:
     def caption(self):
         return f"epoch {self.i / self.steps_per_epoch:.1f}, {self.seconds:.0f} s"
 
+    def some(self, n):
+        """About n training images, evenly from the whole set, with labels and thickness."""
+        every = max(1, len(self.images) // n)
+        return self.images[::every], self.labels[::every], self.thickness[::every]
+
+    def settle(self):
+        """Make the products ready for use. -> figures, JSON types"""
+        return self.objective.settle(self.images, self.labels, self.thickness)
+
     def draw_frame(self):
         """Draw the fixed samples, keep them for the GIF and show them in <name>_samples.png."""
+        self.objective.settle(*self.some(FRAME_IMAGES))
         self.frames.append((self.sampler()(*self.show), self.caption()))
         self.save_sheet()
         if len(self.frames) == 1:
@@ -156,7 +190,7 @@ class Run:
     def save_curves(self):
         rows = [json.loads(line) for line in self.log.read_text().splitlines()]
         names = [k for k in rows[-1] if k not in ("step", "epoch", "seconds", "images_per_second")]
-        series = {k: ([r["epoch"] for r in rows], [r[k] for r in rows]) for k in names}
+        series = {k: ([r["epoch"] for r in rows if k in r], [r[k] for r in rows if k in r]) for k in names}
         picture = charts.curves(series, self.title, "epoch", "loss", smooth=max(1, len(rows) // 40))
         figures.save(picture, self.path("_losses.png"))
 
@@ -219,6 +253,7 @@ class Run:
 
     def save_snapshot(self):
         epoch = self.i // self.steps_per_epoch
+        self.settle()
         models.save(self.out / f"{self.name}_epochs" / f"{epoch:05d}.pth",
                     self.checkpoint(self.name, {"epoch": epoch, "training_seconds": round(self.seconds, 1)}))
 

@@ -39,9 +39,9 @@ def small_npz(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(small_npz, tmp_path_factory):
-    """The folder of two tiny real runs, cgan and classifier, made by the command itself."""
+    """The folder of a tiny real run of each model, made by the command itself."""
     out = tmp_path_factory.mktemp("models")
-    for model, epochs in (("cgan", 4), ("classifier", 6)):
+    for model, epochs in (("cgan", 4), ("acgan", 2), ("cvae", 4), ("classifier", 6)):
         done = command("train.py", "--model", model, "--dataset", small_npz, "--epochs", epochs, "--batch", 32,
                        "--out", out, "--snapshots", "--device", "cpu")
         assert done.returncode == 0, done.stdout + done.stderr

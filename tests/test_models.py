@@ -6,14 +6,16 @@ import torch
 
 import models
 from files import UserError
-from objectives import ConditionalGAN, Recogniser, soft_ink, update_average
+from objectives import AuxiliaryClassifierGAN, ConditionalGAN, ConditionalVAE, kl_divergence, soft_ink
+from recognisers import Recogniser
+from steps import update_average
 
 CPU = torch.device("cpu")
 
 
 def settings(**more):
     return argparse.Namespace(**{**dict(label_weight=0.3, g_label_weight=0.1, ink_weight=0.5, r1=0.02, r1_end=0.1,
-                                          ema=0.999, bf16=False), **more})
+                                          ema=0.999, bf16=False, gan_weight=10, diffaugment=0), **more})
 
 
 def batch(n=12, classes=10, seed=0):
@@ -43,11 +45,13 @@ def test_shapes_and_ranges(classes):
     assert classifier.features(x).shape[1] <= 128
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_every_parameter_of_the_gan_gets_a_finite_gradient(bf16):
-    gan = ConditionalGAN(settings(bf16=bf16), 10, CPU)
-    gan.step(*batch(), lr=1e-3, i=0, progress=0.0, rng=torch.Generator().manual_seed(0))
-    for network in (gan.generator, gan.discriminator):
+@pytest.mark.parametrize("objective", [ConditionalGAN, AuxiliaryClassifierGAN, ConditionalVAE])
+@pytest.mark.parametrize("more", [{}, {"bf16": True}, {"diffaugment": 3}])
+def test_every_parameter_gets_a_finite_gradient(objective, more):
+    model = objective(settings(**more), 10, CPU)
+    losses = model.step(*batch(), lr=1e-3, i=0, progress=0.5, rng=torch.Generator().manual_seed(0))
+    assert all(v.isfinite() for v in losses.values())
+    for network in (model.generator, model.discriminator):
         for name, p in network.named_parameters():
             assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, name
 
@@ -62,16 +66,59 @@ def test_every_parameter_of_the_classifier_gets_a_finite_gradient():
 def test_each_half_step_leaves_the_other_network_alone():
     gan = ConditionalGAN(settings(), 10, CPU)
     x, y, t = batch()
-    for optimizer in gan.optimizers.values():
-        optimizer.param_groups[0]["lr"] = 1e-3
+    rng = torch.Generator()
+    gan.optimizers["discriminator"].param_groups[0]["lr"] = 1e-3
     fake = gan.generator(torch.randn(12, 64), y, t)
     g, d = weights(gan.generator), weights(gan.discriminator)
-    gan.discriminator_step(x, fake.detach(), y, t, 0, 0.0)
+    gan.discriminator_step(x, fake.detach(), y, t, 0, 0.0, rng)
     assert same(g, weights(gan.generator)) and not same(d, weights(gan.discriminator))
-    d = weights(gan.discriminator)
-    gan.generator_step(x, fake, y, t, 0)
-    assert same(d, weights(gan.discriminator)) and not same(g, weights(gan.generator))
-    assert all(p.requires_grad for p in gan.discriminator.parameters())
+    for p in gan.discriminator.parameters():
+        p.grad = None
+    gan.fool(fake, y, t, rng)[0].backward()
+    assert all(p.grad is None and p.requires_grad for p in gan.discriminator.parameters())
+    assert all(p.grad is not None for p in gan.generator.parameters())
+
+
+def test_the_score_of_an_auxiliary_classifier_gan_does_not_see_the_condition():
+    x, y, t = batch()
+    for projection in (False, True):
+        network = models.Discriminator(models.DiscriminatorConfig(projection=projection))
+        assert torch.equal(network(x, y, t)[0], network(x, (y + 1) % 10, 1 - t)[0]) is not projection
+
+
+def test_kl_divergence_is_that_of_torch():
+    mean, log_var = torch.randn(2, 20, 5)
+    here = torch.distributions.Normal(mean, (log_var / 2).exp())
+    torch.testing.assert_close(kl_divergence(mean, log_var),
+                               torch.distributions.kl_divergence(here, torch.distributions.Normal(0, 1)).sum(1))
+
+
+def test_the_plain_cvae_has_no_discriminator_and_starts_near_zero_kl():
+    vae = ConditionalVAE(settings(gan_weight=0), 10, CPU)
+    losses = vae.step(*batch(), lr=1e-3, i=0, progress=0.5, rng=torch.Generator().manual_seed(0))
+    assert set(losses) == {"pixels", "KL"} and set(vae.networks) == {"generator", "average"}
+    assert 0 <= losses["KL"] < 1 and losses["pixels"] > 0
+
+
+def test_the_prior_of_a_cvae_is_normal_until_it_is_fitted_and_then_follows_the_codes():
+    vae = ConditionalVAE(settings(), 3, CPU)
+    prior = vae.average.prior
+    torch.manual_seed(0)
+    noise, y, t = torch.randn(500, 17), torch.arange(500) % 3, torch.rand(500)
+    torch.testing.assert_close(prior(noise, y, t), noise[:, 1:])
+    images = torch.randint(0, 256, (600, 28, 28), dtype=torch.uint8)
+    labels, thickness = torch.arange(600) % 3, torch.rand(600)
+    with torch.no_grad():
+        vae.average.encoder.head[2].weight[:16].mul_(30)       # codes that are far from standard normal
+    figures = vae.settle(images, labels, thickness)
+    assert figures["kl"] > 0 and figures["active_units"] > 0
+    with torch.no_grad():
+        mean, log_var = vae.average.encoder(models.from_uint8(images), labels, thickness)
+    for k in range(3):
+        made = prior(noise, torch.full((500,), k), t)
+        spread = (mean[labels == k].var(0) + log_var[labels == k].exp().mean(0)).sqrt()
+        assert ((made.mean(0) - mean[labels == k].mean(0)).abs() < 0.3 * spread).all()
+        assert ((made.std(0) / spread - 1).abs() < 0.3).all()
 
 
 def test_average_follows_its_formula_and_covers_batch_norm():

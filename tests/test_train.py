@@ -10,7 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+import data
 import models
+import sampling
+import strokes
+import train
+import trainer
 from conftest import ROOT, assert_one_line_error, command
 from onnx_io import open_session
 
@@ -28,18 +33,19 @@ def same(a, b):
 
 def test_a_run_leaves_what_the_readme_names(trained):
     names = {p.name for p in trained.iterdir()}
-    for name in ("generator", "classifier"):
+    for name in ("generator", "acgan", "cvae", "classifier"):
         assert {f"{name}{end}" for end in (".pth", ".onnx", ".json", ".log.jsonl", "_losses.png")} <= names
-    assert {"discriminator.pth", "generator_samples.png", "generator_training.gif", "classifier_confusion.png"} <= names
+    assert {"discriminator.pth", "acgan_discriminator.pth", "classifier_confusion.png"} <= names
+    assert {f"{name}{end}" for name in ("generator", "acgan", "cvae") for end in ("_samples.png", "_training.gif")} <= names
     assert not [n for n in names if "resume" in n or "tmp" in n]
-    for name in ("generator", "classifier"):
+    for name in ("generator", "acgan", "cvae", "classifier"):
         record = json.loads((trained / f"{name}.json").read_text(encoding="utf-8"))
         assert record["train_images"] == len(record["classes"]) * 44 > 0
         assert record["dataset_sha256"] and record["metrics"] and record["settings"]["seed"] == 0
         rows = [json.loads(line) for line in (trained / f"{name}.log.jsonl").read_text().splitlines()]
         assert rows[-1]["step"] == record["steps"] == record["epochs"] * (record["train_images"] // 32)
         assert all(a["step"] < b["step"] for a, b in zip(rows, rows[1:]))
-        open_session(trained / f"{name}.onnx", name)
+        open_session(trained / f"{name}.onnx", "classifier" if name == "classifier" else "generator")
     with Image.open(trained / "generator_training.gif") as gif:
         assert gif.n_frames > 5
 
@@ -49,6 +55,35 @@ def test_snapshots_are_generators_and_the_last_is_the_end(trained):
     assert [p.name for p in shots] == ["00001.pth", "00002.pth", "00003.pth", "00004.pth"]
     assert same(shots[-1], trained / "generator.pth") and not same(shots[0], shots[1])
     assert models.load(shots[0], "generator").info["figures"]["epoch"] == 1
+
+
+def test_the_cvae_records_that_its_code_is_alive(trained):
+    metrics = json.loads((trained / "cvae.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["kl"] > 0.1 and metrics["active_units"] > 0 and metrics["diversity"] > 0
+
+
+def test_the_same_samples_from_every_file_of_a_cvae(trained):
+    a, b = (sampling.sample_all(sampling.open_generator(trained / f"cvae.{end}"), 200, seed=5) for end in ("pth", "onnx"))
+    assert np.abs(a[0].astype(int) - b[0]).max() <= 1 and np.array_equal(a[1], b[1]) and np.array_equal(a[2], b[2])
+    assert len({image.tobytes() for image in a[0]}) == 200
+
+
+def test_rare_classes_are_seen_more_often_with_balance():
+    x, y = strokes.generate(300, seed=1)
+    chosen = np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:3]])
+    empty = x[:0], y[:0]
+    glyphs = data.Glyphs("two", ["0", "1"], x[chosen], y[chosen], *empty, *empty, "drawn", "0" * 64, "MIT", True)
+    for balance, share in ((0.0, 3 / len(chosen)), (1.0, 0.5)):
+        args = train.parse_args(["--batch", "8", "--epochs", "1"])
+        args, _ = train.settle(args)
+        train.adapt(args, glyphs)
+        assert args.balance == 0.5 and args.diffaugment == 2        # what small and uneven data get by default
+        args.balance, args.bf16, args.out = balance, False, "unused"
+        run = trainer.Run(args, glyphs, torch.device("cpu"), 0.0)
+        order = run.draw_order(run.rng(0, 0)).numpy()
+        assert len(order) == len(chosen) and abs(np.mean(glyphs.y_train[order] == 1) - share) < 0.02
+        if not balance:
+            assert sorted(order) == list(range(len(chosen)))
 
 
 def test_the_same_seed_gives_the_same_weights(trained, small_npz, tmp_path):
@@ -64,7 +99,7 @@ def test_the_same_seed_gives_the_same_weights(trained, small_npz, tmp_path):
                                                      weights(trained / first).values()))
 
 
-@pytest.mark.parametrize("model, name", [("cgan", "generator"), ("classifier", "classifier")])
+@pytest.mark.parametrize("model, name", [("cgan", "generator"), ("cvae", "cvae"), ("classifier", "classifier")])
 def test_a_killed_run_resumes_to_the_same_weights(small_npz, tmp_path, model, name):
     words = ["--model", model, "--dataset", small_npz, "--epochs", 30, "--batch", 32, "--device", "cpu",
              "--save-every", 0.1]
@@ -155,7 +190,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(small_npz, tmp_path):
 
 
 def test_dry_run_writes_nothing(small_npz, tmp_path):
-    for model in ("cgan", "classifier"):
+    for model in ("acgan", "cvae", "classifier"):
         done = command("train.py", "--model", model, "--dataset", small_npz, "--out", tmp_path / "o", "--dry-run")
         assert done.returncode == 0 and "one step" in done.stdout, done.stderr
     assert not (tmp_path / "o").exists()
