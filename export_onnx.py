@@ -1,13 +1,15 @@
 """Turn a checkpoint into one ONNX file that other apps can rely on, and prove that it does the same.
 
     python export_onnx.py saved_models/generator.pth              # writes saved_models/generator.onnx
+    python export_onnx.py saved_models/classifier.pth --int8      # writes saved_models/classifier.int8.onnx
     python export_onnx.py --check saved_models/generator.onnx     # is this file what apps expect?
     python export_onnx.py --check saved_models/classifier.onnx --on mnist:test        # and how many does it read?
 
 The graph takes and gives plain arrays (README: ONNX), has a dynamic batch, one file, opset 18. Batch norm is folded
-into its neighbours; a generator's weights are stored as fp16, cast once when the file is loaded (as fp32 where that
-would move a pixel by more than one grey level). An export that torch and onnxruntime do not agree on is not left
-behind. A label that is out of range stops the graph with an error; thickness is clamped to [0, 1].
+into its neighbours. Weights are stored as fp16 and cast once when the file is loaded: a generator's where that moves no
+pixel by more than one grey level, a classifier's where fp16 holds them to the bit, as train.py leaves them. An export
+that torch and onnxruntime do not agree on is not left behind. A label that is out of range stops the graph with an
+error; thickness is clamped to [0, 1].
 """
 import json
 import logging
@@ -37,36 +39,33 @@ def scale_and_shift(bn):
 
 
 def folded(layer, bn=None):
-    """A 3x3 Conv2d that equals `layer` followed by `bn`. A transposed convolution (kernel 4, stride 2, padding 1) gives
-    one with 4 times the channels, to be followed by PixelShuffle(2): runtimes have fast kernels for that alone."""
-    weight, stride = layer.weight, layer.stride
+    """A Conv2d that equals `layer` followed by `bn`. Of a transposed convolution (kernel 4, stride 2, padding 1) it
+    gives all but the interleaving, see upsampled(): runtimes have fast kernels for plain convolutions alone."""
+    weight = layer.weight
     scale, shift = scale_and_shift(bn) if bn is not None else (torch.ones(1), torch.zeros(layer.out_channels))
     if isinstance(layer, nn.ConvTranspose2d):
-        # along each axis, output 2m takes inputs m-1, m by taps 3, 1; output 2m+1 takes m, m+1 by taps 2, 0
-        taps = torch.zeros(2, 3, 4)
-        taps[0, 0, 3] = taps[0, 1, 1] = taps[1, 1, 2] = taps[1, 2, 0] = 1
-        weight = torch.einsum("ioyx,aky,blx->oabikl", weight, taps, taps).flatten(0, 2)   # [4 * out, in, 3, 3]
-        scale, shift, stride = scale.repeat_interleave(4), shift.repeat_interleave(4), 1
-    bias = layer.bias if layer.bias is not None else 0
-    new = nn.Conv2d(weight.shape[1], weight.shape[0], 3, stride, 1)
+        # along each axis output 2m takes inputs m-1, m by taps 3, 1, output 2m+1 takes m, m+1 by taps 2, 0
+        weight = weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)              # [in, out, input, odd, ...]
+        weight = weight.permute(3, 5, 1, 0, 2, 4).flatten(0, 2)                           # [4 * out, in, 2, 2]
+        scale, shift = scale.repeat(4), shift.repeat(4)
+    new = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=1)
+    new.factors = weight, scale.expand(len(weight))       # for store_as_half
     new.weight.data = weight * scale.view(-1, 1, 1, 1)
-    new.bias.data = shift + scale * bias
+    new.bias.data = shift if layer.bias is None else shift + scale * layer.bias
     return new
 
 
-def folded_stack(net):
-    """An nn.Sequential with every (convolution, batch norm) pair folded; leading layers are kept as they are."""
-    layers, todo = [], list(net)
-    while todo:
-        layer = todo.pop(0)
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            bn = todo.pop(0) if todo and isinstance(todo[0], nn.BatchNorm2d) else None
-            layers.append(folded(layer, bn))
-            if isinstance(layer, nn.ConvTranspose2d):
-                layers.append(nn.PixelShuffle(2))
-        else:
-            layers.append(layer)
-    return nn.Sequential(*layers)
+def interleaved(h):
+    """[N, 4 * C, H, W] -> [N, 2 * H, 2 * W, C]: PixelShuffle(2) of channels (row, column, C), but channels-last, where
+    runtimes copy C values at once."""
+    _, c, y, x = h.shape
+    h = h.permute(0, 2, 3, 1).reshape(-1, y, x, 2, 2, c // 4)
+    return h.transpose(2, 3).reshape(-1, 2 * y, 2 * x, c // 4)
+
+
+def upsampled(h):
+    """The rest of a folded transposed convolution: [N, 4 * C, H + 1, W + 1] -> [N, C, 2 * H, 2 * W]."""
+    return interleaved(h)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
 
 class GeneratorGraph(nn.Module):
@@ -76,18 +75,30 @@ class GeneratorGraph(nn.Module):
         super().__init__()
         self.n_classes, self.c0, self.condition, self.mix = g.cfg.n_classes, g.cfg.c0, g.condition, g.mix
         scale, shift = scale_and_shift(g.net[0])
-        weight = g.project.weight.view(49, self.c0, -1) * scale.view(1, -1, 1)            # rows are (place, channel)
-        self.project = nn.Linear(weight.shape[2], 49 * self.c0)
-        self.project.weight.data = weight.transpose(0, 1).flatten(0, 1)                   # rows: (channel, place)
-        self.project.bias.data = shift.repeat_interleave(49)
-        self.net = folded_stack(g.net[1:])
+        self.project = nn.Linear(g.cfg.hidden, 49 * self.c0)                              # rows: (place, channel)
+        self.project.weight.data = g.project.weight * scale.repeat(49)[:, None]
+        self.project.bias.data = shift.repeat(49)
+        self.up, self.middle, self.last = folded(g.net[2], g.net[3]), folded(g.net[5], g.net[6]), folded(g.net[8])
 
     def forward(self, noise, label, thickness):
         # Gather reads negative indices from the end: send them past it, so that they fail like too large ones
         label = torch.where(label < 0, self.n_classes, label)
-        h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1)))
-        image = models.to_range(self.net(h.view(-1, self.c0, 7, 7)))
-        return (image * 255).round().to(torch.uint8).squeeze(1)
+        h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1))).relu()
+        h = self.up(h.view(-1, 7, 7, self.c0).permute(0, 3, 1, 2)).relu()                 # [N, 4 * c1, 8, 8]
+        h = self.last(self.middle(upsampled(h)).relu())                                   # [N, 4, 14, 14]
+        return interleaved((models.to_range(h) * 255).round().to(torch.uint8)).squeeze(3)
+
+
+class CVAEGraph(GeneratorGraph):
+    """The same with the prior of a CVAE before its decoder."""
+
+    def __init__(self, vae):
+        super().__init__(vae.decoder)
+        self.prior = vae.prior
+
+    def forward(self, noise, label, thickness):
+        label = torch.where(label < 0, self.n_classes, label)                             # see above
+        return super().forward(self.prior(noise, label, thickness), label, thickness)
 
 
 class ClassifierGraph(nn.Module):
@@ -95,7 +106,11 @@ class ClassifierGraph(nn.Module):
 
     def __init__(self, c):
         super().__init__()
-        self.net, self.head = folded_stack(c.net), c.head
+        layers = list(c.net)
+        self.net = nn.Sequential(*[folded(layer, bn) if isinstance(layer, nn.Conv2d) else layer
+                                   for layer, bn in zip(layers, [*layers[1:], None])
+                                   if not isinstance(layer, nn.BatchNorm2d)])
+        self.head = c.head
 
     def forward(self, image):
         features = self.net(image.unsqueeze(1).float() * (2 / 255) - 1)
@@ -114,25 +129,43 @@ def example(kind, batch, latent, n_classes, seed=0):
 
 # ---- the file -------------------------------------------------------------------------------------------------------
 
-def store_as_half(graph):
-    """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each (runtimes fold it when loading)."""
+def store_as_half(graph, network, exact):
+    """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each; a convolution that a batch norm
+    was folded into gets its scale by a Mul, as the product would need more digits. Runtimes fold both when loading.
+
+    `network` is what `graph` was exported from; `exact` leaves weights as they are that fp16 cannot hold to the bit.
+    """
     from onnx import TensorProto, helper, numpy_helper
-    casts = []
+    factors = {f"{name}.weight": m.factors for name, m in network.named_modules() if hasattr(m, "factors")}
+    nodes, scales = [], []
     for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= 1000:
-            name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
-            tensor.CopyFrom(numpy_helper.from_array(values, name + "_half"))
-            casts.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
-    for i, cast in enumerate(casts):
-        graph.node.insert(i, cast)
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 1000:
+            continue
+        name, values, scale = tensor.name, numpy_helper.to_array(tensor), None
+        if name in factors:
+            values, scale = (f.detach().numpy() for f in factors[name])
+        half = values.astype(np.float16)
+        if exact and not np.array_equal(half, values):
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(half, name + "_half"))
+        if scale is None or (scale == 1).all():
+            nodes.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
+        else:
+            scales.append(numpy_helper.from_array(scale.reshape(-1, 1, 1, 1), name + "_scale"))
+            nodes += [helper.make_node("Cast", [name + "_half"], [name + "_cast"], to=TensorProto.FLOAT),
+                      helper.make_node("Mul", [name + "_cast", name + "_scale"], [name])]
+    graph.initializer.extend(scales)
+    for i, node in enumerate(nodes):
+        graph.node.insert(i, node)
 
 
 def metadata(checkpoint):
     """The metadata_props of an ONNX file, a dict of str: what an app must know, and the measured figures."""
     info = checkpoint.info
-    meta = {"kind": checkpoint.kind, "dataset": info["dataset"], "classes": json.dumps(checkpoint.classes),
-            "version": str(models.VERSION), "license": info["license"], "figures": json.dumps(info.get("figures", {}))}
-    if checkpoint.kind == "generator":
+    meta = {"kind": checkpoint.role, "model": info.get("model", "unknown"), "dataset": info["dataset"],
+            "classes": json.dumps(checkpoint.classes), "version": str(models.VERSION), "license": info["license"],
+            "figures": json.dumps(info.get("figures", {}))}
+    if checkpoint.role == "generator":
         ink = checkpoint.ink_table
         middle = (ink[:, (ink.shape[1] - 1) // 2] + ink[:, ink.shape[1] // 2]) / 2
         meta |= {"latent_dim": str(checkpoint.model.cfg.latent), "ink_medians": json.dumps([float(m) for m in middle])}
@@ -140,10 +173,11 @@ def metadata(checkpoint):
 
 
 def build(checkpoint):
-    """The ONNX graph of a checkpoint, an onnx.ModelProto with metadata and without traces of this machine."""
+    """(onnx.ModelProto, the nn.Module it was exported from) of a checkpoint: metadata, no traces of this machine."""
     import onnx
-    kind, cfg = checkpoint.kind, checkpoint.model.cfg
-    graph = {"generator": GeneratorGraph, "classifier": ClassifierGraph}[kind](checkpoint.model)
+    kind, cfg = checkpoint.role, checkpoint.model.cfg
+    graph = {"generator": GeneratorGraph, "cvae": CVAEGraph, "classifier": ClassifierGraph}[checkpoint.kind](
+        checkpoint.model)
     inputs, outputs = CONTRACT[kind]
     batch = torch.export.Dim("batch", min=1)
     arrays = example(kind, 2, getattr(cfg, "latent", None), cfg.n_classes)
@@ -161,7 +195,7 @@ def build(checkpoint):
     del proto.metadata_props[:]
     onnx.helper.set_model_props(proto, metadata(checkpoint))
     proto.producer_name = "glyphs"
-    return proto
+    return proto, graph
 
 
 def export(checkpoint, path):
@@ -172,15 +206,14 @@ def export(checkpoint, path):
     they differ by more than GREY_LEVELS or LOGITS.
     """
     import onnx
-    if checkpoint.kind not in CONTRACT:
+    if checkpoint.role not in CONTRACT:
         raise UserError(f"a {checkpoint.kind} has no use outside training: export a generator or a classifier")
-    plain = build(checkpoint)
-    half = onnx.ModelProto()
-    half.CopyFrom(plain)
-    store_as_half(half.graph)
-    tries = [half, plain] if checkpoint.kind == "generator" else [plain]     # fp16 would move logits by about 1e-3
+    plain, network = build(checkpoint)
     with atomic(path) as tmp:
-        for proto in tries:
+        for exact in (False, True) if checkpoint.role == "generator" else (True,):  # rounding moves logits by 1e-3
+            proto = onnx.ModelProto()
+            proto.CopyFrom(plain)
+            store_as_half(proto.graph, network, exact)
             onnx.checker.check_model(proto, full_check=True)
             tmp.write_bytes(proto.SerializeToString())
             difference, limit = prove(tmp, checkpoint)
@@ -194,7 +227,7 @@ def export(checkpoint, path):
 
 def prove(path, checkpoint):
     """(largest distance between file and network over PROOF_BATCHES, the largest that is allowed)."""
-    kind, network = checkpoint.kind, checkpoint.model
+    kind, network = checkpoint.role, checkpoint.model
     session, _ = open_session(path, kind)
     worst = 0.0
     for batch in PROOF_BATCHES:
@@ -248,6 +281,9 @@ def main():
     parser.add_argument("--check", action="store_true", help="check an ONNX file against the contract, write nothing")
     parser.add_argument("--on", metavar="IMAGES", help="with --check of a classifier: labelled images to read, such as "
                         "mnist:test, a folder or an .npz")
+    parser.add_argument("--int8", action="store_true", help="a classifier's convolutions in 8 bits: half the bytes, "
+                        "faster; needs its data set, to calibrate and to measure what is lost")
+    parser.add_argument("--dataset", help="with --int8: the data set, where the checkpoint's own name does not find it")
     args = parser.parse_args()
     if args.check:
         kind, meta = check(args.file)
@@ -261,8 +297,15 @@ def main():
             share = 100 * accuracy(args.file, images, labels)
             print(f"{share:.2f} % of the {len(images):,} images of {args.on} read rightly")
         return
-    out = Path(args.out) if args.out else Path(args.file).with_suffix(".onnx")
-    proof = export(models.load(args.file), out)
+    out = Path(args.out) if args.out else Path(args.file).with_suffix(".int8.onnx" if args.int8 else ".onnx")
+    checkpoint = models.load(args.file)
+    if args.int8:
+        import onnx_int8                      # it builds on this module
+        made = onnx_int8.export(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"]))
+        print(f"{out}: {made['bytes']:,} bytes, reads {made['val_accuracy']:.2f} % of the validation split, in fp32 "
+              f"{made['fp32_val_accuracy']:.2f} %")
+        return
+    proof = export(checkpoint, out)
     print(f"{out}: {proof['bytes']:,} bytes, torch and onnxruntime differ by at most {proof['max_difference']:g}")
 
 

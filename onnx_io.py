@@ -36,8 +36,12 @@ def start_session(path, threads=None):
         # from bytes, not from the path: a model that refers to other files on this disk is refused
         return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as e:                    # onnxruntime raises one type per cause; all mean the same to the user
-        reason = str(e).strip().splitlines()[0][:160] if str(e).strip() else type(e).__name__
-        raise UserError(f"{path} is not an ONNX model that onnxruntime can load ({reason})") from e
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        if "External data" in reason:
+            raise UserError(f"{path} keeps weights in other files (external data): expected one file with all of them, "
+                            "as export_onnx.py writes") from e
+        raise UserError(f"{path} is not an ONNX model that onnxruntime can load ({reason[:160]}): expected a file of "
+                        "export_onnx.py") from e
 
 
 def check_ports(path, what, found, wanted):
@@ -53,7 +57,8 @@ def check_ports(path, what, found, wanted):
         if got_kind != kind or not fits:
             raise UserError(f"{path}: {what} {name} is {got_kind} {got_shape}, expected {text}")
         if isinstance(got_shape[0], int):
-            raise UserError(f"{path}: {what} {name} has the fixed batch size {got_shape[0]}: export it again")
+            raise UserError(f"{path}: {what} {name} has the fixed batch size {got_shape[0]}, expected any size: export "
+                            "it again")
     if what == "input" and set(found) - set(wanted):
         raise UserError(f"{path} wants inputs that are unknown here: {', '.join(sorted(set(found) - set(wanted)))}")
 

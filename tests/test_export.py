@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,8 +11,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+import data
 import export_onnx
 import models
+import onnx_int8
 import onnx_io
 from conftest import ROOT, assert_one_line_error, command
 from files import UserError
@@ -29,36 +32,43 @@ def shaken(model):
     return model.eval()
 
 
-def checkpoint(kind, classes):
+def checkpoint(kind, classes, rounded=True, **config):
+    """A network that was not trained; `rounded`: fp16 holds its weights to the bit, as train.py leaves them."""
     torch.manual_seed(2)
-    config, network = models.MODELS[kind]
+    config_type, network = models.MODELS[kind]
+    network = shaken(network(config_type(classes, **config)))
+    if kind == "classifier" and rounded:
+        for layer in network.modules():
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                layer.weight.data = layer.weight.data.half().float()
     table = np.tile(np.arange(256, dtype=np.int32), (classes, 1)) + np.arange(classes)[:, None]
-    return models.Checkpoint(kind, shaken(network(config(classes))), [chr(0x3042 + i) for i in range(classes)], table,
+    return models.Checkpoint(kind, network, [chr(0x3042 + i) for i in range(classes)], table,
                              {"dataset": "strokes", "license": "MIT", "figures": {"test_accuracy": 0.5}})
 
 
 def inputs(made, batch, seed=0):
-    return export_onnx.example(made.kind, batch, getattr(made.model.cfg, "latent", None), len(made.classes), seed)
+    return export_onnx.example(made.role, batch, getattr(made.model.cfg, "latent", None), len(made.classes), seed)
 
 
-@pytest.fixture(scope="module", params=[("generator", 10), ("generator", 3), ("classifier", 10)],
+@pytest.fixture(scope="module", params=[("generator", 10), ("cvae", 3), ("classifier", 10)],
                 ids=lambda p: f"{p[0]}-{p[1]}")
 def exported(request, tmp_path_factory):
     made = checkpoint(*request.param)
     path = tmp_path_factory.mktemp("onnx") / f"{made.kind}.onnx"
-    export_onnx.export(made, path)
+    proof = export_onnx.export(made, path)
+    assert proof["bytes"] == path.stat().st_size and 0 < proof["max_difference"] <= 1
     return made, path
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 64, 100])
 def test_parity(exported, batch):
     made, path = exported
-    session, _ = onnx_io.open_session(path, made.kind)
+    session, _ = onnx_io.open_session(path, made.role)
     arrays = inputs(made, batch, seed=100 + batch)
     got = session.run(None, arrays)
     tensors = [torch.from_numpy(a) for a in arrays.values()]
     with torch.inference_mode():
-        if made.kind == "generator":
+        if made.role == "generator":
             want = models.to_uint8(made.model(*tensors)).numpy()
             assert got[0].dtype == np.uint8 and got[0].shape == (batch, 28, 28)
             assert abs(got[0].astype(int) - want).max() <= 1
@@ -78,17 +88,66 @@ def test_the_file_keeps_the_contract(exported):
     assert not [t for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
     assert list(path.parent.glob("*.data")) == []
     content = path.read_bytes()
-    assert str(ROOT).encode() not in content and b".py" not in content and b"site-packages" not in content
+    for trace in (str(ROOT), str(os.path.expanduser("~")), sys.prefix, ".py", "site-packages", "Traceback", "/tmp/"):
+        assert trace.encode() not in content
+    assert len(content) < (600_000 if made.role == "classifier" else 800_000)
     meta = {p.key: p.value for p in proto.metadata_props}
-    assert meta["kind"] == made.kind and json.loads(meta["classes"]) == made.classes
+    assert meta["kind"] == made.role and json.loads(meta["classes"]) == made.classes
     assert meta["dataset"] == "strokes" and meta["license"] == "MIT" and json.loads(meta["figures"])
-    if made.kind == "generator":
-        assert int(meta["latent_dim"]) == 64 and path.stat().st_size < 800_000
+    assert set(onnx_io.METADATA[made.role]) <= set(meta)
+    if made.role == "generator":
+        assert int(meta["latent_dim"]) == made.model.cfg.latent
         assert json.loads(meta["ink_medians"]) == [127.5 + k for k in range(len(made.classes))]
     assert not any(node.op_type == "BatchNormalization" for node in proto.graph.node)
 
 
-@pytest.mark.parametrize("exported", [("generator", 10), ("generator", 3)], indirect=True)
+def test_the_runtime_folds_what_makes_the_file_small(exported, tmp_path):
+    """No weight is cast, scaled, or put into another order while images are made: that is done once, when loading."""
+    made, path = exported
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    stored, loaded = onnx.load(path).graph, onnx.load(tmp_path / "loaded.onnx").graph
+    assert sum(t.data_type == TensorProto.FLOAT16 for t in stored.initializer) >= 3
+    assert not any(t.data_type == TensorProto.FLOAT16 for t in loaded.initializer)
+    fixed = {t.name for t in loaded.initializer}
+    assert not [node.name for node in loaded.node if set(node.input) <= fixed]
+    assert all(node.op_type != "Relu" for node in loaded.node)           # fused into the layer before
+
+
+@pytest.fixture
+def tiny(tiny_graph, monkeypatch):
+    """A small classifier as files of before hold it, weights not rounded; its graph is built once for all tests."""
+    made, built = tiny_graph
+    monkeypatch.setattr(export_onnx, "build", lambda _: built)
+    return made
+
+
+@pytest.fixture(scope="module")
+def tiny_graph():
+    made = checkpoint("classifier", 5, rounded=False, width=8, last=40)
+    return made, export_onnx.build(made)
+
+
+def test_weights_that_fp16_cannot_hold_stay_as_they_are(tiny, tmp_path):
+    assert export_onnx.export(tiny, tmp_path / "c.onnx")["max_difference"] < 1e-4
+    assert not any(t.data_type == TensorProto.FLOAT16 for t in onnx.load(tmp_path / "c.onnx").graph.initializer)
+
+
+def test_an_export_that_differs_is_not_left_behind(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "c.onnx"
+    path.write_bytes(b"the file of before")
+    with torch.no_grad():
+        tiny.model.head.bias[2] += 0.001
+    with pytest.raises(UserError, match="differs from the network"):
+        export_onnx.export(tiny, path)
+    tiny.model.head.bias[2] -= 0.001
+    assert path.read_bytes() == b"the file of before" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("exported", [("generator", 10), ("cvae", 3)], indirect=True)
 def test_label_out_of_range_fails_and_thickness_is_clamped(exported):
     made, path = exported
     session, _ = onnx_io.open_session(path, "generator")
@@ -101,14 +160,34 @@ def test_label_out_of_range_fails_and_thickness_is_clamped(exported):
     assert not np.array_equal(ends[1], ends[2])
 
 
-def test_an_export_that_differs_is_not_left_behind(tmp_path, monkeypatch):
-    made = checkpoint("classifier", 10)
-    path = tmp_path / "c.onnx"
-    path.write_bytes(b"the file of before")
-    monkeypatch.setattr(export_onnx, "LOGITS", -1.0)
-    with pytest.raises(UserError, match="differs from the network"):
-        export_onnx.export(made, path)
-    assert path.read_bytes() == b"the file of before" and len(list(tmp_path.iterdir())) == 1
+@pytest.fixture(scope="module")
+def five(small_npz, tiny_graph):
+    """Images of five classes, named as those of the small classifier."""
+    glyphs = data.load(small_npz)
+    return dataclasses.replace(glyphs, classes=tiny_graph[0].classes, y_val=glyphs.y_val % 5)
+
+
+def test_int8_keeps_the_contract_and_nearly_the_results(tiny, five, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_int8, "LOSS", 100)            # it was not trained: a few random guesses may turn
+    small, plain = tmp_path / "small.onnx", tmp_path / "plain.onnx"
+    proof = onnx_int8.export(tiny, small, five)
+    export_onnx.export(tiny, plain)
+    assert proof["bytes"] == small.stat().st_size and export_onnx.check(small)[0] == "classifier"
+    weights = {t.name: t for t in onnx.load(small).graph.initializer if len(t.dims) == 4}
+    assert len(weights) == 6 and all(t.data_type == TensorProto.INT8 for t in weights.values())
+    scores = [onnx_io.open_session(path, "classifier")[0].run(["logits"], {"image": five.x_test})[0]
+              for path in (small, plain)]
+    assert np.corrcoef(scores[0].ravel(), scores[1].ravel())[0, 1] > 0.99
+    assert proof["val_accuracy"] == 100 * export_onnx.accuracy(small, five.x_val, five.y_val)
+
+
+def test_int8_that_loses_too_much_is_not_left_behind(tiny, five, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_int8, "LOSS", -101)
+    with pytest.raises(UserError, match="points are lost"):
+        onnx_int8.export(tiny, tmp_path / "c.onnx", five)
+    with pytest.raises(UserError, match="its own data set"):
+        onnx_int8.export(tiny, tmp_path / "c.onnx", dataclasses.replace(five, classes=list("abcde")))
+    assert not list(tmp_path.iterdir())
 
 
 def foreign(path, inputs, outputs, batch="batch"):
@@ -119,31 +198,60 @@ def foreign(path, inputs, outputs, batch="batch"):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
+def change(path, to, edit):
+    """A copy of an ONNX file after edit(model)."""
+    model = onnx.load(path)
+    edit(model)
+    onnx.save(model, to)
+
+
+def rename_first(model, ports):
+    """Rename the first input or output throughout the graph."""
+    old = ports[0].name
+    ports[0].name = "other"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["other" if name == old else name for name in names]
+
+
 def test_foreign_and_broken_files_get_one_line(tmp_path, exported):
+    """Each fault names the file and what was expected of it, whether the file is opened for use or checked."""
     made, path = exported
+    inputs, outputs = onnx_io.CONTRACT[made.role]
     foreign(tmp_path / "foreign.onnx", "x", "y")
+    foreign(tmp_path / "fixed.onnx", *[list(names)[0] for names in (inputs, outputs)], batch=1)
     (tmp_path / "text.onnx").write_text("hello")
-    (tmp_path / "half.onnx").write_bytes(path.read_bytes()[:5000])
-    bare = onnx.load(path)
-    del bare.metadata_props[:]
-    onnx.save(bare, tmp_path / "bare.onnx")
-    outside = onnx.load(path)
-    onnx.save(outside, tmp_path / "outside.onnx", save_as_external_data=True, location="weights.bin",
+    (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:5000])
+    change(path, tmp_path / "bare.onnx", lambda m: m.ClearField("metadata_props"))
+    change(path, tmp_path / "input.onnx", lambda m: rename_first(m, m.graph.input))
+    change(path, tmp_path / "output.onnx", lambda m: rename_first(m, m.graph.output))
+    onnx.save(onnx.load(path), tmp_path / "outside.onnx", save_as_external_data=True, location="weights.bin",
               size_threshold=100)
-    for key, value in (("classes", "5"), ("classes", "no json"), ("classes", "[1, 2]"), ("latent_dim", "sixty"),
-                       ("latent_dim", "100000000000"), ("classes", json.dumps(["a"] * 40))):
-        lying = onnx.load(path)
-        onnx.helper.set_model_props(lying, {**{p.key: p.value for p in lying.metadata_props}, key: value})
-        onnx.save(lying, tmp_path / "lying.onnx")
-        if key in {p.key for p in onnx.load(path).metadata_props}:
-            with pytest.raises(UserError, match="lying.onnx"):
-                export_onnx.check(tmp_path / "lying.onnx")
-    for name in ("foreign", "text", "half", "bare", "outside", "missing"):
-        with pytest.raises(UserError, match=f"{name}.onnx"):
-            onnx_io.open_session(tmp_path / f"{name}.onnx", made.kind)
+    for name, words in (("foreign", f"has no input {list(inputs)[0]} tensor"), ("fixed", "expected"),
+                        ("text", "not an ONNX model.*expected"), ("cut", "not an ONNX model.*expected"),
+                        ("bare", "lacks the metadata kind, dataset"),
+                        ("input", f"has no input {list(inputs)[0]} tensor"),
+                        ("output", f"has no output {list(outputs)[0]} tensor"),
+                        ("outside", "external data.*expected one file"), ("missing", "no such file")):
+        with pytest.raises(UserError, match=f"{name}.onnx.*{words}|{words}.*{name}.onnx") as fault:
+            onnx_io.open_session(tmp_path / f"{name}.onnx", made.role)
+        assert "\n" not in str(fault.value)
         with pytest.raises(UserError, match=f"{name}.onnx"):
             export_onnx.check(tmp_path / f"{name}.onnx")
-    assert export_onnx.check(path)[0] == made.kind
+    assert export_onnx.check(path)[0] == made.role
+
+
+def test_metadata_that_lies_is_found(tmp_path, exported):
+    made, path = exported
+    truth = {p.key: p.value for p in onnx.load(path).metadata_props}
+    lies = [("classes", "5"), ("classes", "no json"), ("classes", "[1, 2]"), ("classes", json.dumps(["a"] * 40)),
+            ("kind", "picture"), ("kind", "generator" if made.role == "classifier" else "classifier")]
+    if made.role == "generator":
+        lies += [("latent_dim", "sixty"), ("latent_dim", "100000000000")]
+    for key, value in lies:
+        change(path, tmp_path / "lying.onnx", lambda m: onnx.helper.set_model_props(m, {**truth, key: value}))
+        with pytest.raises(UserError, match="lying.onnx"):
+            export_onnx.check(tmp_path / "lying.onnx")
 
 
 def test_command(trained, small_npz, tmp_path):
@@ -159,6 +267,8 @@ def test_command(trained, small_npz, tmp_path):
                           "discriminator")
     assert not (tmp_path / "d.onnx").exists()
     assert_one_line_error(command("export_onnx.py", "--check", trained / "generator.pth"), "generator.pth")
+    assert_one_line_error(command("export_onnx.py", trained / "generator.pth", "--int8", "--dataset", small_npz),
+                          "int8 is for a classifier")
 
 
 def test_onnx_files_need_no_torch(trained, tmp_path):

@@ -1,0 +1,98 @@
+"""The examples, run as an app developer runs them: without torch, without this project's modules."""
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import onnx_io
+from conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(folder, *words):
+    """infer_numpy.py in an empty folder, where importing torch or a module of the project fails."""
+    blocked = folder / "blocked"
+    blocked.mkdir(exist_ok=True)
+    for module in ["torch", *(path.stem for path in ROOT.glob("*.py"))]:
+        (blocked / f"{module}.py").write_text("raise ImportError('an example must not import this')")
+    return subprocess.run([sys.executable, EXAMPLES / "infer_numpy.py", *map(str, words)], cwd=folder, text=True,
+                          capture_output=True, env={**os.environ, "PYTHONPATH": str(blocked)})
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Three digits drawn by the example, uint8 [28, 84], and the folder."""
+    folder = tmp_path_factory.mktemp("examples")
+    done = run(folder, "--draw", "7,0,3", "--style", "thick", "--seed", 5, "--out", "digits.png")
+    assert done.returncode == 0, done.stderr
+    return np.asarray(Image.open(folder / "digits.png")), folder
+
+
+def test_draws_by_class_style_and_seed(drawn):
+    image, folder = drawn
+    assert image.shape == (28, 84) and image.dtype == np.uint8 and image.max() == 255
+    for name, *more in (("same", "--style", "thick", "--seed", 5), ("thin", "--style", "thin", "--seed", 5),
+                        ("other", "--style", "thick", "--seed", 6)):
+        assert run(folder, "--draw", "7,0,3", *more, "--out", f"{name}.png").returncode == 0
+    same, thin, other = (np.asarray(Image.open(folder / f"{name}.png")) for name in ("same", "thin", "other"))
+    assert np.array_equal(same, image) and not np.array_equal(other, image)
+    assert (thin > 127).sum() < 0.8 * (image > 127).sum()
+
+
+def test_reads_pictures_of_any_size_and_polarity(drawn):
+    image, folder = drawn
+    seven, three = image[:, :28], image[:, 56:]
+    Image.fromarray(seven).save(folder / "plain.png")
+    large = np.full((200, 300), 230, np.uint8)                           # dark on grey paper, in a corner
+    large[100:184, 200:284] = 230 - np.asarray(Image.fromarray(three).resize((84, 84))) * 0.8
+    Image.fromarray(large).save(folder / "large.jpg")
+    clear = np.full((28, 28, 4), 255, np.uint8)                          # white ink on nothing
+    clear[..., 3] = seven
+    Image.fromarray(clear).save(folder / "clear.png")
+    done = run(folder, "plain.png", "large.jpg", "clear.png")
+    assert done.returncode == 0, done.stderr
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert [words[:2] for words in said] == [["plain.png:", "7"], ["large.jpg:", "3"], ["clear.png:", "7"]]
+    assert all(50 < float(words[2].strip("(")) <= 100 for words in said)
+
+
+def test_faults_are_one_line(drawn):
+    _, folder = drawn
+    Image.new("L", (40, 40), 200).save(folder / "blank.png")
+    (folder / "text.png").write_text("no picture")
+    for words, expected in (([folder / "blank.png"], "blank"), (["text.png"], "text.png"), (["none.png"], "none.png"),
+                            (["--draw", "7,x"], "0,1,2,3,4,5,6,7,8,9")):
+        done = run(folder, *words)
+        assert done.returncode != 0 and done.stderr.startswith("error: ") and expected in done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_readme_names_all_of_the_contract():
+    text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for kind, ports in onnx_io.CONTRACT.items():
+        for direction, names in zip(("in", "out"), ports):
+            for name, (element, shape) in names.items():
+                element = {"float": "float32"}.get(element[7:-1], element[7:-1])
+                assert f"| {direction} | `{name}` | {element} [batch" in text, name
+        assert all(f"| `{key}` |" in text for key in onnx_io.METADATA[kind])
+
+
+def has_node_runtime():
+    test = ["node", "--input-type=module", "-e", "import 'onnxruntime-node'"]
+    return bool(shutil.which("node")) and subprocess.run(test, cwd=EXAMPLES, capture_output=True).returncode == 0
+
+
+def test_javascript(tmp_path):
+    if not has_node_runtime():
+        pytest.skip("needs node, and in examples/: npm install onnxruntime-node --ignore-scripts")
+    said = [subprocess.run(["node", EXAMPLES / "infer.mjs", *words], cwd=tmp_path, capture_output=True, text=True)
+            for words in (("7", "0.9", "5"), ("3", "0.1", "5"), ("10",))]
+    assert "drawn as 7, read as 7" in said[0].stdout and "drawn as 3, read as 3" in said[1].stdout, said[0].stderr
+    assert said[2].returncode != 0 and "out of" in said[2].stderr        # label 10 of ten classes
+    image = np.asarray(Image.open(tmp_path / "digit.pgm"))
+    assert image.shape == (28, 28) and image.max() > 200
