@@ -1,0 +1,255 @@
+"""Saliency maps against closed forms, the promise to leave the network as it was, and the section of the report."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import arms
+import data
+import explain
+import models
+import saliency
+import strokes
+from files import UserError
+from sections import Setting
+
+METHODS = list(saliency.METHODS.items())
+
+
+@pytest.fixture(scope="module")
+def glyphs():
+    x, y = strokes.generate(900, seed=5)
+    return data.split_up("digits", list("0123456789"), x[:700], y[:700], x[700:], y[700:], 0, source="strokes",
+                         license="none", warnings=[])
+
+
+@pytest.fixture(scope="module")
+def quick(glyphs):
+    """A classifier after a few seconds of training, and 12 test images that it reads rightly."""
+    net = arms.train_classifier(glyphs.x_train, glyphs.y_train, steps=80, network=6, n_classes=10)
+    x, y = models.from_uint8(torch.from_numpy(glyphs.x_test)), torch.from_numpy(glyphs.y_test)
+    right = (net(x).argmax(1) == y).nonzero()[:, 0]
+    assert len(right) > 100
+    return net, x[right[:12]].contiguous(), y[right[:12]]
+
+
+@pytest.fixture
+def images():
+    return torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0)).round(decimals=2)
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+def test_linear_network_in_closed_form(images):
+    net, y = Linear(), torch.tensor([0, 3, 3, 9, 5])
+    w = net.linear.weight.detach()[y].view(-1, 28, 28)
+    for name, expected in (("gradient", w), ("SmoothGrad", w), ("gradient x input", w * images[:, 0]),
+                           ("integrated gradients", w * images[:, 0])):
+        torch.testing.assert_close(saliency.METHODS[name](net, images, y), expected, rtol=1e-4, atol=1e-6)
+    grey = saliency.integrated_gradients(net, images, y, baseline=0.5)
+    torch.testing.assert_close(grey, w * (images[:, 0] - 0.5), rtol=1e-4, atol=1e-6)
+
+
+def test_square_has_the_integral_that_paper_gives(images):
+    """score = sum of x^2: the gradient at a x is 2 a x, so that the integral is x^2."""
+    class Square(Linear):
+        def forward(self, x):
+            return x.flatten(1).square().sum(1, keepdim=True).expand(-1, 10)
+    maps = saliency.integrated_gradients(Square(), images, 0)
+    torch.testing.assert_close(maps, images[:, 0].square(), rtol=1e-3, atol=1e-6)
+
+
+def test_integrated_gradients_are_complete(quick):
+    net, x, y = quick
+    for target in (y, (y + 1) % 10):
+        maps = saliency.integrated_gradients(net, x, target)
+        error = saliency.completeness_error(net, x, target, maps)
+        with torch.no_grad():
+            wanted = (net(x) - net(torch.zeros_like(x))).gather(1, target[:, None])[:, 0]
+        assert error.max() <= 0.01
+        assert ((maps.sum((1, 2)) - wanted).abs() <= 0.01 * wanted.abs().clamp(min=0.1) + 1e-5).all()
+    rough = saliency.integrated_gradients(net, x, y, steps=2, tolerance=9.0)
+    assert saliency.completeness_error(net, x, y, rough).max() > 0.01          # the check can fail
+
+
+def test_grad_cam_of_a_network_made_by_hand():
+    """Channel 0 copies the ink, channel 1 its negative; class 0 reads the mean of channel 0 alone."""
+    conv = nn.Conv2d(1, 2, 1, bias=False)
+    conv.weight.data = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    head = nn.Linear(2, 2, bias=False)
+    head.weight.data = torch.tensor([[784.0, 0.0], [-1.0, 0.0]])
+    x = torch.zeros(2, 1, 28, 28)
+    x[0, 0, 4, 7], x[1, 0, 20, 3] = 1, 0.5
+    for pool in (nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)):
+        net = nn.Sequential(conv, nn.ReLU(), pool, nn.Flatten(), head)
+        assert saliency.last_convolution(net) is net[1]
+        torch.testing.assert_close(saliency.grad_cam(net, x, 0), x[:, 0])   # weight 784 / 784 places
+        assert (saliency.grad_cam(net, x, 1) == 0).all()                    # it speaks against class 1
+    with pytest.raises(UserError, match="convolution"):
+        saliency.grad_cam(Linear(), x, 0)
+
+
+@pytest.mark.parametrize("name, method", METHODS)
+def test_the_network_is_left_as_it_was(name, method, images):
+    net = models.Classifier(models.ClassifierConfig(10, 4)).train()
+    net.net[1].eval()                                                       # one module in another mode
+    net.head.weight.requires_grad_(False)
+    net.net[0].weight.grad = torch.ones_like(net.net[0].weight)
+    before = copy.deepcopy(net)
+    with torch.no_grad():                                                   # as a notebook might call it
+        maps = method(net, images, 3)
+    assert maps.shape == (5, 28, 28) and maps.dtype == torch.float32 and not maps.requires_grad
+    assert maps.isfinite().all()
+    for (n, a), b in zip(net.state_dict().items(), before.state_dict().values()):
+        assert torch.equal(a, b), n
+    assert [m.training for m in net.modules()] == [m.training for m in before.modules()]
+    for (n, a), b in zip(net.named_parameters(), before.parameters()):
+        assert a.requires_grad == b.requires_grad == (n != "head.weight")
+        assert (a.grad == 1).all() if n == "net.0.weight" else a.grad is None
+    assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in net.modules())
+    assert torch.equal(maps, method(before.eval(), images, 3))              # eval mode was used
+
+
+def test_a_fault_leaves_the_network_as_it_was(images):
+    net = models.Classifier(models.ClassifierConfig(10, 4)).train()
+    with pytest.raises(RuntimeError):
+        saliency.grad_cam(net, images, 10)                                  # there is no class 10
+    assert net.training and not any(m._forward_hooks for m in net.modules())
+
+
+@pytest.mark.parametrize("name, method", METHODS)
+def test_the_target_class_decides_and_the_batch_does_not(name, method, quick):
+    net, x, y = (quick[0], *(v[:4] for v in quick[1:]))
+    maps = method(net, x, y)
+    assert torch.equal(maps, method(net, x, y))                             # the same again
+    torch.testing.assert_close(method(net, x[3:4], y[3:4]), maps[3:4], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(method(net, x, int(y[0]))[:1], maps[:1], rtol=1e-3, atol=1e-4)
+    others = method(net, x, (y + 1) % 10)
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(maps, others))
+
+
+def test_smoothgrad_follows_its_seed(quick):
+    net, x, y = quick
+    a, b, c = (saliency.smoothgrad(net, x, y, samples=4, seed=s) for s in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.allclose(a, c)
+    calm = saliency.smoothgrad(net, x, y, samples=2, sigma=0.0)
+    torch.testing.assert_close(calm, saliency.gradient(net, x, y), rtol=1e-3, atol=1e-4)
+
+
+def test_wrong_input_is_refused(images):
+    net = Linear()
+    for x, y in ((images * 255, 0), ((images * 255).to(torch.uint8), 0), (images[:, 0], 0), (images, torch.zeros(4)),
+                 (images, torch.zeros(4, dtype=torch.int64))):
+        with pytest.raises(UserError, match="saliency needs"):
+            saliency.gradient(net, x, y)
+
+
+# ---- do they mean anything? ------------------------------------------------------------------------------------------
+
+def test_randomisation_lowers_the_correlation(quick):
+    net, x, y = quick
+    before, maps = copy.deepcopy(net), saliency.smoothgrad(net, x, y)
+    state, names, falls = torch.get_rng_state(), [], []
+    for name, network in saliency.cascade(net):
+        names.append(name)
+        falls.append(explain.agree(maps, saliency.smoothgrad(network, x, y)).mean())
+    assert names == ["linear 7", "conv 6", "conv 5", "conv 4", "conv 3", "conv 2", "conv 1"]
+    assert explain.agree(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.state_dict().values()))
+    assert torch.equal(torch.get_rng_state(), state)
+    last = [list(saliency.cascade(net, seed))[-1][1].head.weight for seed in (0, 0, 1)]
+    assert torch.equal(last[0], last[1]) and not torch.equal(last[0], last[2])
+
+
+def test_cascade_starts_at_the_top_and_is_cumulative(quick):
+    net = quick[0]
+    steps = saliency.cascade(net)
+    _, network = next(steps)
+    assert not torch.equal(network.head.weight, net.head.weight)
+    assert torch.equal(network.net[0].weight, net.net[0].weight)
+    head = network.head.weight.clone()
+    _, network = next(steps)
+    assert torch.equal(network.head.weight, head) and network.net[-4].running_mean.abs().max() == 0
+
+
+def test_deletion_and_insertion_in_closed_form():
+    """A network whose answer is the share of ink in the left half knows which order is best."""
+    class Left(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(20.0))
+
+        def forward(self, x):
+            left = x[..., :14].sum((1, 2, 3)) / 392
+            return torch.stack([self.scale * (left - 0.5), torch.zeros_like(left)], 1)
+    x, net = torch.ones(2, 1, 28, 28), Left()
+    left = (torch.arange(28) < 14).float().expand(2, 28, 28)
+    for insertion, best in ((False, left), (True, left)):
+        good, bad = (saliency.perturbation(net, x, 0, o, insertion, points=5) for o in (best, -best))
+        logits = torch.tensor([10.0, 0, -10, -10, -10] if not insertion else [-10.0, 0, 10, 10, 10])
+        torch.testing.assert_close(good, logits.sigmoid().expand(2, 5), rtol=1e-4, atol=1e-5)
+        assert (saliency.area(good) < saliency.area(bad)).all() != insertion
+    torch.testing.assert_close(saliency.area(torch.tensor([[0.0, 1.0, 0.0]])), torch.tensor([0.5]))
+
+
+def test_sobel_finds_the_edge():
+    x = torch.zeros(1, 1, 28, 28)
+    x[..., 14:] = 1
+    edges = saliency.sobel(x)[0, 1:-1, 1:-1]
+    assert (edges[:, 12:14] == 4).all() and edges.sum() == 4 * 2 * 26
+
+
+def test_section_says_what_it_measured(glyphs, quick, tmp_path, monkeypatch):
+    small = {"images": 6, "ranked": 4, "steps": 5, "seeds": 2, "pool": 64, "epochs": 2}
+    monkeypatch.setattr(explain, "QUICK", small)
+    monkeypatch.setattr(explain, "ROWS", 4)
+    table = data.ink_table(glyphs.x_train, glyphs.y_train, 10)
+    setting = Setting(glyphs, tmp_path, tmp_path, seeds=2, say=lambda *a: None)
+    assert "no classifier.pth" in explain.section(setting).words[0]
+    models.save(tmp_path / "classifier.pth", models.Checkpoint("classifier", quick[0], glyphs.classes, table))
+    for epoch in (1, 2):
+        torch.manual_seed(epoch)
+        source = models.Generator(models.GeneratorConfig(10, c0=4, c1=4))
+        saved = models.Checkpoint("generator", source, glyphs.classes, table)
+        models.save(tmp_path / "generator_epochs" / f"{epoch:05d}.pth", saved)
+    models.save(tmp_path / "generator.pth", saved)
+    part = explain.section(setting)
+    assert part.numbers["completeness"]["max"] <= 0.01
+    assert set(part.numbers["perturbation"]["deletion"]) == {*saliency.METHODS, "random", "edges", "ink"}
+    assert set(part.numbers["arms"]["accuracy"]) == {"real", "CGAN"}
+    assert set(part.numbers["epochs"]) == {"CGAN 1", "CGAN 2"}
+    assert {p.name for p in part.pictures} >= {"saliency_classes", "saliency_arms", "saliency_epochs_cgan",
+                                               "saliency_deletion", "saliency_randomised_all", "saliency_agreement"}
+    assert all(len(row) == len(t.columns) for t in part.tables for row in t.rows)
+    assert any("CVAE" in w for w in part.words)                             # said to be missing
+
+
+def test_words_follow_the_numbers():
+    def numbers(ink, beats):
+        falls = {m: {"all": [0.9, ink], "ink": [0.9, ink]} for m in saliency.METHODS}
+        return {"randomisation": falls,
+                "beats": {kind: dict.fromkeys(saliency.METHODS, beats) for kind in ("deletion", "insertion")}}
+    assert explain.summary(numbers(0.9, [])).startswith("Maps of no method passed both")
+    assert "Grad-CAM passed both" in explain.summary(numbers(0.1, ["random", "edges"]))
+    assert explain.listed(["a"]) == "a" and explain.listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_arms_agree_with_themselves_more_than_with_noise(quick):
+    net, x, y = quick
+    maps = saliency.gradient(net, x, y)
+    assert explain.agree(maps, -maps) == pytest.approx(1)                   # magnitudes are compared
+    noise = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
+    assert np.abs(explain.agree(maps, noise)).max() < 0.2
+    inside = torch.zeros(maps.shape, dtype=torch.bool)
+    inside[:, :14] = True
+    half = torch.cat([maps[:, :14], noise[:, 14:]], 1)
+    assert explain.agree(maps, half, inside) == pytest.approx(1)
