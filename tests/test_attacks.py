@@ -1,0 +1,282 @@
+"""The attacks: bounds, closed forms of linear classifiers, and checks that catch a network which hides its gradients."""
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_one_line_error, command
+from torch import nn
+
+import adversaries
+import attacks
+import data
+import models
+import robustness
+import sections
+import strokes
+from files import UserError
+
+WHITE_BOX = [name for name in attacks.ATTACKS if name not in attacks.GRADIENT_FREE]
+QUICK = {"fgsm": adversaries.fgsm, "pgd": lambda *a, **k: adversaries.pgd(*a, **k, steps=8, restarts=1),
+         "apgd-ce": lambda *a, **k: adversaries.apgd(*a, **k, loss="ce", steps=10),
+         "apgd-dlr": lambda *a, **k: adversaries.apgd(*a, **k, loss="dlr", steps=10),
+         "square": lambda *a, **k: adversaries.square(*a, **k, queries=30)}
+
+
+class Linear(nn.Module):
+    """Logits 0 and w x + b: the distance of the decision is known exactly."""
+
+    def __init__(self, weight, bias=0.0):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.tensor(bias))
+
+    def forward(self, x):
+        score = (x * self.weight).flatten(1).sum(1) + self.bias
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+class Then(nn.Module):
+    """A network with something done to its logits."""
+
+    def __init__(self, network, change):
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, x):
+        return self.change(self.network(x))
+
+
+@pytest.fixture(scope="module")
+def glyphs():
+    return strokes.generate(120, seed=11)
+
+
+@pytest.fixture(scope="module")
+def network(glyphs):
+    """A small classifier with batch norm, trained on strokes until it reads most of them."""
+    x, y = strokes.generate(1000, seed=12)
+    x, y = models.from_uint8(torch.from_numpy(x)), torch.from_numpy(y)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+                        nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+                        nn.Flatten(), nn.Linear(16 * 49, 10))
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for i in range(140):
+        part = torch.arange(i * 64, i * 64 + 64) % len(x)
+        loss = nn.functional.cross_entropy(net(x[part]), y[part])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def batch(network, glyphs):
+    """The images that the network reads rightly, as tensors."""
+    x, y = models.from_uint8(torch.from_numpy(glyphs[0])), torch.from_numpy(glyphs[1])
+    right = ~adversaries.misread(network, x, y)
+    assert right.float().mean() > 0.8
+    return x[right], y[right]
+
+
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("norm, eps", [("linf", 0.08), ("l2", 0.9)])
+def test_changes_stay_within_eps_and_range(network, batch, name, norm, eps):
+    x, y = batch
+    found = QUICK[name](network, x, y, eps, norm, seed=0)
+    delta = (found - x).flatten(1)
+    size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    assert size.max() <= eps + 1e-6 and found.min() >= 0 and found.max() <= 1
+    assert size.max() > eps / 2, "the ball is made use of"
+    assert adversaries.misread(network, found, y).any(), "a weak bound already misleads this network somewhere"
+
+
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_eps_zero_is_the_identity(network, batch, name, norm):
+    x, y = batch[0][:16], batch[1][:16]
+    torch.testing.assert_close(QUICK[name](network, x, y, 0.0, norm, seed=0), x, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_seed_decides_all(network, batch, name):
+    x, y = batch[0][:16], batch[1][:16]
+    before = torch.random.get_rng_state()
+    one, two = (QUICK[name](network, x, y, 0.05, seed=3) for _ in range(2))
+    assert torch.equal(one, two) and torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("name", WHITE_BOX)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_linear_classifier_falls_exactly_where_it_must(name, norm):
+    """Two classes: an image falls as soon as eps exceeds margin / ||w||_1 (L-infinity) or margin / ||w||_2 (L2)."""
+    rng = torch.Generator().manual_seed(1)
+    weight = torch.randn(1, 1, 6, 6, generator=rng)
+    x = 0.5 + 0.04 * torch.randn(40, 1, 6, 6, generator=rng)      # far enough from 0 and 1: the range does not bind
+    net = Linear(weight, -float((0.5 * weight).sum()))
+    y = net(x).argmax(1)
+    dual = weight.abs().sum() if norm == "linf" else weight.norm()
+    distance = net(x)[:, 1].abs() / dual
+    assert distance.max() < 0.35
+    attack, close = attacks.ATTACKS[name], 0.001 if norm == "linf" else 0.03     # a corner is reached, a sphere's pole neared
+    for i in torch.argsort(distance)[[5, 20, 39]]:
+        for factor, falls in ((1 + close, True), (1 - close, False)):
+            found = attack(net, x[i:i + 1], y[i:i + 1], distance[i].item() * factor, norm, seed=0)
+            assert bool(adversaries.misread(net, found, y[i:i + 1])) == falls
+
+
+def test_square_finds_the_corner_of_a_linear_classifier():
+    """Weights of one sign in each half: windows can reach the worst corner, and the search gets close to it."""
+    weight = torch.ones(1, 1, 8, 8)
+    weight[..., 4:] = -1
+    net, x = Linear(weight, 0.5), torch.full((8, 1, 8, 8), 0.5)
+    y = net(x).argmax(1)                                          # margin 0.5, ||w||_1 = 64
+    assert adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 64 * 1.3, queries=400), y).all()
+    assert not adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 64 * 0.99, queries=400), y).any()
+    assert adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 8 * 2.2, "l2", queries=400), y).all()
+    assert not adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 8 * 0.99, "l2", queries=400), y).any()
+
+
+def test_dlr_closed_form_and_scale():
+    logits = torch.tensor([[3.0, 1.0, 0.5, -2.0], [0.0, 4.0, 3.0, 1.0]])
+    y = torch.tensor([0, 2])
+    expected = torch.tensor([-(3 - 1) / (3 - 0.5), -(3 - 4) / (4 - 1)])
+    torch.testing.assert_close(adversaries.dlr(logits, y), expected)
+    torch.testing.assert_close(adversaries.dlr(100 * logits, y), expected)
+
+
+def test_checkpoints_of_apgd_are_the_papers():
+    """22 % of the steps first, then gaps that shrink by 3 % to 6 % (section 3 of the paper)."""
+    np.testing.assert_allclose(adversaries.CHECKPOINTS[:5], [0.22, 0.41, 0.57, 0.70, 0.80], atol=1e-9)
+    assert np.diff(adversaries.CHECKPOINTS).min() > 0.06 - 1e-9
+
+
+def test_network_is_left_as_found(network, batch):
+    net = copy.deepcopy(network).train()
+    net(batch[0][:8]).sum().backward()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    gradients = [p.grad.clone() for p in net.parameters()]
+    x = batch[0][:8].clone()
+    for attack in QUICK.values():
+        attack(net, x, batch[1][:8], 0.1, seed=0)
+    assert net.training and all(m.training for m in net.modules())
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+    assert all(torch.equal(g, p.grad) and p.requires_grad for g, p in zip(gradients, net.parameters()))
+    assert torch.equal(x, batch[0][:8]) and not x.requires_grad
+
+
+def test_folding_batch_norm_changes_nothing(network, batch):
+    folded = adversaries.prepared(network)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    torch.testing.assert_close(folded(batch[0]), network(batch[0]), rtol=1e-4, atol=1e-4)
+
+
+def test_probabilities_are_refused(network, glyphs):
+    with pytest.raises(UserError, match="probabilities"):
+        attacks.robust(Then(network, lambda z: z.softmax(1)), *glyphs, 0.1)
+    with pytest.raises(UserError, match="not finite"):
+        attacks.robust(Then(network, lambda z: z * float("nan")), *glyphs, 0.1)
+    with pytest.raises(UserError, match="labels"):
+        attacks.robust(network, glyphs[0], glyphs[1] + 1, 0.1)
+    with pytest.raises(UserError, match="uint8"):
+        attacks.robust(network, glyphs[0] / 255, glyphs[1], 0.1)
+    with pytest.raises(UserError, match="norm"):
+        attacks.robust(network, *glyphs, 0.1, "l1", QUICK)
+
+
+def test_worst_case_and_table(network, glyphs):
+    found = attacks.robust(network, *glyphs, 0.06, attacks=QUICK)
+    assert json.loads(json.dumps(found)) == found
+    accuracies = [found["clean"]] + [row["accuracy"] for row in found["attacks"].values()]
+    rows = list(found["attacks"].values())
+    assert accuracies == sorted(accuracies, reverse=True), "one attack after the other can only lower it"
+    assert rows[-1]["accuracy"] == pytest.approx(found["robust"])
+    assert rows[1]["attacked"] == rows[0]["attacked"] - rows[0]["felled"], "what fell is not attacked again"
+    assert rows[0]["attacked"] == round(found["clean"] * len(glyphs[0])), "what is misread is not attacked"
+    assert found["flags"] == [] and "no flags" in attacks.table(found)
+    alone = attacks.robust(network, *glyphs, 0.06, attacks=QUICK, alone=True)
+    assert alone["attacks"]["pgd"]["attacked"] == rows[0]["attacked"]
+    assert alone["robust"] <= min(row["accuracy"] for row in alone["attacks"].values()) + 1e-9
+    assert alone["attacks"]["pgd"]["accuracy"] <= alone["attacks"]["fgsm"]["accuracy"]
+
+
+@pytest.mark.parametrize("change, word", [
+    (lambda z: (z * 4).round() / 4, "zero"),                      # quantised: no gradient at all
+    (lambda z: z * 1e4, "gradient-free"),                         # so sure that cross-entropy is flat in fp32
+    (lambda z: z + 0.1 * torch.randn_like(z), "random")])
+def test_flags_fire_on_masked_gradients(network, glyphs, change, word):
+    only_ce = {name: QUICK[name] for name in ("fgsm", "pgd", "apgd-ce", "square")}
+    found = attacks.robust(Then(network, change), *glyphs, 0.12, attacks=only_ce)
+    assert any(word in flag for flag in found["flags"]), found
+    assert "FLAG" in attacks.table(found)
+
+
+def test_dlr_sees_through_large_logits(network, batch):
+    """The masking that stops cross-entropy does not stop DLR."""
+    x, y = batch
+    sure = Then(network, lambda z: z * 1e4)
+    stands = [(~adversaries.misread(network, QUICK[name](sure, x, y, 0.06, seed=0), y)).float().mean()
+              for name in ("apgd-ce", "apgd-dlr")]
+    assert stands[1] < stands[0] - 0.1
+
+
+def test_command(small_npz, tmp_path):
+    network = models.Classifier(models.ClassifierConfig(10, 2))
+    classifier = models.Checkpoint("classifier", network, list("0123456789"), np.zeros((10, 256)))
+    models.save(tmp_path / "untrained.pth", classifier)
+    done = command("attacks.py", tmp_path / "untrained.pth", "--on", f"{small_npz}:test", "--n", 24, "--eps", 0.05,
+                   "--attacks", "fgsm,apgd-dlr")
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("24 images", "clean", "fgsm", "apgd-dlr", "robust", "checks"))
+    assert "FLAG: only" in done.stdout, "an untrained network reads about a tenth"
+    done = command("attacks.py", tmp_path / "untrained.pth", "--on", f"{small_npz}:test", "--attacks", "fgsm,deepfool")
+    assert_one_line_error(done, "deepfool", "apgd-dlr")
+    network = models.Generator(models.GeneratorConfig(10))
+    models.save(tmp_path / "generator.pth", models.Checkpoint("generator", network, classifier.classes, classifier.ink_table))
+    done = command("attacks.py", tmp_path / "generator.pth", "--on", f"{small_npz}:test")
+    assert_one_line_error(done, "generator.pth", "classifier")
+
+
+# ---- the section of evaluate.py --------------------------------------------------------------------------------------
+
+def test_section_of_the_report(small_npz, network, tmp_path, monkeypatch):
+    """A classifier of the folder is attacked and corrupted; the study's rows are kept and not computed again."""
+    monkeypatch.setattr(robustness, "QUICK", {"images": 8, "corrupted": 30, "steps": 3, "seeds": 2, "attacked": 8,
+                                              "pool": 64, "eps": [0, 0.05, 0.1]})
+    classes = list("0123456789")
+    monkeypatch.setattr(robustness, "BOUNDS", [("linf", 0.1)])
+    torch.manual_seed(0)
+    for name, kind, net in (("classifier", "classifier", models.Classifier(models.ClassifierConfig(10, 2))),
+                            ("generator", "generator", models.Generator(models.GeneratorConfig(10)))):
+        models.save(tmp_path / f"{name}.pth", models.Checkpoint(kind, net, classes, np.zeros((10, 256))))
+    setting = sections.Setting(data.load(small_npz), tmp_path, tmp_path / "out", say=lambda *_: None)
+    part = robustness.section(setting)
+    json.dumps(part.numbers)
+    assert "No gain could be shown" in part.words[0] or "Yes, measurably" in part.words[0]
+    assert any("cvae" in words for words in part.words), "what is missing is named"
+    attacked, corrupted, study, gains = part.tables
+    assert len(attacked.rows) == len(robustness.BOUNDS) and len(corrupted.rows) == 17
+    assert [row[0] for row in study.rows] == ["real", "+ classical", "+ CGAN", "+ all"]
+    assert [row[0] for row in gains.rows] == ["+ classical", "+ CGAN", "+ all"]
+    assert all(len(row) == len(table.columns) for table in part.tables for row in table.rows)
+    assert [p.name for p in part.pictures] == ["robustness_attacks", "robustness_corruptions", "robustness_eps",
+                                               "robustness_kinds"]
+    values = part.numbers["study"]["measures"]["clean"]
+    assert part.numbers["study"]["differences"]["clean"]["+ CGAN"]["mean"] == pytest.approx(
+        np.mean(values["+ CGAN"]) - np.mean(values["real"]))
+    assert len((tmp_path / "out" / "robustness.jsonl").read_text().splitlines()) == 8
+    monkeypatch.setattr(robustness, "run_arm", None)
+    again = sections.Part("robustness", "", [])
+    robustness.study(again, setting, None, robustness.QUICK)
+    assert again.tables == part.tables[2:]
+    setting.glyphs.classes = classes[::-1]
+    with pytest.raises(UserError, match="classifier.pth"):
+        robustness.section(setting)
+
+
+def test_accuracy_by_eps_only_falls(network, glyphs):
+    found = attacks.curve(network, *glyphs, [0, 0.02, 0.05, 0.1, 0.5])
+    assert found == sorted(found, reverse=True) and found[-1] == 0
+    one = attacks.robust(network, *glyphs, 0.05, attacks=attacks.STRONG)["robust"]
+    assert found[2] == pytest.approx(one, abs=0.03)
