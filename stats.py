@@ -143,7 +143,7 @@ def wilson(successes, n, level=0.95):
 # ---- classifiers -----------------------------------------------------------------------------------------------------
 
 def confusion(labels, predicted, k):
-    """int64 [k, k]: images of each true class (row) by the answer (column). labels, predicted: int [N] in 0 .. k - 1."""
+    """int64 [k, k]: images by true class (row) and answer (column). labels, predicted: int [N] in 0 .. k - 1."""
     table = np.zeros((k, k), np.int64)
     np.add.at(table, (np.asarray(labels), np.asarray(predicted)), 1)
     return table
