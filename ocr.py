@@ -1,0 +1,290 @@
+"""Do synthetic images help a recogniser? The study, run by run; ocr_report.py makes tables and words of it.
+
+    python ocr.py --dataset mnist --seeds 5                              # the full study, hours; stop it at will
+    python ocr.py --dataset mnist --protocols rare --per-class 10,20 --arms oversampled,cgan,cvae
+    python ocr.py --quick                                                # what evaluate.py does by default
+
+Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. Fair by construction: within a
+row of the tables all arms see the same real images, take the same number of optimiser steps from the same initial
+weights, and had their settings chosen on the validation split among the same number of tries, with other real images
+(those of SELECTION_SEED); the test split is read once, at the end of a run. Generators learn from the same real images.
+"""
+import argparse
+import base64
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import arms
+import data
+import ocr_report
+import stats
+import strokes
+from files import Parser, UserError, run
+from ledger import Ledger
+from protocols import ARMS, BASES, EXTRA, QUICK, fingerprint, make_case, script
+from sections import Part, Setting
+
+VERSION = 1                # of what a row means: rows of another version are run anew
+SELECTION_SEED = 1000      # of the real images, networks and generators with which settings are chosen
+POOL = 10_000              # synthetic images of a generator
+SCARCE = 50                # images of a class up to which it is called rare
+
+
+# ---- the study -------------------------------------------------------------------------------------------------------
+
+class Study:
+    """Runs arms, keeps the rows, knows what is done."""
+
+    def __init__(self, setting, steps=None, made_steps=None, tries=None):
+        self.s, self.glyphs = setting, setting.glyphs
+        self.steps = steps or (400 if setting.quick else 2000)
+        self.made_steps = made_steps or (400 if setting.quick else 2000)
+        self.tries = tries or (1 if setting.quick else 3)
+        self.ledger = Ledger(Path(setting.out) / "ocr.jsonl")
+        self.case_key, self.case = None, None
+
+    def key(self, protocol, arm, n, seed, attempt=None):
+        """What makes a row's result: all but the machine it ran on."""
+        return {"dataset": self.glyphs.name, "sha256": self.glyphs.sha256, "protocol": protocol, "arm": arm,
+                "n": "all" if n is None else n, "seed": seed, "steps": self.steps, "generator_steps": self.made_steps,
+                "tries": self.tries, "try": attempt, "version": VERSION}
+
+    def plan(self, protocol, names, sizes, seeds):
+        """All runs of a protocol in their order, as arguments of key(): for each n the choice of settings, then the
+        seeds; in both the arm that others build on comes first."""
+        base, table, jobs = BASES[protocol], ARMS[protocol], []
+        names = sorted(names, key=lambda a: (a != base, a != "real"))
+        makes = any(table[a].source for a in names)
+        judges = [a for a in (base, "real") if a in table and a not in names and makes]
+        for n in sizes:
+            if self.tries > 1:
+                jobs += [(protocol, a, n, SELECTION_SEED, t) for a in judges + names if len(table[a].tries) > 1
+                         for t in range(min(self.tries, len(table[a].tries)))]
+            jobs += [(protocol, a, n, seed, None) for seed in range(seeds) for a in names]
+        return jobs
+
+    def run(self, jobs):
+        """Run what is not yet done."""
+        left = [j for j in jobs if self.ledger.get(self.key(*j)) is None]
+        for done, job in enumerate(left):
+            protocol, arm, n, seed, attempt = job
+            row = self.one(*job)
+            score = row["val"]["balanced_accuracy"] if attempt is not None else row["test"]["accuracy"]
+            what = f"try {attempt + 1}, val" if attempt is not None else f"seed {seed}, test"
+            self.s.say(f"{protocol} {arm}, n {row['n']}, {what} {100 * score:.2f} %", done + 1, len(left))
+
+    def settings(self, protocol, arm, n):
+        """The settings of an arm: the best of its tries on val."""
+        spec = ARMS[protocol][arm]
+        below = self.settings(protocol, BASES[protocol], n) if spec.tuned else {}
+        rows = [self.ledger.get(self.key(protocol, arm, n, SELECTION_SEED, t))
+                for t in range(min(self.tries, len(spec.tries)))]
+        if self.tries == 1 or len(rows) == 1:
+            return {**below, **spec.tries[0]}
+        return max(rows, key=lambda r: r["val"]["balanced_accuracy"])["settings"]
+
+    def one(self, protocol, arm, n, seed, attempt):
+        """One training, measured on val alone (a try) or on val and test; returns the row."""
+        spec = ARMS[protocol][arm]
+        case = self.at(protocol, n, seed)
+        if attempt is None:
+            settings = self.settings(protocol, arm, n)
+        else:
+            below = self.settings(protocol, BASES[protocol], n) if spec.tuned else {}
+            settings = {**below, **spec.tries[attempt]}
+        synthetic, facts = self.synthetic(case, protocol, n, seed, spec, settings) if spec.source else (None, {})
+        begun = time.perf_counter()
+        network = self.train(case, spec, settings, seed, synthetic)
+        if arm in (BASES[protocol], "real") and attempt is None:
+            case.judges[arm] = network
+        k, g = len(self.glyphs.classes), self.glyphs
+        row = {"settings": settings, "real_images": len(case.glyphs.x_train) if spec.real else 0, "batch": 64,
+               "real_sha256": fingerprint(case.glyphs.x_train, case.glyphs.y_train), "rare": case.rare.tolist(),
+               **facts, "seconds": round(time.perf_counter() - begun, 2),
+               "val": measure(network, g.x_val, g.y_val, k, case.rare)}
+        if attempt is None:
+            row["test"] = measure(network, g.x_test, g.y_test, k, case.rare, bits=True)
+        return self.ledger.add(self.key(protocol, arm, n, seed, attempt), row)
+
+    def at(self, protocol, n, seed):
+        """The case of these runs; the last one is kept, as its arms follow each other."""
+        if self.case_key != (protocol, n, seed):
+            self.case_key, self.case = (protocol, n, seed), make_case(self.glyphs, protocol, n, seed)
+        return self.case
+
+    def train(self, case, spec, settings, seed, synthetic=None):
+        x, y = (case.glyphs.x_train, case.glyphs.y_train) if spec.real else (None, None)
+        k, weights = len(self.glyphs.classes), None
+        if spec.balance == "weights":
+            counts = np.bincount(y, minlength=k)
+            weights = counts.mean() / np.maximum(counts, 1)
+        options = {name: v for name, v in settings.items() if name != "filter"}
+        return arms.train_classifier(x, y, self.steps, seed, spec.augment, synthetic, n_classes=k, device=self.s.device,
+                                     class_weights=weights, balanced=spec.balance == "sampling", **options)
+
+    def synthetic(self, case, protocol, n, seed, spec, settings):
+        """((images, labels), facts for the row) of an arm's synthetic images."""
+        if spec.source not in case.made:
+            begun = time.perf_counter()
+            wanted = case.rare.tolist() or None
+            if spec.source == "strokes":
+                labels = np.resize(np.array(wanted or range(len(self.glyphs.classes)), np.int64), POOL)
+                images, labels = strokes.generate(POOL, seed=seed, kind=script(self.glyphs), labels=labels)
+            else:
+                source = arms.train_generator(spec.source, case.for_generator, seed, self.made_steps,
+                                              balance=float(protocol in ("rare", "tail")), device=self.s.device)
+                images, labels = arms.pool(source, POOL, seed, wanted)
+            case.made[spec.source] = images, labels, round(time.perf_counter() - begun, 2)
+        images, labels, seconds = case.made[spec.source]
+        facts = {"generator_seconds": seconds, "made": len(images)}
+        if spec.source != "strokes":
+            g = case.for_generator
+            facts |= {"generator_images": len(g.x_train), "generator_sha256": fingerprint(g.x_train, g.y_train)}
+        if settings.get("filter"):
+            images, labels = arms.keep_agreed(self.judge(case, protocol, n, seed, spec), images, labels)
+            facts["kept"] = len(images)
+        return (images, labels), facts
+
+    def judge(self, case, protocol, n, seed, spec):
+        """The recogniser that filters an arm's samples: that of the same real images without a generator, which was
+        augmented only if the arm is."""
+        name = BASES[protocol] if spec.augment == "classical" else "real"
+        if name not in case.judges:
+            case.judges[name] = self.train(case, ARMS[protocol][name], self.settings(protocol, name, n), seed)
+        return case.judges[name]
+
+
+def measure(network, x, y, k, rare, bits=False):
+    """Scores on images x with labels y as JSON types; with `bits`, which answers were right, packed, as base64."""
+    p = arms.probabilities(network, x)
+    scores = stats.scores(stats.confusion(y, p.argmax(1), k))
+    row = {name: round(scores[name], 5) for name in ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall",
+                                                     "macro_f1")}
+    row["ece"] = round(stats.ece(p, y), 5)
+    if len(rare):
+        row |= {f"rare_{name}": round(float(np.nanmean(scores[name][rare])), 5)
+                for name in ("precision", "recall", "f1")}
+    if bits:
+        row |= {"images": len(y), "right": base64.b64encode(np.packbits(p.argmax(1) == y).tobytes()).decode()}
+    return row
+
+
+def sizes_of(protocol, glyphs, setting):
+    """The values of n of a protocol: those asked for that make sense for it, else its own."""
+    most = np.bincount(glyphs.y_train).max()
+    if protocol == "predecessors":
+        return [max(1, 500 // len(glyphs.classes))]
+    if protocol == "few":
+        sizes = setting.per_class or ([10, 100] if setting.quick else [10, 50, 100, 500, None])
+        return [n for n in sizes if n is None or n < most] or [None]
+    sizes = [n for n in setting.per_class if n and n <= SCARCE] or ([10] if setting.quick else [5, 10, 20, 50])
+    return [n for n in sizes if n < most]
+
+
+def conduct(setting, protocols=None, names=None, **budget):
+    """Run the study, or what is left of it; returns its rows (finished runs, tries left out)."""
+    study, jobs = Study(setting, **budget), []
+    counts = np.bincount(setting.glyphs.y_train)
+    uneven = counts.max() > 2 * counts.min()
+    default = ["few", "rare"] if setting.quick else ["few", "tail" if uneven else "rare", "predecessors"]
+    for protocol in protocols or default:
+        known = [a for a, spec in ARMS[protocol].items() if spec.source != "strokes" or script(setting.glyphs)]
+        usual = QUICK.get(protocol, known) if setting.quick else [
+            a for a in known if a not in EXTRA or protocol == "predecessors"]
+        wanted = [a for a in known if a in (names or usual)]
+        jobs += study.plan(protocol, wanted, sizes_of(protocol, setting.glyphs, setting), setting.seeds)
+    study.run(jobs)
+    return [study.ledger.get(study.key(*job)) for job in jobs if job[4] is None]
+
+
+def longest(setting):
+    """The rows of the longest study with chosen settings that lies in the folder of results, [] where there is none."""
+    studies = {}
+    kept = Ledger(Path(setting.out) / "ocr.jsonl").rows(sha256=setting.glyphs.sha256, version=VERSION)
+    for r in kept:
+        if r["try"] is None and r["tries"] > 1:
+            studies.setdefault((r["steps"], r["generator_steps"], r["tries"]), []).append(r)
+    return max(studies.values(), key=len, default=[])
+
+
+def section(setting):
+    """The study as a Part of the report; instead of a quick one that which was run before, where there is one."""
+    if not len(setting.glyphs.y_val):
+        return Part("ocr", ocr_report.TITLE, ["This data set leaves no validation images to choose settings by."])
+    return ocr_report.part(setting, setting.quick and longest(setting) or conduct(setting))
+
+
+# ---- command ---------------------------------------------------------------------------------------------------------
+
+def teller():
+    """say(text, done, total): a line with the time left, from the mean time of what was done."""
+    begun = time.perf_counter()
+
+    def say(text, done=None, total=None):
+        if total:
+            left = (time.perf_counter() - begun) / done * (total - done)
+            text = f"[{done}/{total}, {duration(left)} left] {text}"
+        print(text, flush=True)
+    return say
+
+
+def duration(seconds):
+    if seconds > 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+
+
+def main(argv=None):
+    every = list(dict.fromkeys(a for table in ARMS.values() for a in table))
+    parser = Parser("Do synthetic images help a recogniser? Runs the study or parts of it; stop and start it at will.")
+    add = parser.add_argument
+    add("--dataset", help="as for train.py (default: mnist where it can be had, else strokes)")
+    add("--data-dir", help="where data sets lie (default: $GLYPHS_DATA, else data/)")
+    add("--protocols", type=some(ARMS), help=f"some of {','.join(ARMS)} (default: few, predecessors, and rare or, "
+        "for a data set that is itself imbalanced, tail)")
+    add("--per-class", type=sizes, default=[], help="real images of each (rare) class, as 10,100,all (default: by "
+        "protocol)")
+    add("--arms", type=some(every), help=f"some of {', '.join(every)} (default: all but ACGAN's)")
+    add("--seeds", type=count, default=5, help="paired repetitions with fresh real images")
+    add("--steps", type=count, help="optimiser steps of every recogniser (default: 2000, quick 400)")
+    add("--generator-steps", type=count, help="and of every generator (default: 2000, quick 400)")
+    add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from on val (default: 3, quick 1)")
+    add("--quick", action="store_true", help="the short form: minutes, few arms, settings not chosen anew")
+    add("--out", type=Path, default=Path("results"), help="folder of ocr.jsonl")
+    args = parser.parse_args(argv)
+    torch.set_flush_denormal(True)
+    glyphs = data.load(args.dataset, args.data_dir)
+    if not len(glyphs.y_val) or not len(glyphs.y_test):
+        raise UserError(f"{glyphs.name} leaves no validation or no test images: the study needs both")
+    setting = Setting(glyphs, Path("saved_models"), args.out, args.seeds, args.per_class, args.quick, say=teller())
+    rows = conduct(setting, args.protocols, args.arms, steps=args.steps, made_steps=args.generator_steps,
+                   tries=args.tries)
+    print(ocr_report.text(ocr_report.part(setting, rows)))
+
+
+def count(text):
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
+
+
+def sizes(text):
+    """"10,100,all" -> [10, 100, None]."""
+    return [None if t == "all" else count(t) for t in text.split(",")]
+
+
+def some(known):
+    """An argparse type: names from `known` with commas between."""
+    def names(text):
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}")
+        return text.split(",")
+    return names
+
+
+if __name__ == "__main__":
+    run(main)
