@@ -20,8 +20,8 @@ import augment as augmentation
 import models
 import sampling
 from files import UserError
-from steps import autocast, set_rate
-from trainer import PRESETS, Run
+from steps import autocast, has_bf16, set_rate
+from trainer import PRESETS, SETTINGS, Run
 
 WARM_UP = 50               # steps of linear warm-up of a classifier's learning rate
 BATCHES = 500              # images a forward pass at prediction
@@ -144,14 +144,6 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     return net.eval().requires_grad_(False)
 
 
-def has_bf16(device):
-    """Whether bf16 is worth it: the chip has instructions for it (emulated, it is slower than fp32)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
-
-
 @torch.inference_mode()
 def probabilities(network, images):
     """What a classifier in eval mode makes of uint8 images [N, 28, 28], in fp32: float32 [N, n_classes]."""
@@ -172,8 +164,7 @@ def settings(model, **given):
     """The options of a training run that trainer.Run and an objective look at, with their usual values for few images:
     the discriminator's images are shifted, else it learns them by heart."""
     preset = {k: v for k, v in PRESETS[model].items() if k in ("lr", "label_weight", "g_label_weight")}
-    usual = dict(model=model, minutes=None, batch=128, seed=0, ink_weight=0.5, gan_weight=10, diffaugment=2,
-                 balance=0.0, r1=0.05, r1_end=0.15, ema=0.999, out=".", **preset)
+    usual = dict(model=model, minutes=None, seed=0, diffaugment=2, balance=0.0, out=".", **SETTINGS, **preset)
     return Namespace(**{**usual, **given})
 
 

@@ -14,8 +14,8 @@ from quality import percent
 from sections import Part, Picture, Table
 
 
-def section(setting, show_real=False):
-    """Accuracy, precision and recall by class, calibration, mistakes. show_real: the mistakes may be shown."""
+def section(setting):
+    """Accuracy, precision and recall by class, calibration, mistakes (shown with setting.show_real)."""
     g = setting.glyphs
     checkpoint = models.load(setting.models / "classifier.pth", "classifier")
     if list(checkpoint.classes) != g.classes:
@@ -50,7 +50,7 @@ def section(setting, show_real=False):
     pictures.append(Picture("calibration", reliability(p, g.y_test), "Accuracy against confidence, near the diagonal "
                             "where the classifier knows how sure it may be.",
                             "On the dashed line confidence and accuracy agree."))
-    if show_real and len(wrong):
+    if setting.show_real and len(wrong):
         pictures.append(mistakes(g, p, wrong))
     numbers = {**s, "wilson": [low, high], "ece": error, "errors": len(wrong),
                "confusion": matrix}

@@ -13,7 +13,6 @@ data set whose licence does not allow it can then still be passed on.
 """
 import argparse
 import importlib
-import inspect
 import json
 import math
 import sys
@@ -28,8 +27,8 @@ from files import Parser, UserError, atomic, run
 from results_file import SECTIONS, fill_tables, fresh, keep, protocol_of, read_results, store, write
 from sections import Part, Setting
 from sources import SOURCES
+from steps import choose_device
 
-HERE = Path(__file__).parent
 TALK_SECONDS = 10                           # between two lines of progress where the output is no terminal
 
 
@@ -117,12 +116,6 @@ def place(args):
     return glyphs, notes
 
 
-def choose_device(name):
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this torch sees no GPU; use --device auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 # ---- progress --------------------------------------------------------------------------------------------------------
 
 class Progress:
@@ -159,15 +152,10 @@ def clock(seconds):
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
-def measure(name, setting, show_real):
-    """(the Part of one section, whether its pictures may show real images)."""
+def measure(name, setting):
+    """The Part of one section; its module is imported only now."""
     module, function, _ = SECTIONS[name]
-    if not (HERE / f"{module}.py").is_file():
-        raise UserError(f"this version has no {module}.py")
-    section = getattr(importlib.import_module(module), function)
-    if show_real and "show_real" in inspect.signature(section).parameters:      # those with pictures of the data set
-        return section(setting, show_real=True), True
-    return section(setting), False
+    return getattr(importlib.import_module(module), function)(setting)
 
 
 def main(argv=None):
@@ -198,19 +186,19 @@ def main(argv=None):
     failures = {}
     for i, name in enumerate(args.only):
         say = Progress(f"{i + 1}/{len(args.only)} {name}")
-        setting = Setting(glyphs, args.models, args.out, args.seeds, args.per_class, not args.full, device, say)
+        setting = Setting(glyphs, args.models, args.out, args.seeds, args.per_class, not args.full, device,
+                          args.show_real, say)
         begun = time.monotonic()
         try:
-            part, real_images = measure(name, setting, args.show_real)
+            part = measure(name, setting)
         except UserError as e:
             failures[name] = str(e)
             kept = name in results["sections"]
             say(failures[name] + "; the earlier figures are kept" * kept)
             if kept:
                 continue
-            real_images = False
             part = Part(name, name.capitalize(), [f"Not measured: {failures[name]}"])
-        protocol = protocol_of(results, name, setting, time.monotonic() - begun, real_images)
+        protocol = protocol_of(results, name, setting, time.monotonic() - begun, args.show_real)
         part.words = [text.replace(str(args.models), args.models.name) for text in part.words]   # no local paths
         results["sections"][name] = store(part, protocol, args.out)
         write(results, args.out)

@@ -34,7 +34,7 @@ FULL = {"images": 200, "ranked": 80, "steps": 500, "seeds": 3, "pool": 20_000, "
 COARSE = {"SmoothGrad": {"samples": 16}, "integrated gradients": {"steps": 16, "tolerance": math.inf}}
 
 
-def section(setting, show_real=False):
+def section(setting):
     """The saliency section: takes sections.Setting, gives sections.Part. Raises UserError for a foreign classifier."""
     part = Part("saliency", "What does the recogniser look at?", [])
     path = setting.models / "classifier.pth"
@@ -55,7 +55,7 @@ def section(setting, show_real=False):
     labels = torch.from_numpy(glyphs.y_test[some]).to(setting.device)
     part.numbers = {"protocol": {**size, "data_set": glyphs.name, "split": "test", "arm_network": "small"}}
     setting.say("saliency: maps")
-    chosen = shown_glyphs(setting, show_real)
+    chosen = shown_glyphs(setting)
     if chosen:
         maps_of_classes(part, setting, model, *chosen)
     else:
@@ -108,7 +108,7 @@ def agree(a, b, inside=None):
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
-def shown_glyphs(setting, show_real):
+def shown_glyphs(setting):
     """One glyph each of up to ROWS classes, the first and not the nicest: (images float32 [R, 1, 28, 28], labels int64
     [R], where they come from), or None where there is nothing that may be shown."""
     glyphs, k = setting.glyphs, len(setting.glyphs.classes)
@@ -116,7 +116,7 @@ def shown_glyphs(setting, show_real):
     files = [(arm, setting.models / f"{stem}.pth") for arm, stem in {**GENERATORS, "ACGAN": "acgan"}.items()]
     files = [(arm, path) for arm, path in files if path.is_file()]
     kinds = [kind for kind, classes in strokes.CLASSES.items() if classes == glyphs.classes]
-    if show_real:
+    if setting.show_real:
         images = np.stack([glyphs.x_test[np.flatnonzero(glyphs.y_test == c)[:1]].sum(0, np.uint8) for c in rows])
         text = f"test images of {glyphs.name}"
     elif files:

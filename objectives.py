@@ -2,8 +2,9 @@
 
 A model here offers `name` (the stem of its files), `step(x, y, t, lr, i, progress, rng)` (one update, returns losses as
 tensors), `networks` and `optimizers` (dicts, whose state is what a run resumes from), `products` (file stem -> (kind,
-network), what a run saves), `begin_epoch` and `settle(images, labels, thickness)` (what is done before an epoch, with
-some training images, and what makes the products ready to be used; settle returns figures) and, where it makes images, `average`, the network that is sampled, scored and saved.
+network), what a run saves), `begin_epoch(images, labels, thickness)` (called with some training images), `settle(images,
+labels, thickness)` (makes the products ready to be used; returns figures) and, where it makes images, `average`, the
+network that is sampled, scored and saved.
 """
 import copy
 

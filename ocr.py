@@ -27,7 +27,7 @@ from ledger import Ledger
 from protocols import ARMS, BASES, EXTRA, QUICK, fingerprint, make_case, script
 from sections import Part, Setting
 
-VERSION = 1                # of what a row means: rows of another version are run anew
+VERSION = 2                # of what a row means: rows of another version are run anew
 SELECTION_SEED = 1000      # of the real images, networks and generators with which settings are chosen
 POOL = 10_000              # synthetic images of a generator
 SCARCE = 50                # images of a class up to which it is called rare
@@ -127,7 +127,9 @@ class Study:
 
     def synthetic(self, case, protocol, n, seed, spec, settings):
         """((images, labels), facts for the row) of an arm's synthetic images."""
-        if spec.source not in case.made:
+        shift = 2 if spec.augment == "classical" else 0      # an arm without augmentation has none in its GAN either
+        made = spec.source, shift
+        if made not in case.made:
             begun = time.perf_counter()
             wanted = case.rare.tolist() or None
             if spec.source == "strokes":
@@ -135,10 +137,11 @@ class Study:
                 images, labels = strokes.generate(POOL, seed=seed, kind=script(self.glyphs), labels=labels)
             else:
                 source = arms.train_generator(spec.source, case.for_generator, seed, self.made_steps,
-                                              balance=float(protocol in ("rare", "tail")), device=self.s.device)
+                                              balance=float(protocol in ("rare", "tail")), diffaugment=shift,
+                                              device=self.s.device)
                 images, labels = arms.pool(source, POOL, seed, wanted)
-            case.made[spec.source] = images, labels, round(time.perf_counter() - begun, 2)
-        images, labels, seconds = case.made[spec.source]
+            case.made[made] = images, labels, round(time.perf_counter() - begun, 2)
+        images, labels, seconds = case.made[made]
         facts = {"generator_seconds": seconds, "made": len(images)}
         if spec.source != "strokes":
             g = case.for_generator

@@ -270,7 +270,7 @@ def part(setting, rows):
                 f"steps of {mine[0]['batch']} images, every generator {mine[0]['generator_steps']:,} steps; settings "
                 + (f"chosen on val among at most {mine[0]['tries']} for each arm" if mine[0]["tries"] > 1 else
                    "as they are by default, not chosen on this data set")
-                + ". A discriminator sees all images shifted by up to 2 pixels. Val has "
+                + ". The GAN of an augmented arm sees all images shifted by up to 2 pixels. Val has "
                 f"{len(setting.glyphs.y_val):,} images, more than who has so few would have.")
         out.words += words(protocol, name, title, by_n, found)
         out.tables += tables(protocol, name, title, by_n, found, note)

@@ -92,7 +92,7 @@ class Case:
     glyphs: data.Glyphs
     rare: np.ndarray
     for_generator: data.Glyphs
-    made: dict = field(default_factory=dict)           # source -> (images, labels, seconds)
+    made: dict = field(default_factory=dict)           # (source, shifts) -> (images, labels, seconds)
     judges: dict = field(default_factory=dict)         # settings -> network that filters samples
 
 

@@ -114,8 +114,8 @@ def cas(setting, images, labels):
     return {"accuracies": found, "mean": mean, "half": half, "steps": steps}
 
 
-def section(setting, show_real=False):
-    """How near the samples of each generator are to real images. show_real: real images may be in the pictures."""
+def section(setting):
+    """How near the samples of each generator are to real images."""
     notes = []
     sources = generators(setting, notes)
     if not sources:
@@ -156,7 +156,7 @@ def section(setting, show_real=False):
                "classifier_on_test": float((reference.test.probabilities.argmax(1) == reference.test.labels).mean())
                if reads(reference) else None, "floor": real, "models": found, "cas_seeds": setting.seeds}
     return Part("quality", "How good are the images?", words(sources, numbers, reference) + notes,
-                [table(sources, numbers)], pictures(setting, sources, numbers, show_real), numbers)
+                [table(sources, numbers)], pictures(setting, sources, numbers), numbers)
 
 
 def reads(reference):
@@ -252,11 +252,11 @@ def table(sources, numbers):
 
 # ---- pictures --------------------------------------------------------------------------------------------------------
 
-def pictures(setting, sources, numbers, show_real):
+def pictures(setting, sources, numbers):
     g, found, floor = setting.glyphs, numbers["models"], numbers["floor"]
     names = {s: name for s, (name, _) in sources.items()}
     listed = " and ".join(names.values())
-    out = [Picture("samples", side_by_side(g, sources, show_real),
+    out = [Picture("samples", side_by_side(g, sources, setting.show_real),
                    f"A table of generated characters: a row for each class, from thin to thick, by {listed}.",
                    "Every class, thin to thick, with the same random numbers for every class. Nothing is selected.")]
     bars = {names[s]: {"FID": (found[s]["fid"]["value"], *found[s]["fid"]["interval"])} for s in found}

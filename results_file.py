@@ -19,7 +19,7 @@ from files import UserError, atomic
 from trainer import processor
 
 VERSION = 1
-DRAWN_BY = ["generator.*", "acgan.*", "cvae.*"]
+DRAWN_BY, COMPARED = ["generator.*", "acgan.*", "cvae.*"], ["generator.pth", "cvae.pth"]
 # section -> (module, its function, the model files that its figures depend on); in the order of the report
 SECTIONS = {
     "quality": ("quality", "section", [*DRAWN_BY, "classifier.onnx"]),
@@ -27,8 +27,8 @@ SECTIONS = {
     "ocr": ("ocr", "section", []),
     "epochs": ("epochs", "section", ["*_epochs/*.pth", "classifier.onnx"]),
     "runtime": ("epochs", "runtime", DRAWN_BY),
-    "robustness": ("robustness", "section", ["classifier*.pth", *DRAWN_BY]),
-    "saliency": ("explain", "section", ["classifier*.pth", *DRAWN_BY, "*_epochs/*.pth"]),
+    "robustness": ("robustness", "section", ["classifier*.pth", *COMPARED]),
+    "saliency": ("explain", "section", ["classifier*.pth", *COMPARED, "*_epochs/*.pth"]),
 }
 MODEL_FILES = (".pth", ".onnx", ".json")
 

@@ -44,9 +44,8 @@ FULL = {"images": 1000, "corrupted": 2000, "steps": 2000, "seeds": 5, "attacked"
 PUBLISHED = "Published for comparison, on MNIST at 0.3: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)"
 
 
-def section(setting, show_real=False):
-    """The robustness section: takes sections.Setting, gives sections.Part. Raises UserError for a foreign classifier.
-    show_real: show test images in the pictures, where there are generated ones else."""
+def section(setting):
+    """The robustness section: takes sections.Setting, gives sections.Part. Raises UserError for a foreign classifier."""
     size = dict(QUICK if setting.quick else FULL)
     size["seeds"] = min(size["seeds"], setting.seeds) if setting.quick else setting.seeds
     part = Part("robustness", "What breaks the recogniser?", [])
@@ -57,7 +56,7 @@ def section(setting, show_real=False):
     if found:
         under_attack(part, setting, found, test, size)
         under_corruption(part, setting, found, test)
-        pictures(part, setting, found, show_real)
+        pictures(part, setting, found)
     study(part, setting, test, size)
     return part
 
@@ -163,9 +162,9 @@ def under_corruption(part, setting, found, test):
         f"({percent(table[first][order[1]])}).")
 
 
-def pictures(part, setting, found, show_real):
+def pictures(part, setting, found):
     """Glyphs changed by an attack, and a sheet of all corruptions."""
-    chosen = shown_glyphs(setting, show_real)
+    chosen = shown_glyphs(setting)
     if not chosen:
         part.words.append("No pictures: there is no generator for these classes, and real images are not shown unless "
                           "asked for.")

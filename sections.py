@@ -24,6 +24,7 @@ class Setting:
     per_class: list = field(default_factory=list)      # numbers of real images per class; None stands for all
     quick: bool = True                 # the default run, minutes; False: the full study
     device: torch.device = torch.device("cpu")
+    show_real: bool = False            # whether pictures may show images of the data set, whose licence may not allow it
     say: Callable = print              # say(text): a line of progress; say(text, done, total): with the time left
 
 

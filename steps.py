@@ -1,7 +1,24 @@
-"""What the training steps of all models share: learning rate, averaged weights, reduced precision."""
+"""What the training steps of all models share: device, reduced precision, learning rate, averaged weights."""
 import contextlib
 
 import torch
+
+from files import UserError
+
+
+def choose_device(name):
+    """torch.device of "auto", "cpu" or "cuda". Raises UserError for cuda where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this torch sees no GPU; use --device auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def has_bf16(device):
+    """Whether bf16 is worth it: the chip has instructions for it (emulated, it is slower than fp32)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
 def set_rate(optimizer, lr):

@@ -26,11 +26,13 @@ import figures
 import models
 import sampling
 import stats
+from arms import predict
 from files import Parser, UserError, run
 from metrics import spearman
 from objectives import OBJECTIVES
 from recognisers import AdversarialRecogniser
-from trainer import FRAMES, PRESETS, SHOWN, Run, say
+from steps import choose_device, has_bf16
+from trainer import FRAMES, PRESETS, SETTINGS, SHOWN, Run, say
 
 SCARCE = 20_000            # training images below which the discriminator would learn them by heart
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -54,26 +56,27 @@ def parse_args(argv=None):
         "(default: 4.8, so that the files are there within 6; classifier 9, tiny 5.5, adversarial 7.5)")
     add("--per-class", type=positive(int), help="train on so many images of each class, chosen by --seed")
     add("--seed", type=positive(int, or_zero=True, below=2 ** 32), default=0, help="of weights, noise, order of images")
-    add("--batch", type=positive(int), default=128, help="images per step; 64 was no better and slower")
+    add("--batch", type=positive(int), help="images per step; 64 was no better and slower")
     add("--lr", type=positive(float), help="top learning rate (default: 2e-3, classifier 3e-3, tiny 6e-3)")
     add("--label-weight", type=weight, help="of the discriminator's label loss (default: 0.3, acgan 0.5)")
     add("--g-label-weight", type=weight, help="of that of the generator; more makes samples alike (default: 0.1, "
         "acgan and cvae 0.5)")
-    add("--ink-weight", type=weight, default=0.5, help="of the loss that makes a sample as thick as asked")
-    add("--gan-weight", type=weight, default=10, help="of the cvae's adversarial loss, which sharpens; 0: a plain one")
+    add("--ink-weight", type=weight, help="of the loss that makes a sample as thick as asked")
+    add("--gan-weight", type=weight, help="of the cvae's adversarial loss, which sharpens; 0: a plain one")
     add("--diffaugment", type=positive(int, or_zero=True, below=14), help="pixels by which the discriminator's images "
         "are shifted, real and fake alike (default: 2 below 20,000 training images, else 0)")
     add("--balance", type=weight, help="0: every image as often as the others, 1: every class, between: classes as "
         "often as size ** (1 - balance) (default: 0.5 where one class is twice as large as another, else 0)")
-    add("--r1", type=weight, default=0.05, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
-    add("--r1-end", type=weight, default=0.15, help="and at the end")
-    add("--ema", type=weight, default=0.999, help="memory of the averaged generator, per step")
+    add("--r1", type=weight, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
+    add("--r1-end", type=weight, help="and at the end")
+    add("--ema", type=weight, help="memory of the averaged generator, per step")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
     add("--save-every", type=positive(float), default=20, help="seconds between two saves of what --resume needs")
     add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
     add("--dry-run", action="store_true", help="print the resolved settings, take one step, write nothing")
+    parser.set_defaults(**SETTINGS)
     args = parser.parse_args(argv)
     if args.adversarial and args.model not in ("classifier", AdversarialRecogniser.name):
         parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
@@ -93,20 +96,6 @@ def positive(kind, or_zero=False, below=math.inf):
         return value
     number.__name__ = kind.__name__
     return number
-
-
-def choose_device(name):
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this torch sees no GPU; use --device auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def has_bf16(device):
-    """Whether bf16 is worth it: the chip has instructions for it (emulated, it is slower than fp32)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    can = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
 def live_line(r, losses, speed):
@@ -206,21 +195,13 @@ def measure_classifier(r):
     for split, images, labels in (("val", g.x_val, g.y_val), ("test", g.x_test, g.y_test)):
         if not len(images):               # one's own classes of one image each leave nothing to hold out
             continue
-        table = stats.confusion(labels, predict(network, images, r.device), len(g.classes))
+        table = stats.confusion(labels, predict(network.eval(), images), len(g.classes))
         measured = stats.scores(table)
         found |= {f"{split}_{k}": round(measured[k], 4) for k in ("accuracy", "balanced_accuracy")}
     if len(g.x_test) and len(g.classes) <= SHOWN:
         figures.save(charts.heatmap(table, g.classes, g.classes, title=f"{r.title}: test images by class and answer"),
                      r.path("_confusion.png"))
     return found
-
-
-@torch.inference_mode()
-def predict(network, images, device):
-    """The labels that a classifier gives to uint8 images [N, 28, 28], in fp32: int64 [N]."""
-    network.eval()
-    answers = [network(models.from_uint8(x.to(device))).argmax(1).cpu() for x in torch.from_numpy(images).split(500)]
-    return torch.cat(answers).numpy()
 
 
 def finish(r):

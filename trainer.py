@@ -34,6 +34,7 @@ PRESETS = {                # what a model's run is by default; all measured on M
     "classifier-tiny": dict(lr=6e-3, minutes=5.5, images=1_100_000, passes=4000, warm_up=400, last_rate=0.0),
     "classifier-adversarial": dict(lr=3e-3, minutes=7.5, images=330_000, passes=1000, warm_up=200, last_rate=0.0),
 }
+SETTINGS = dict(batch=128, ink_weight=0.5, gan_weight=10.0, r1=0.05, r1_end=0.15, ema=0.999)      # of every model
 FRAMES = 40                # pictures in the training GIF
 FRAME_IMAGES = 2000        # training images that a model is made ready with for a picture, or an epoch
 PER_CLASS = 8              # samples of each class in a picture of the training

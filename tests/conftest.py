@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ import pytest
 import strokes
 
 ROOT = Path(__file__).parent.parent
+# one thread each: the networks here are tiny, and two commands at a time then do not get in each other's way
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def command(*words, cwd=ROOT, env=None, timeout=120):
     """Run a script of the repository as a user does; returns the finished process with its text."""
     script, *rest = map(str, words)
     return subprocess.run([sys.executable, str(ROOT / script), *rest], cwd=cwd, capture_output=True, text=True,
-                          timeout=timeout, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
+                          timeout=timeout, env={**ENVIRONMENT, **(env or {})})
 
 
 def assert_one_line_error(done, *words):
@@ -41,8 +45,11 @@ def small_npz(tmp_path_factory):
 def trained(small_npz, tmp_path_factory):
     """The folder of a tiny real run of each model, made by the command itself."""
     out = tmp_path_factory.mktemp("models")
-    for model, epochs in (("cgan", 4), ("acgan", 2), ("cvae", 4), ("classifier", 6)):
-        done = command("train.py", "--model", model, "--dataset", small_npz, "--epochs", epochs, "--batch", 32,
+
+    def train(model, epochs):
+        return command("train.py", "--model", model, "--dataset", small_npz, "--epochs", epochs, "--batch", 32,
                        "--out", out, "--snapshots", "--device", "cpu")
-        assert done.returncode == 0, done.stdout + done.stderr
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(train, ("cgan", "acgan", "cvae", "classifier"), (4, 2, 4, 6)):
+            assert done.returncode == 0, done.stdout + done.stderr
     return out

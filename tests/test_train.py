@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import sampling
 import strokes
 import train
 import trainer
-from conftest import ROOT, assert_one_line_error, command
+from conftest import ENVIRONMENT, ROOT, assert_one_line_error, command
 from onnx_io import open_session
 
 QUICK = ["--epochs", 3, "--batch", 32, "--device", "cpu"]
@@ -103,11 +104,11 @@ def test_the_same_seed_gives_the_same_weights(trained, small_npz, tmp_path):
 def test_a_killed_run_resumes_to_the_same_weights(small_npz, tmp_path, model, name):
     words = ["--model", model, "--dataset", small_npz, "--epochs", 30, "--batch", 32, "--device", "cpu",
              "--save-every", 0.1]
-    whole = command("train.py", *words, "--out", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+    pool = ThreadPoolExecutor(1)
+    whole = pool.submit(command, "train.py", *words, "--out", tmp_path / "whole")
     halted = tmp_path / "halted"
     run = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *map(str, words), "--out", str(halted)],
-                           stdout=subprocess.DEVNULL)
+                           stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     deadline = time.time() + 60
     while not (halted / f"{name}.resume.pth").is_file() and time.time() < deadline and run.poll() is None:
         time.sleep(0.02)
@@ -119,6 +120,7 @@ def test_a_killed_run_resumes_to_the_same_weights(small_npz, tmp_path, model, na
     done = command("train.py", "--model", model, "--resume", "--out", halted)
     assert done.returncode == 0, done.stderr
     assert "goes on from step" in done.stdout and not state.exists()
+    assert whole.result().returncode == 0, whole.result().stderr
     assert same(tmp_path / "whole" / f"{name}.pth", halted / f"{name}.pth")
     steps = [json.loads(line)["step"] for line in (halted / f"{name}.log.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
