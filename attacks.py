@@ -17,6 +17,7 @@ can only lower. Attacks fail against a network that hides its gradients, too, so
 a flag where it should not be believed.
 """
 import copy
+import argparse
 import json
 import math
 import sys
@@ -77,14 +78,17 @@ def robust(network, images, labels, eps, norm="linf", attacks=ATTACKS, seed=0, a
     """
     x, y, subject = ready(network, images, labels, eps)
     clean = ~misread(subject, x, y)
-    standing, rows, largest, lowest, highest, only_square = clean.clone(), {}, 0.0, 0.0, 1.0, 0
+    standing, rows, largest, lowest, highest = clean.clone(), {}, 0.0, 0.0, 1.0
+    # images that were tried with gradients, that fell so, that fell to an attack without
+    tried, by_slope, by_search = (torch.zeros_like(clean) for _ in range(3))
     for name, attack in attacks.items():
         start = time.perf_counter()
         i = torch.nonzero(clean if alone else standing).squeeze(1)
-        found = attack(network, x[i], y[i], eps, norm, seed=seed)
+        found = attack(network, x[i], y[i], eps, norm, seed=seed) if len(i) else x[i]
         fell = misread(subject, found, y[i]) if len(i) else torch.zeros(0, dtype=torch.bool, device=x.device)
-        new = int((fell & standing[i]).sum())
-        only_square += new * (name in GRADIENT_FREE)
+        (by_search if name in GRADIENT_FREE else by_slope)[i[fell]] = True
+        if name not in GRADIENT_FREE:
+            tried[i] = True
         standing[i[fell]] = False
         if len(i):
             delta = found - x[i]
@@ -97,7 +101,7 @@ def robust(network, images, labels, eps, norm="linf", attacks=ATTACKS, seed=0, a
     start = time.perf_counter()
     checks = self_check(network, subject, x, y, clean, norm, seed)
     checks |= {"largest_change": largest, "lowest_pixel": lowest, "highest_pixel": highest,
-               "felled_by_gradient_free_only": only_square}
+               "felled_by_gradient_free_only": int((by_search & ~by_slope & tried).sum())}
     result = {"n": len(x), "eps": eps, "norm": norm, "seed": seed, "alone": alone, "clean": float(clean.float().mean()),
               "robust": float(standing.float().mean()), "attacks": rows, "checks": checks,
               "check_seconds": round(time.perf_counter() - start, 2),
@@ -185,18 +189,32 @@ def choose(images, labels, n, seed):
     return images[keep], labels[keep]
 
 
+def bound(text):
+    """An argparse type: a finite number from 0 to 1,000."""
+    if not 0 <= float(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} does not lie in 0 to 1,000")
+    return float(text)
+
+
+def seed(text):
+    """An argparse type: a whole number below 2 ** 32."""
+    if not 0 <= int(text) < 2 ** 32:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {2 ** 32 - 1}")
+    return int(text)
+
+
 def main():
     parser = files.Parser("Attack a classifier and print its accuracy, attack by attack, with checks.")
     add = parser.add_argument
     add("classifier", help="a classifier file of train.py (.pth)")
     add("--on", default="mnist:test", help="NAME:SPLIT, or labelled images as fid.py takes them")
     add("--n", type=int, default=1000, help="images, drawn by --seed")
-    add("--eps", type=float, default=0.1, help="bound on the change of an image, pixels in [0, 1]")
+    add("--eps", type=bound, default=0.1, help="bound on the change of an image, pixels in [0, 1]")
     add("--norm", choices=["linf", "l2"], default="linf", help="what is bounded: each pixel's change, or their L2 norm")
     add("--attacks", default=",".join(ATTACKS), help="comma-separated, in this order")
     add("--alone", action="store_true", help="let each attack try all images, not only those that still stand")
     add("--data-dir", help="where named data sets lie (default: $GLYPHS_DATA, else data/)")
-    add("--seed", type=int, default=0, help="of images, random starts and searches")
+    add("--seed", type=seed, default=0, help="of images, random starts and searches")
     add("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args()
     names = args.attacks.split(",")

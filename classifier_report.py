@@ -13,6 +13,8 @@ from files import UserError
 from quality import percent
 from sections import Part, Picture, Table
 
+SHOWN = 50                 # classes up to which the confusion matrix is given
+
 
 def section(setting):
     """Accuracy, precision and recall by class, calibration, mistakes (shown with setting.show_real)."""
@@ -40,7 +42,7 @@ def section(setting):
         [c, f"{n:,}", *(percent(s[name][i]) if n else "-" for name in ("precision", "recall", "f1"))]
         for i, (c, n) in enumerate(zip(g.classes, s["support"]))])
     pictures = []
-    if k <= 50:
+    if k <= SHOWN:
         pairs = [(int(matrix[i, j]), i, j) for i in range(k) for j in range(k) if i != j and matrix[i, j]]
         often = ", ".join(f"{g.classes[i]} as {g.classes[j]} ({n})" for n, i, j in sorted(pairs, reverse=True)[:3])
         heat = charts.heatmap(matrix, g.classes, g.classes, "Test images by class and answer", "answer", "class")
@@ -52,8 +54,9 @@ def section(setting):
                             "On the dashed line confidence and accuracy agree."))
     if setting.show_real and len(wrong):
         pictures.append(mistakes(g, p, wrong))
-    numbers = {**s, "wilson": [low, high], "ece": error, "errors": len(wrong),
-               "confusion": matrix}
+    numbers = {**s, "wilson": [low, high], "ece": error, "errors": len(wrong)}
+    if k <= SHOWN:
+        numbers["confusion"] = matrix
     return Part("classifier", "How good is the recogniser?", words, [totals, by_class], pictures, numbers)
 
 

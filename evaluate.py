@@ -164,7 +164,10 @@ def main(argv=None):
         folder = args.out or Path("results")
         if not args.tables.is_file():
             raise UserError(f"no such file: {args.tables}; name the one whose tables are to be filled")
-        before = args.tables.read_text(encoding="utf-8")
+        try:
+            before = args.tables.read_text(encoding="utf-8")
+        except UnicodeDecodeError as e:
+            raise UserError(f"{args.tables} is no text file in UTF-8: name the one whose tables are to be filled") from e
         after = fill_tables(before, folder)
         with atomic(args.tables) as tmp:
             tmp.write_text(after, encoding="utf-8")
@@ -199,7 +202,8 @@ def main(argv=None):
                 continue
             part = Part(name, name.capitalize(), [f"Not measured: {failures[name]}"])
         protocol = protocol_of(results, name, setting, time.monotonic() - begun, args.show_real)
-        part.words = [text.replace(str(args.models), args.models.name) for text in part.words]   # no local paths
+        if args.models.is_absolute():            # no local paths
+            part.words = [text.replace(str(args.models), args.models.name) for text in part.words]
         results["sections"][name] = store(part, protocol, args.out)
         write(results, args.out)
         say(part.words[0])

@@ -142,6 +142,8 @@ def store_as_half(graph, network, exact):
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 1000:
             continue
         name, values, scale = tensor.name, numpy_helper.to_array(tensor), None
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            continue                          # a prior's thresholds: rounded, some noise would pick another component
         if name in factors:
             values, scale = (f.detach().numpy() for f in factors[name])
         half = values.astype(np.float16)
@@ -290,16 +292,21 @@ def main():
         print(f"{args.file}: a {kind} of {meta['dataset']}, {len(meta['classes'])} classes, "
               f"opset {OPSET}, batches {', '.join(map(str, PROOF_BATCHES))}: as promised")
         if args.on:
-            images, labels, _, _ = data.read_images(args.on)
+            images, labels, _, classes = data.read_images(args.on)
             if kind != "classifier" or labels is None:
                 raise UserError(f"--on wants a classifier and images with labels: {args.file} is a {kind}, {args.on} "
                                 f"has {'no ' if labels is None else ''}labels")
+            if classes is not None and list(classes) != meta["classes"]:
+                raise UserError(f"{args.file} reads the classes {', '.join(meta['classes'][:10])}, but {args.on} has "
+                                f"{', '.join(map(str, classes[:10]))}")
             share = 100 * accuracy(args.file, images, labels)
             print(f"{share:.2f} % of the {len(images):,} images of {args.on} read rightly")
         return
     out = Path(args.out) if args.out else Path(args.file).with_suffix(".int8.onnx" if args.int8 else ".onnx")
     checkpoint = models.load(args.file)
     if args.int8:
+        if checkpoint.role != "classifier":
+            raise UserError(f"--int8 is for classifiers: {args.file} holds a {checkpoint.kind}")
         import onnx_int8                      # it builds on this module
         made = onnx_int8.export(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"]))
         print(f"{out}: {made['bytes']:,} bytes, reads {made['val_accuracy']:.2f} % of the validation split, in fp32 "

@@ -1,6 +1,9 @@
 """Mixtures of Gaussians fitted by expectation maximisation (Dempster et al. 1977), in numpy: the prior of the CVAE."""
-import numpy as np
 from statistics import NormalDist
+
+import numpy as np
+
+MOST = 20_000              # codes of a class that its mixture is fitted to
 
 
 def log_density(x, mean, cov):
@@ -21,8 +24,11 @@ def fit(x, components, rng, start=None, pull=None, strength=0.0, steps=30):
     """
     x = np.asarray(x, np.float64)
     n, d = x.shape
-    pull = np.cov(x.T) if pull is None else pull
+    pull = np.cov(x.T, bias=True) if pull is None else pull
     floor = 1e-4 * np.eye(d)
+    if components == 1:                       # nothing to iterate, which counts where there are thousands of classes
+        cov = (np.cov(x.T, bias=True) * n + strength * pull) / (n + strength) + floor
+        return np.ones(1), x.mean(0, keepdims=True), cov[None]
     if start is None:
         start = (np.full(components, 1 / components), x[rng.choice(n, components, replace=False)],
                  np.repeat(pull[None] + floor, components, 0))
@@ -53,13 +59,15 @@ def class_prior(codes, labels, thick, n_classes, components, seed=0):
     rng = np.random.default_rng(seed)
     thresholds = np.full((2 * n_classes, components), 1e9)
     means, roots = np.zeros((2 * n_classes, components, d)), np.tile(np.eye(d), (2 * n_classes, components, 1, 1))
-    about = codes - class_means(codes, labels, n_classes)[labels]
-    pull = about.T @ about / max(1, len(codes) - n_classes)
-    for k in range(n_classes):
-        own = codes[labels == k]
-        if not len(own):
-            continue
-        halves = [codes[(labels == k) & (thick == half)] for half in (False, True)]
+    order = np.argsort(labels, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(labels, minlength=n_classes)))
+    members = [own[::-(-len(own) // MOST)] for own in parts if len(own)]
+    scatter = sum(np.cov(codes[own].T, bias=True) * len(own) for own in members)
+    pull = scatter / max(1, sum(map(len, members)) - n_classes)
+    for own in members:
+        k = labels[own[0]]
+        halves = [codes[own[thick[own] == half]] for half in (False, True)]
+        own = codes[own]
         count = int(np.clip(min(len(h) for h in halves) // 40, 1, components))
         whole = fit(own, count, rng, pull=pull, strength=20)
         for half, x in enumerate(halves):
@@ -70,10 +78,3 @@ def class_prior(codes, labels, thick, n_classes, components, seed=0):
             means[cell, :count], roots[cell, :count] = mean, np.linalg.cholesky(cov)
     return (thresholds.astype(np.float32), means.reshape(-1, d).astype(np.float32),
             roots.reshape(-1, d, d).astype(np.float32))
-
-
-def class_means(x, labels, n_classes):
-    """Mean of x [N, d] for each label, [n_classes, d]; 0 for a class without any."""
-    sums = np.zeros((n_classes, x.shape[1]))
-    np.add.at(sums, labels, x)
-    return sums / np.maximum(np.bincount(labels, minlength=n_classes), 1)[:, None]

@@ -148,7 +148,7 @@ class CVAEConfig:
     hidden: int = 128
     c0: int = 48           # the decoder's channels: see GeneratorConfig
     c1: int = 16
-    components: int = 10   # Gaussians in the prior of each class and style
+    components: int = 10   # Gaussians in the prior of each class and style, at most
 
 
 class Encoder(nn.Module):

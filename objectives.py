@@ -2,7 +2,7 @@
 
 A model here offers `name` (the stem of its files), `step(x, y, t, lr, i, progress, rng)` (one update, returns losses as
 tensors), `networks` and `optimizers` (dicts, whose state is what a run resumes from), `products` (file stem -> (kind,
-network), what a run saves), `begin_epoch(images, labels, thickness)` (called with some training images), `settle(images,
+network), what a run saves), `refresh(images, labels, thickness)` (called now and then with some training images), `settle(images,
 labels, thickness)` (makes the products ready to be used; returns figures) and, where it makes images, `average`, the
 network that is sampled, scored and saved.
 """
@@ -72,7 +72,7 @@ class ConditionalGAN:
     def settle(self, images, labels, thickness):
         return {}
 
-    def begin_epoch(self, images, labels, thickness):
+    def refresh(self, images, labels, thickness):
         pass
 
     def seen(self, images, rng):
@@ -141,8 +141,8 @@ class AuxiliaryClassifierGAN(ConditionalGAN):
 
 class ConditionalVAE(ConditionalGAN):
     """Conditional VAE (Kingma and Welling 2014, Sohn et al. 2015): Bernoulli cross-entropy summed over pixels plus KL
-    with warm-up (Bowman et al. 2016). A mixture prior is fitted to the codes at the end (models.Prior), and roughly
-    after every epoch: from ADVERSARIAL_FROM of the run on, what is decoded from it must fool a discriminator as well,
+    with warm-up (Bowman et al. 2016). A mixture prior is fitted to the codes at the end (models.Prior), and every few
+    hundred steps: from ADVERSARIAL_FROM of the run on, what is decoded from it must fool a discriminator as well,
     against blur (Larsen et al. 2016; reconstructions are not shown to it here). --gan-weight 0 leaves that out."""
     name, PROJECTION = "cvae", True
     WARM_UP = 0.15             # share of the run in which the weight of the KL term rises to 1
@@ -150,7 +150,7 @@ class ConditionalVAE(ConditionalGAN):
 
     def __init__(self, args, n_classes, device):
         self.args, self.device = args, device
-        self.generator = self.place(models.CVAE(models.CVAEConfig(n_classes)))
+        self.generator = self.place(models.CVAE(models.CVAEConfig(n_classes, components=min(10, max(1, 1000 // n_classes)))))
         self.average = self.averaged(self.generator)
         self.networks = {"generator": self.generator, "average": self.average}
         self.optimizers = {"generator": self.adam(self.generator.parameters(), momentum=0.9)}
@@ -186,7 +186,7 @@ class ConditionalVAE(ConditionalGAN):
         self.remember(self.average.decoder, decoder, i)
         return {"pixels": reconstruction.detach(), "KL": kl.detach()} | losses
 
-    def begin_epoch(self, images, labels, thickness):
+    def refresh(self, images, labels, thickness):
         self.settle(images, labels, thickness)
         self.generator.prior.load_state_dict(self.average.prior.state_dict())
 
@@ -199,7 +199,7 @@ class ConditionalVAE(ConditionalGAN):
         mean, log_var = (torch.cat(p).cpu() for p in zip(*parts))
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
         codes = (mean + noise * (log_var / 2).exp()).numpy()
-        if not np.isfinite(codes).all():       # the weights have blown up: the run is about to stop for that
+        if np.abs(codes).max() > 1e4 or not np.isfinite(codes).all():      # blown up: the run is about to stop for that
             return {}
         cfg = self.average.cfg
         buffers = mixture.class_prior(codes, labels.cpu().numpy(), thickness.cpu().numpy() >= 0.5, cfg.n_classes,

@@ -265,6 +265,8 @@ def main(argv=None):
     setting = Setting(glyphs, Path("saved_models"), args.out, args.seeds, args.per_class, args.quick, say=teller())
     rows = conduct(setting, args.protocols, args.arms, steps=args.steps, made_steps=args.generator_steps,
                    tries=args.tries)
+    if not rows:
+        raise UserError(f"none of the arms {', '.join(args.arms or [])} is there in these protocols for {glyphs.name}")
     print(ocr_report.text(ocr_report.part(setting, rows)))
 
 

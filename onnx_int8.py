@@ -37,6 +37,8 @@ def export(checkpoint, path, glyphs):
     if checkpoint.role != "classifier" or glyphs.classes != checkpoint.classes:
         raise UserError(f"int8 is for a classifier and its own data set: this {checkpoint.kind} has the classes "
                         f"{', '.join(checkpoint.classes[:10])}, {glyphs.name} has {', '.join(glyphs.classes[:10])}")
+    if not len(glyphs.x_val):
+        raise UserError(f"{glyphs.name} has no validation images to prove an int8 classifier on: give more images a class")
     log = logging.getLogger()
     level = log.level
     with atomic(path) as tmp:

@@ -316,7 +316,8 @@ def side_by_side(glyphs, sources, show_real):
         ranks = data.thickness(glyphs.x_test, glyphs.y_test, data.ink_table(glyphs.x_train, glyphs.y_train,
                                                                             len(glyphs.classes)))
         nearest = [np.argmin(np.where(glyphs.y_test == k, abs(ranks - v), np.inf)) for k, v in zip(labels, t)]
-        blocks.append(("real (test)", glyphs.x_test[nearest]))
+        known = np.isin(labels, glyphs.y_test)[:, None, None]              # a class may have no test image: blank
+        blocks.append(("real (test)", glyphs.x_test[nearest] * known.astype(np.uint8)))
     for name, source in sources.values():
         noise = np.tile(sampling.draw(0, 0, len(ts), source.latent)[0], (len(shown), 1))
         blocks.append((name, source(noise, labels, t)))

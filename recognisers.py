@@ -42,7 +42,7 @@ class Recogniser:
     def logits(self, x):
         return self.classifier(x.contiguous(memory_format=torch.channels_last))
 
-    def begin_epoch(self, images, labels, thickness):
+    def refresh(self, images, labels, thickness):
         pass
 
     @torch.no_grad()

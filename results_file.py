@@ -19,7 +19,7 @@ from files import UserError, atomic
 from trainer import processor
 
 VERSION = 1
-DRAWN_BY, COMPARED = ["generator.*", "acgan.*", "cvae.*"], ["generator.pth", "cvae.pth"]
+DRAWN_BY, COMPARED = ["generator.*", "acgan.*", "cvae.*"], ["generator.*", "cvae.*"]
 # section -> (module, its function, the model files that its figures depend on); in the order of the report
 SECTIONS = {
     "quality": ("quality", "section", [*DRAWN_BY, "classifier.onnx"]),
@@ -63,9 +63,13 @@ def read_results(path):
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["version"] != VERSION:
             raise UserError(f"{path} is of another version of this code: move it away and evaluate again")
+        if not {"name", "sha256", "classes", "images", "notes"} <= found["dataset"].keys():
+            raise KeyError("dataset")
         for name, section in found["sections"].items():
             if name not in SECTIONS or not {"words", "tables", "pictures", "numbers", "protocol"} <= section.keys():
                 raise KeyError(name)
+            if not {"models", "real_images"} <= section["protocol"].keys():
+                raise KeyError("protocol")
         return found
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path} is damaged or not from evaluate.py: move it away and evaluate again") from e
@@ -147,6 +151,8 @@ def write(results, out):
 def fill_tables(text, folder):
     """The text with the table between `<!-- table [SUBFOLDER/]SECTION/NUMBER -->` and `<!-- end -->` taken from
     results.json of `folder` or its sub-folder; NUMBER counts from 1. Raises UserError for a table that is not there."""
+    if "<!-- table " not in text:
+        raise UserError("there is no line <!-- table SECTION/NUMBER --> to put a table after")
     out, lines, i = [], text.split("\n"), 0
     while i < len(lines):
         out.append(lines[i])

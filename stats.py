@@ -77,8 +77,8 @@ def paired(a, b, level=0.95):
     """The paired t-test of a [n] against b [n], as measured on the same seeds in the same order.
 
     Returns {"mean", "half", "p", "n"}: mean difference a - b, half width of its t-interval, two-sided p-value of "no
-    difference". p and half are nan for fewer than two pairs; p is 1 where all differences are 0, and 0 where they are
-    all the same but not 0.
+    difference". p and half are nan for fewer than two pairs; p is 1 where all differences are 0; where they are all the
+    same but not 0, as happens with few test images, it is that of the sign test.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
@@ -87,6 +87,8 @@ def paired(a, b, level=0.95):
     p = math.nan
     if len(a) > 1:
         error = (a - b).std(ddof=1) / math.sqrt(len(a))
+        if mean and error <= 1e-9 * abs(mean):        # all the same, which says nothing of their spread: the sign test
+            return {"mean": mean, "half": half, "p": 2.0 ** (1 - len(a)), "n": len(a)}
         t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
         p = 2 * t_cdf(-abs(t), len(a) - 1) if math.isfinite(t) else 0.0
     return {"mean": mean, "half": half, "p": p, "n": len(a)}

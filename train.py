@@ -65,11 +65,12 @@ def parse_args(argv=None):
     add("--gan-weight", type=weight, help="of the cvae's adversarial loss, which sharpens; 0: a plain one")
     add("--diffaugment", type=positive(int, or_zero=True, below=14), help="pixels by which the discriminator's images "
         "are shifted, real and fake alike (default: 2 below 20,000 training images, else 0)")
-    add("--balance", type=weight, help="0: every image as often as the others, 1: every class, between: classes as "
-        "often as size ** (1 - balance) (default: 0.5 where one class is twice as large as another, else 0)")
+    add("--balance", type=positive(float, or_zero=True, below=1.001), help="0: every image as often as the "
+        "others, 1: every class, between: classes as often as size ** (1 - balance) (default: 0.5 where one class is "
+        "twice as large as another, else 0)")
     add("--r1", type=weight, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
     add("--r1-end", type=weight, help="and at the end")
-    add("--ema", type=weight, help="memory of the averaged generator, per step")
+    add("--ema", type=positive(float, or_zero=True, below=1), help="memory of the averaged generator, per step")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
@@ -177,10 +178,10 @@ def measure_generator(r):
     drawn = data.thickness(images, labels, r.ink_table)
     rho = [spearman(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
     known = data.place_in_class(g.y_train, 0) < max(2, n // len(g.classes))              # as many of each class
+    real = variance_in_class(g.x_train[known], g.y_train[known])
+    diversity = {"diversity": round(variance_in_class(images, labels) / real, 4)} if real > 1 else {}
     return {"samples": n, "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
-            "thickness_correlation": round(float(np.mean(rho)), 4),
-            "diversity": round(variance_in_class(images, labels) /
-                               max(variance_in_class(g.x_train[known], g.y_train[known]), 1e-9), 4)}
+            "thickness_correlation": round(float(np.mean(rho)), 4), **diversity}
 
 
 def variance_in_class(images, labels):
@@ -260,8 +261,7 @@ def adapt(args, glyphs):
 
 def out_folder(dataset):
     """Where a data set's models go by default."""
-    name = Path(dataset).stem
-    return "saved_models" if name == "mnist" else f"saved_models/{name}"
+    return "saved_models" if dataset == "mnist" else f"saved_models/{Path(dataset).stem}"
 
 
 def main(argv=None):
@@ -277,7 +277,7 @@ def main(argv=None):
         glyphs = glyphs.subset(args.per_class, args.seed)
     if state:
         glyphs.notice = state["notice"]
-    args.out = args.out or out_folder(glyphs.name)
+    args.out = args.out or out_folder(args.dataset)
     adapt(args, glyphs)
     r = Run(args, glyphs, device, started)
     say(f"{args.model} on {glyphs.name}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, "

@@ -36,7 +36,8 @@ PRESETS = {                # what a model's run is by default; all measured on M
 }
 SETTINGS = dict(batch=128, ink_weight=0.5, gan_weight=10.0, r1=0.05, r1_end=0.15, ema=0.999)      # of every model
 FRAMES = 40                # pictures in the training GIF
-FRAME_IMAGES = 2000        # training images that a model is made ready with for a picture, or an epoch
+REFRESH_STEPS = 400        # steps between two refreshes of what an objective derives from training images
+REFRESH_IMAGES = 2000      # training images for that, at least 20 of a class
 PER_CLASS = 8              # samples of each class in a picture of the training
 SHOWN = 50                 # classes in it, at most
 
@@ -75,6 +76,9 @@ class Run:
         self.epochs = self.most_epochs
         self.plans = [(0, self.epochs)]                                  # (step, epochs planned from there on)
         self.i, self.seconds, self.frames, self.order = 0, 0.0, [], None
+        few = max(20, REFRESH_IMAGES // len(glyphs.classes))
+        self.sparse = torch.from_numpy(np.flatnonzero(data.place_in_class(glyphs.y_train, args.seed) < few)).to(device)
+        self.refresh_steps = max(REFRESH_STEPS, 8 * len(glyphs.classes))       # with many classes it takes longer
         sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
         weights = sizes[glyphs.y_train] ** -float(args.balance)
         self.share = torch.from_numpy(np.cumsum(weights / weights.sum())) if args.balance else None
@@ -115,9 +119,9 @@ class Run:
         """One training step; returns its losses as tensors."""
         epoch, place = divmod(self.i, self.steps_per_epoch)
         if place == 0 or self.order is None:
-            if place == 0:
-                self.objective.begin_epoch(*self.some(FRAME_IMAGES))
             self.order = self.draw_order(self.rng(0, epoch)).to(self.device)
+        if self.i % self.refresh_steps == 100:
+            self.objective.refresh(*(a[self.sparse] for a in (self.images, self.labels, self.thickness)))
         chosen = self.order[place * self.batch:(place + 1) * self.batch]
         x = models.from_uint8(self.images[chosen]).contiguous(memory_format=torch.channels_last)
         losses = self.objective.step(x, self.labels[chosen], self.thickness[chosen], self.rate(), self.i,
@@ -156,18 +160,12 @@ class Run:
     def caption(self):
         return f"epoch {self.i / self.steps_per_epoch:.1f}, {self.seconds:.0f} s"
 
-    def some(self, n):
-        """About n training images, evenly from the whole set, with labels and thickness."""
-        every = max(1, len(self.images) // n)
-        return self.images[::every], self.labels[::every], self.thickness[::every]
-
     def settle(self):
         """Make the products ready for use. -> figures, JSON types"""
         return self.objective.settle(self.images, self.labels, self.thickness)
 
     def draw_frame(self):
         """Draw the fixed samples, keep them for the GIF and show them in <name>_samples.png."""
-        self.objective.settle(*self.some(FRAME_IMAGES))
         self.frames.append((self.sampler()(*self.show), self.caption()))
         self.save_sheet()
         if len(self.frames) == 1:

@@ -8,7 +8,8 @@
 
 FID is measured on 10,000 samples against the test set, in the features of --features, in two compositions: "as test"
 (the labels of the test set, thickness uniform) and "balanced" (every class and style as often). The floor of the first
-is the FID of 10,000 training images drawn at random (all, where there are fewer), mean of 5 draws. With classes balanced
+is the FID of 10,000 training images drawn at random, mean of 5 draws; where there are fewer, it is that of all of them,
+and as few samples are measured. With classes balanced
 even real images are further from the test set, whose classes are not: the second stands beside the FID of training
 images balanced alike. Label, style, correlation and the worst class's own FID are those of the balanced samples. "60 s"
 is the last epoch that ended within 60 seconds of training. Sharpness is the mean squared gradient (Tenengrad, Krotkov
@@ -73,10 +74,11 @@ class Bench:
         self.table = data.ink_table(g.x_train, g.y_train, len(g.classes))
         self.extractor = Extractor(args.features)
         self.test = self.extractor.measure(g.x_test, g.y_test, classes=g.classes)
+        self.n = min(N, len(g.x_train))        # as many samples as training images for the floor: FID depends on it
         self.balanced, self.as_test = list(range(len(g.classes))), list(g.y_test)
-        draws = [self.real(np.random.default_rng(seed).permutation(len(g.x_train))[:N]) for seed in range(5)]
+        draws = [self.real(np.random.default_rng(seed).permutation(len(g.x_train))[:self.n]) for seed in range(5)]
         self.floor, self.floor_spread = np.mean(draws), np.std(draws, ddof=1)
-        self.floor_balanced = self.real(data.place_in_class(g.y_train, 0) < N // len(g.classes))
+        self.floor_balanced = self.real(data.place_in_class(g.y_train, 0) < self.n // len(g.classes))
 
     def real(self, chosen):
         """FID of some training images."""
@@ -86,7 +88,7 @@ class Bench:
         """Figures of one generator (sampling.open_generator), a dict."""
         made = {}
         for name, digits in (("as test", self.as_test), ("balanced", self.balanced)):
-            samples = sampling.sample_all(source, N, seed=1, digits=digits)
+            samples = sampling.sample_all(source, self.n, seed=1, digits=digits)
             made[name] = self.extractor.measure(*samples, self.glyphs.classes)
         values = {name: fid.distance(self.test.moments, m.moments) for name, m in made.items()}
         values["sharpness"] = sharpness(made["as test"].images) / sharpness(self.glyphs.x_test)

@@ -63,7 +63,7 @@ def main():
     parser.add_argument("pictures", nargs="*", help="pictures of one digit each, to be read")
     parser.add_argument("--draw", metavar="CLASSES", help="draw these instead, as 7,7,3")
     parser.add_argument("--style", choices=["thin", "thick", "both"], default="both")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, choices=range(2 ** 32), default=0, metavar="N")
     parser.add_argument("--out", default="digits.png", help="the picture that --draw makes")
     args = parser.parse_args()
     if args.draw:
@@ -72,7 +72,10 @@ def main():
         if not set(wanted) <= set(classes):
             sys.exit(f"error: --draw {args.draw}: the classes are {','.join(classes)}")
         images = draw(session, [classes.index(c) for c in wanted], args.style, args.seed)
-        Image.fromarray(np.hstack(images)).save(args.out)
+        try:
+            Image.fromarray(np.hstack(images)).save(args.out)
+        except (OSError, ValueError) as e:
+            sys.exit(f"error: {args.out} cannot be written ({e})")
         print(f"{args.out}: {args.draw}")
     if args.pictures:
         session, classes = open_model(MODELS / "classifier.onnx")

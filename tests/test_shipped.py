@@ -22,12 +22,24 @@ def samples():
 
 
 def test_files_keep_the_contract_and_belong_together():
-    for name in ("generator", "classifier"):
-        kind, meta = export_onnx.check(SHIPPED / f"{name}.onnx")
-        record = json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
-        assert kind == name and meta["dataset"] == record["dataset"] == "mnist"
-        assert export_onnx.prove(SHIPPED / f"{name}.onnx", models.load(SHIPPED / f"{name}.pth", name))[0] <= 1
+    shipped = sorted(SHIPPED.rglob("*.onnx"))
+    assert {f"{n}.onnx" for n in ("generator", "acgan", "cvae", "classifier", "classifier-tiny")} <= {p.name for p in shipped}
+    for path in shipped:
+        kind, meta = export_onnx.check(path)
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert (kind == "classifier") is path.stem.startswith("classifier") and meta["dataset"] == record["dataset"]
+        assert meta["classes"] == record["classes"] and path.stat().st_size == record["onnx"]["bytes"]
+        if path.with_suffix(".pth").is_file():
+            difference, limit = export_onnx.prove(path, models.load(path.with_suffix(".pth")))
+            assert difference <= limit
     models.load(SHIPPED / "discriminator.pth", "discriminator")
+
+
+def test_files_are_small():
+    for name, most in (("generator", 800_000), ("acgan", 800_000), ("cvae", 800_000), ("classifier", 600_000),
+                       ("classifier-tiny", 100_000)):
+        assert (SHIPPED / f"{name}.onnx").stat().st_size <= most
+    assert models.n_parameters(models.load(SHIPPED / "classifier-tiny.pth").model) <= 25_000
 
 
 def test_samples_are_what_was_asked(samples):
@@ -41,7 +53,8 @@ def test_samples_are_what_was_asked(samples):
 @pytest.mark.skipif(not os.environ.get("GLYPHS_DATA"), reason="needs real MNIST: set GLYPHS_DATA to its folder")
 def test_on_real_mnist(samples):
     glyphs = data.load("mnist")
-    assert export_onnx.accuracy(SHIPPED / "classifier.onnx", glyphs.x_test, glyphs.y_test) >= 0.995
+    assert export_onnx.accuracy(SHIPPED / "classifier.onnx", glyphs.x_test, glyphs.y_test) >= 0.997
+    assert export_onnx.accuracy(SHIPPED / "classifier-tiny.onnx", glyphs.x_test, glyphs.y_test) >= 0.994
     extractor = Extractor(SHIPPED / "classifier.onnx")
     test, real, made = (extractor.measure(x).moments for x in (glyphs.x_test, glyphs.x_train[:2000], samples[0]))
     assert distance(test, made) < 1.6 * distance(test, real)       # 2,000 of each: mostly bias, the same for both
