@@ -83,7 +83,8 @@ def describe(found, floor, n, steps, seeds):
                       y_title="test images read right, %", **small)], gap=0)
     alt = f"Two plots against the generator's epoch, for {' and '.join(lines('fid'))}: FID falling, accuracy rising."
     return Part("epochs", TITLE, words, [table], [Picture("epochs", picture, alt)],
-                {"n": n, "floor_fid": floor, "classifier_steps": steps, "classifier_seeds": seeds, "models": found})
+                {"n": n, "floor_fid": floor, "classifier_steps": steps, "classifier_seeds": seeds, "models": found},
+                {"seeds": seeds})
 
 
 # ---- runtime ---------------------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ def main(argv=None):
             if kept:
                 continue
             part = Part(name, name.capitalize(), [f"Not measured: {failures[name]}"])
-        protocol = protocol_of(results, name, setting, time.monotonic() - begun, args.show_real)
+        protocol = protocol_of(results, name, setting, time.monotonic() - begun, args.show_real) | part.protocol
         if args.models.is_absolute():            # no local paths
             part.words = [text.replace(str(args.models), args.models.name) for text in part.words]
         results["sections"][name] = store(part, protocol, args.out)

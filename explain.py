@@ -53,6 +53,7 @@ def section(setting):
     some = np.random.default_rng(0).permutation(len(glyphs.x_test))[:TEST_IMAGES]
     images = models.from_uint8(torch.from_numpy(glyphs.x_test[some])).to(setting.device)
     labels = torch.from_numpy(glyphs.y_test[some]).to(setting.device)
+    part.protocol = {"seeds": size["seeds"], "per_class": None}
     part.numbers = {"protocol": {**size, "data_set": glyphs.name, "split": "test", "arm_network": "small"}}
     setting.say("saliency: maps")
     chosen = shown_glyphs(setting)

@@ -217,7 +217,12 @@ def section(setting):
     """The study as a Part of the report; instead of a quick one that which was run before, where there is one."""
     if not len(setting.glyphs.y_val):
         return Part("ocr", ocr_report.TITLE, ["This data set leaves no validation images to choose settings by."])
-    return ocr_report.part(setting, setting.quick and longest(setting) or conduct(setting))
+    earlier = longest(setting) if setting.quick else []
+    part = ocr_report.part(setting, earlier or conduct(setting))
+    if earlier:
+        part.protocol = {"form": "full", "seeds": len({r["seed"] for r in earlier}),
+                         "seconds": sum(r["seconds"] for r in earlier)}
+    return part
 
 
 # ---- command ---------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ def section(setting):
     size = dict(QUICK if setting.quick else FULL)
     size["seeds"] = min(size["seeds"], setting.seeds) if setting.quick else setting.seeds
     part = Part("robustness", "What breaks the recogniser?", [])
+    part.protocol = {"seeds": size["seeds"], "per_class": None}
     part.numbers = {"protocol": {**size, "severity": SEVERITY, "version": VERSION, "split": "test"}}
     test = Test(setting.glyphs, size)
     found = {name: network for stem, name in CLASSIFIERS.items()

@@ -55,3 +55,4 @@ class Part:
     tables: list = field(default_factory=list)
     pictures: list = field(default_factory=list)
     numbers: dict = field(default_factory=dict)
+    protocol: dict = field(default_factory=dict)       # what was otherwise than in the Setting: seeds, per_class, form
