@@ -168,6 +168,8 @@ def main(argv=None):
             before = args.tables.read_text(encoding="utf-8")
         except UnicodeDecodeError as e:
             raise UserError(f"{args.tables} is no text file in UTF-8: name the one whose tables are to be filled") from e
+        if "<!-- table " not in before:
+            raise UserError(f"{args.tables} has no line <!-- table SECTION/NUMBER --> to put a table after")
         after = fill_tables(before, folder)
         with atomic(args.tables) as tmp:
             tmp.write_text(after, encoding="utf-8")

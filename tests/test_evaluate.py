@@ -140,9 +140,12 @@ def test_broken_models_end_with_one_line(models, small_npz, tmp_path):
 
 # ---- in process ------------------------------------------------------------------------------------------------------
 
+DATASET = {"name": "ink", "sha256": "ab" * 32, "classes": ["0"], "images": {}, "notes": []}
+
+
 def a_section(**changes):
     protocol = {"dataset": "ink", "dataset_sha256": "ab" * 32, "test_images": 1234, "models": {}, "form": "quick",
-                "seeds": 3, "per_class": [10], "seconds": 60.0, "versions": {"torch": "2.13"},
+                "seeds": 3, "per_class": [10], "seconds": 60.0, "real_images": False, "versions": {"torch": "2.13"},
                 "machine": {"processor": "Abacus", "threads": 2, "device": "cpu"}}
     table = {"title": "Scores", "columns": ["arm", "accuracy"], "rows": [["real | warped", "91.2 %"]], "note": "Sure."}
     return {"title": "OCR", "words": ["News."], "tables": [table], "pictures": [], "numbers": {"a": 1},
@@ -151,7 +154,7 @@ def a_section(**changes):
 
 def write_results(folder, **sections):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps({"version": 1, "sections": sections}))
+    (folder / "results.json").write_text(json.dumps({"version": 1, "dataset": DATASET, "sections": sections}))
 
 
 def test_tables_of_a_text_come_from_the_results(tmp_path):

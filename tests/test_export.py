@@ -268,7 +268,7 @@ def test_command(trained, small_npz, tmp_path):
     assert not (tmp_path / "d.onnx").exists()
     assert_one_line_error(command("export_onnx.py", "--check", trained / "generator.pth"), "generator.pth")
     assert_one_line_error(command("export_onnx.py", trained / "generator.pth", "--int8", "--dataset", small_npz),
-                          "int8 is for a classifier")
+                          "int8 is for classifiers")
 
 
 def test_onnx_files_need_no_torch(trained, tmp_path):

@@ -100,9 +100,9 @@ def test_the_same_seed_gives_the_same_weights(trained, small_npz, tmp_path):
                                                      weights(trained / first).values()))
 
 
-@pytest.mark.parametrize("model, name", [("cgan", "generator"), ("cvae", "cvae"), ("classifier", "classifier")])
+@pytest.mark.parametrize("model, name", [("cvae", "cvae"), ("classifier", "classifier")])
 def test_a_killed_run_resumes_to_the_same_weights(small_npz, tmp_path, model, name):
-    words = ["--model", model, "--dataset", small_npz, "--epochs", 30, "--batch", 32, "--device", "cpu",
+    words = ["--model", model, "--dataset", small_npz, "--epochs", 16, "--batch", 32, "--device", "cpu",
              "--save-every", 0.1]
     pool = ThreadPoolExecutor(1)
     whole = pool.submit(command, "train.py", *words, "--out", tmp_path / "whole")
@@ -116,7 +116,7 @@ def test_a_killed_run_resumes_to_the_same_weights(small_npz, tmp_path, model, na
     run.wait()
     state = halted / f"{name}.resume.pth"
     assert state.is_file() and not (halted / f"{name}.pth").exists(), "the run ended before it could be killed"
-    assert 0 < torch.load(state, weights_only=True)["i"] < 30 * 13
+    assert 0 < torch.load(state, weights_only=True)["i"] < 16 * 13
     done = command("train.py", "--model", model, "--resume", "--out", halted)
     assert done.returncode == 0, done.stderr
     assert "goes on from step" in done.stdout and not state.exists()
