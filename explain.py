@@ -3,7 +3,7 @@
     part = section(Setting(glyphs, Path("saved_models"), Path("results")))
 
 Pictures show generated glyphs, so that a report may be passed on whatever the licence of the data set; with
-show_real=True they show test images instead. Numbers are always measured on test images.
+setting.show_real they show test images instead. Numbers are always measured on test images.
 """
 import math
 
