@@ -87,7 +87,7 @@ def evenly(labels, made, share, rng):
 
 def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, share=0.5, first=0.0, n_classes=None,
                      device="cpu", elastic=8.0, affine=1.0, class_weights=None, balanced=False, lr=3e-3, batch=64,
-                     network="small", bf16=None, label_smoothing=0.0):
+                     network="small", bf16=None, label_smoothing=0.0, mixup=0.0):
     """Train a fresh classifier for `steps` steps of `batch` images; returns it in eval mode.
 
     x uint8 [N, 28, 28], y int64 [N]: real images, None or empty for synthetic images only. synthetic: (images, labels)
@@ -96,6 +96,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     (over-sampling); `share` then holds within the classes that have synthetic images. class_weights: float [n_classes],
     weights of the loss by class. augment: "none" or "classical", a fresh affine and elastic warp (augment.warp) of
     every image, real or not, at every step; `affine` scales its usual ranges, `elastic` is the strength of the rest.
+    mixup: a of Beta(a, a), from which the weights of pairs of images are drawn (Zhang et al. 2018), 0 for none.
     AdamW (Loshchilov and Hutter 2019), warm-up, then a cosine to zero. bf16: None where the chip has it. network:
     "small" (SmallClassifier) or the width of a models.Classifier. Raises UserError where there is no image.
     """
@@ -118,6 +119,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
         return torch.Generator().manual_seed(seed * 4 + place)
     warps, real, synthetic = rng(0), passes(torch.where(~made)[0], rng(1)), passes(torch.where(made)[0], rng(2))
     even = evenly(labels, made, share, rng(3))
+    mixes = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         net = build(n_classes, network, device).train()
@@ -136,8 +138,14 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             warm = min(1.0, (i + 1) / min(WARM_UP, steps / 4))
             set_rate(optimizer, lr * warm * 0.5 * (1 + math.cos(math.pi * i / steps)))
+            others, part = answers, 1.0
+            if mixup:
+                pairs, part = mixes.permutation(len(answers)), mixes.beta(mixup, mixup)
+                inputs, others = part * inputs + (1 - part) * inputs[pairs], answers[pairs]
             with autocast(device, bf16):
-                loss = F.cross_entropy(net(inputs), answers, weights, label_smoothing=label_smoothing)
+                logits = net(inputs)
+                loss = sum(w * F.cross_entropy(logits, t, weights, label_smoothing=label_smoothing)
+                           for w, t in ((part, answers), (1 - part, others)) if w)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -194,7 +202,7 @@ def pool(source, n, seed=0, digits=None):
 
 def keep_agreed(network, images, labels, confidence=0.0):
     """The samples that a classifier reads as what they were asked to be, with at least this probability:
-    (images, labels). All of them where it agrees with fewer than one in ten."""
+    (images, labels). All of them where it agrees with fewer than one in ten, as then it is the one not to be trusted."""
     p = probabilities(network, images)
     kept = (p.argmax(1) == labels) & (p[np.arange(len(labels)), labels] >= confidence)
     return (images[kept], labels[kept]) if kept.mean() >= 0.1 else (images, labels)

@@ -26,13 +26,13 @@ TITLE = "How do the images grow with training?"
 
 
 def section(setting):
-    """FID of every epoch's samples, and what a classifier learns from them alone, CGAN and CVAE in one figure."""
+    """FID of every epoch's samples, and what a classifier learns from them alone, CGAN and CVAE in one figure. Raises
+    UserError where there is no snapshot, or one of other classes."""
     shots = {stem: sorted((setting.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
     shots = {stem: [p[i] for i in even(len(p), EPOCHS[setting.quick])] for stem, p in shots.items() if p}
     if not shots:
-        return Part("epochs", TITLE, [f"Not measured: there are no snapshots in {setting.models}. Train with "
-                                      "`python train.py --snapshots` (and `--model cvae --snapshots`), then evaluate "
-                                      "again."])
+        raise UserError(f"there are no snapshots in {setting.models}: train with `python train.py --snapshots` (and "
+                        "`--model cvae --snapshots`), then evaluate again")
     g, total, found = setting.glyphs, sum(map(len, shots.values())), {}
     setting.say("features of the test images", 0, total)
     reference = Reference(setting)

@@ -23,9 +23,9 @@ import torch
 
 import data
 import report
-from files import Parser, UserError, atomic, run
+from files import Parser, UserError, above_zero, atomic, run, sizes, some
 from results_file import SECTIONS, fill_tables, fresh, keep, protocol_of, read_results, store, write
-from sections import Part, Setting
+from sections import Part, Setting, out_folder
 from sources import SOURCES
 from steps import choose_device
 
@@ -42,10 +42,10 @@ def parse_args(argv=None):
     add("--data-dir", help="where named data sets lie (default: $GLYPHS_DATA, else data/)")
     add("--no-center", action="store_true", help="keep the frame of your own images, as in training")
     add("--out", type=Path, help="folder to write to (default: results for mnist, else results/<dataset>)")
-    add("--only", type=names_of_sections, default=list(SECTIONS), help=f"comma-separated, of {','.join(SECTIONS)}")
-    add("--per-class", type=counts, help="real images per class in the OCR study, as 10,100,all "
-        "(default: 10,100; with --full 10,50,100,500,all)")
-    add("--seeds", type=whole, help="repetitions of whatever is trained (default: 3, with --full 5)")
+    add("--only", type=some(SECTIONS), default=list(SECTIONS), help=f"comma-separated, of {','.join(SECTIONS)}")
+    add("--per-class", type=sizes, default=[], help="real images per class in the OCR study, as 10,100,all (default: "
+        "10; with --full 10,50,100,500,all, and of rare classes 5,10,20,50)")
+    add("--seeds", type=above_zero, help="repetitions of whatever is trained (default: 3, with --full 5)")
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
     add("--show-real", action="store_true", help="show real images, too; leave them out of what you pass on")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
@@ -54,26 +54,7 @@ def parse_args(argv=None):
         help="only fill the tables of FILE (default: README.md) between <!-- table SECTION/NUMBER --> and <!-- end -->")
     args = parser.parse_args(argv)
     args.seeds = args.seeds or (5 if args.full else 3)
-    args.per_class = args.per_class or ([10, 50, 100, 500, None] if args.full else [10, 100])
     return args
-
-
-def whole(text):
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
-    return int(text)
-
-
-def counts(text):
-    """"10,100,all" -> [10, 100, None]."""
-    return [None if t == "all" else whole(t) for t in text.split(",")]
-
-
-def names_of_sections(text):
-    wrong = [name for name in text.split(",") if name not in SECTIONS]
-    if wrong:
-        raise argparse.ArgumentTypeError(f"no section {wrong[0]!r}; choose of {', '.join(SECTIONS)}")
-    return [name for name in SECTIONS if name in text.split(",")]
 
 
 def records(models):
@@ -108,7 +89,7 @@ def place(args):
     glyphs = data.load(name, args.data_dir, center=not args.no_center)
     if not len(glyphs.x_test):
         raise UserError(f"{name} has no test images, which every figure here needs")
-    args.out = args.out or Path("results") / ("" if glyphs.name == "mnist" else glyphs.name)
+    args.out = args.out or out_folder(glyphs.name)
     notes = [glyphs.notice] * bool(glyphs.notice)
     others = [n for n, r in trained.items() if r.get("dataset_sha256") != glyphs.sha256]
     if others:
@@ -176,7 +157,7 @@ def main(argv=None):
         print(f"{args.tables}: {'tables written anew' if after != before else 'tables are as in the results'}")
         return
     if args.report:
-        out = args.out or Path("results") / (Path(args.dataset).stem if args.dataset not in (None, "mnist") else "")
+        out = args.out or out_folder(Path(args.dataset or "mnist").stem)
         report.write(read_results(out / "results.json"), out)
         print(f"wrote {out / 'report.html'}")
         return

@@ -42,10 +42,11 @@ def section(setting):
         part.words.append(f"Skipped: there is no {path.name} in {setting.models}; train one with "
                           "`python train.py --model classifier`.")
         return part
-    model, glyphs, size = models.load(path, "classifier").model.to(setting.device), setting.glyphs, dict(FULL)
-    if model.cfg.n_classes != len(glyphs.classes):
-        raise UserError(f"{path} reads {model.cfg.n_classes} classes, but {glyphs.name} has {len(glyphs.classes)}: "
-                        "name the data set that it was trained on")
+    checkpoint, glyphs, size = models.load(path, "classifier"), setting.glyphs, dict(FULL)
+    model = checkpoint.model.to(setting.device)
+    if checkpoint.classes != glyphs.classes:
+        raise UserError(f"{path} reads other classes than those of {glyphs.name}: name the data set that it was "
+                        "trained on")
     if setting.quick:
         size = {**QUICK, "seeds": min(QUICK["seeds"], setting.seeds)}
     else:
@@ -122,8 +123,8 @@ def shown_glyphs(setting):
         text = f"test images of {glyphs.name}"
     elif files:
         source = sampling.open_generator(files[0][1])
-        if len(source.classes) != k:
-            raise UserError(f"{files[0][1]} draws {len(source.classes)} classes, but {glyphs.name} has {k}")
+        if source.classes != glyphs.classes:
+            raise UserError(f"{files[0][1]} draws other classes than those of {glyphs.name}")
         images, text = arms.pool(source, len(rows), seed=0, digits=rows.tolist())[0], f"drawn by the {files[0][0]}"
     elif kinds:
         images, text = strokes.generate(len(rows), labels=rows, kind=kinds[0])[0], "drawn by the strokes simulator"

@@ -66,6 +66,32 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+# ---- argparse types --------------------------------------------------------------------------------------------------
+
+def above_zero(text):
+    """A whole number from 1 on."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
+
+
+def sizes(text):
+    """Numbers of images, each once: "10,100,all" -> [10, 100, None]."""
+    return list(dict.fromkeys(None if t == "all" else above_zero(t) for t in text.split(",")))
+
+
+def some(known):
+    """A type: names from `known` with commas between, as a list in the order of `known`."""
+    def names(text):
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return [name for name in known if name in text.split(",")]
+    return names
+
+
+# ---- the frame of every command --------------------------------------------------------------------------------------
+
 def run(main):
     """Call `main()`, turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130."""
     try:

@@ -1,15 +1,15 @@
 """Do synthetic images help a recogniser? The study, run by run; ocr_report.py makes tables and words of it.
 
     python ocr.py --dataset mnist --seeds 5                              # the full study, hours; stop it at will
-    python ocr.py --dataset mnist --protocols rare --per-class 10,20 --arms oversampled,cgan,cvae
+    python ocr.py --dataset mnist --protocols rare --per-class 10,20 --arms tuned,cgan+tuned,cvae
     python ocr.py --quick                                                # what evaluate.py does by default
 
-Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. Fair by construction: within a
-row of the tables all arms see the same real images, take the same number of optimiser steps from the same initial
-weights, and had their settings chosen on the validation split among the same number of tries, with other real images
-(those of SELECTION_SEED); the test split is read once, at the end of a run. Generators learn from the same real images.
+Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. Fair by construction: of a
+seed all arms see the same real images and take the same number of optimiser steps from the same initial weights; their
+settings were chosen on the validation split among the same number of tries, with the real images and initial weights of
+another seed (SELECTION_SEED); the test split is read once, at the end of a run. Generators learn from the same real
+images.
 """
-import argparse
 import base64
 import time
 from pathlib import Path
@@ -22,15 +22,18 @@ import data
 import ocr_report
 import stats
 import strokes
-from files import Parser, UserError, run
+from files import Parser, UserError, above_zero, run, sizes, some
 from ledger import Ledger
-from protocols import ARMS, BASES, EXTRA, QUICK, fingerprint, make_case, script
-from sections import Part, Setting
+from protocols import ARMS, EXTRA, QUICK, WARP, arm, fingerprint, make_case, script
+from sections import Part, Setting, out_folder
+from steps import choose_device
 
-VERSION = 2                # of what a row means: rows of another version are run anew
+VERSION = 3                # of what a row means: rows of another version are run anew
 SELECTION_SEED = 1000      # of the real images, networks and generators with which settings are chosen
 POOL = 10_000              # synthetic images of a generator
 SCARCE = 50                # images of a class up to which it is called rare
+SHIFT = 2                  # pixels by which the GAN of an augmented arm shifts what its discriminator sees of few images;
+                           # an arm without augmentation has none in its GAN either
 
 
 # ---- the study -------------------------------------------------------------------------------------------------------
@@ -46,23 +49,25 @@ class Study:
         self.ledger = Ledger(Path(setting.out) / "ocr.jsonl")
         self.case_key, self.case = None, None
 
-    def key(self, protocol, arm, n, seed, attempt=None):
+    def key(self, protocol, name, n, seed, attempt=None):
         """What makes a row's result: all but the machine it ran on."""
-        return {"dataset": self.glyphs.name, "sha256": self.glyphs.sha256, "protocol": protocol, "arm": arm,
+        return {"dataset": self.glyphs.name, "sha256": self.glyphs.sha256, "protocol": protocol, "arm": name,
                 "n": "all" if n is None else n, "seed": seed, "steps": self.steps, "generator_steps": self.made_steps,
                 "tries": self.tries, "try": attempt, "version": VERSION}
 
     def plan(self, protocol, names, sizes, seeds):
         """All runs of a protocol in their order, as arguments of key(): for each n the choice of settings, then the
-        seeds; in both the arm that others build on comes first."""
-        base, table, jobs = BASES[protocol], ARMS[protocol], []
-        names = sorted(names, key=lambda a: (a != base, a != "real"))
-        makes = any(table[a].source for a in names)
-        judges = [a for a in (base, "real") if a in table and a not in names and makes]
+        seeds; in both the arms that others build on come first."""
+        specs = [arm(protocol, a) for a in names]
+        judges = [a for a, warped in (("real", False), ("tuned", True))
+                  if a not in names and any(s.source and s.warped == warped for s in specs)]
+        tried = [WARP] * any(s.warped for s in specs) + judges + names
+        jobs = []
         for n in sizes:
             if self.tries > 1:
-                jobs += [(protocol, a, n, SELECTION_SEED, t) for a in judges + names if len(table[a].tries) > 1
-                         for t in range(min(self.tries, len(table[a].tries)))]
+                jobs += [(protocol, a, n, SELECTION_SEED, t) for a in tried
+                         for t in range(min(self.tries, len(arm(protocol, a).tries)))
+                         if len(arm(protocol, a).tries) > 1]
             jobs += [(protocol, a, n, seed, None) for seed in range(seeds) for a in names]
         return jobs
 
@@ -70,36 +75,36 @@ class Study:
         """Run what is not yet done."""
         left = [j for j in jobs if self.ledger.get(self.key(*j)) is None]
         for done, job in enumerate(left):
-            protocol, arm, n, seed, attempt = job
+            protocol, name, n, seed, attempt = job
             row = self.one(*job)
             score = row["val"]["balanced_accuracy"] if attempt is not None else row["test"]["accuracy"]
             what = f"try {attempt + 1}, val" if attempt is not None else f"seed {seed}, test"
-            self.s.say(f"{protocol} {arm}, n {row['n']}, {what} {100 * score:.2f} %", done + 1, len(left))
+            self.s.say(f"{protocol} {name}, n {row['n']}, {what} {100 * score:.2f} %", done + 1, len(left))
 
-    def settings(self, protocol, arm, n):
-        """The settings of an arm: the best of its tries on val."""
-        spec = ARMS[protocol][arm]
-        below = self.settings(protocol, BASES[protocol], n) if spec.tuned else {}
-        rows = [self.ledger.get(self.key(protocol, arm, n, SELECTION_SEED, t))
+    def settings(self, protocol, name, n):
+        """The settings of an arm: the best of its tries on val, on top of the warp."""
+        spec = arm(protocol, name)
+        below = self.settings(protocol, WARP, n) if spec.warped and name != WARP else {}
+        rows = [self.ledger.get(self.key(protocol, name, n, SELECTION_SEED, t))
                 for t in range(min(self.tries, len(spec.tries)))]
         if self.tries == 1 or len(rows) == 1:
             return {**below, **spec.tries[0]}
         return max(rows, key=lambda r: r["val"]["balanced_accuracy"])["settings"]
 
-    def one(self, protocol, arm, n, seed, attempt):
+    def one(self, protocol, name, n, seed, attempt):
         """One training, measured on val alone (a try) or on val and test; returns the row."""
-        spec = ARMS[protocol][arm]
+        spec = arm(protocol, name)
         case = self.at(protocol, n, seed)
         if attempt is None:
-            settings = self.settings(protocol, arm, n)
+            settings = self.settings(protocol, name, n)
         else:
-            below = self.settings(protocol, BASES[protocol], n) if spec.tuned else {}
+            below = self.settings(protocol, WARP, n) if spec.warped and name != WARP else {}
             settings = {**below, **spec.tries[attempt]}
         synthetic, facts = self.synthetic(case, protocol, n, seed, spec, settings) if spec.source else (None, {})
         begun = time.perf_counter()
         network = self.train(case, spec, settings, seed, synthetic)
-        if arm in (BASES[protocol], "real") and attempt is None:
-            case.judges[arm] = network
+        if name in ("real", "tuned") and attempt is None:
+            case.judges[name] = network
         k, g = len(self.glyphs.classes), self.glyphs
         row = {"settings": settings, "real_images": len(case.glyphs.x_train) if spec.real else 0, "batch": 64,
                "real_sha256": fingerprint(case.glyphs.x_train, case.glyphs.y_train), "rare": case.rare.tolist(),
@@ -107,7 +112,7 @@ class Study:
                "val": measure(network, g.x_val, g.y_val, k, case.rare)}
         if attempt is None:
             row["test"] = measure(network, g.x_test, g.y_test, k, case.rare, bits=True)
-        return self.ledger.add(self.key(protocol, arm, n, seed, attempt), row)
+        return self.ledger.add(self.key(protocol, name, n, seed, attempt), row)
 
     def at(self, protocol, n, seed):
         """The case of these runs; the last one is kept, as its arms follow each other."""
@@ -122,12 +127,13 @@ class Study:
             counts = np.bincount(y, minlength=k)
             weights = counts.mean() / np.maximum(counts, 1)
         options = {name: v for name, v in settings.items() if name != "filter"}
-        return arms.train_classifier(x, y, self.steps, seed, spec.augment, synthetic, n_classes=k, device=self.s.device,
+        augment = "classical" if spec.warped else "none"
+        return arms.train_classifier(x, y, self.steps, seed, augment, synthetic, n_classes=k, device=self.s.device,
                                      class_weights=weights, balanced=spec.balance == "sampling", **options)
 
     def synthetic(self, case, protocol, n, seed, spec, settings):
         """((images, labels), facts for the row) of an arm's synthetic images."""
-        shift = 2 if spec.augment == "classical" else 0      # an arm without augmentation has none in its GAN either
+        shift = SHIFT if spec.warped and protocol == "few" else 0
         made = spec.source, shift
         if made not in case.made:
             begun = time.perf_counter()
@@ -154,9 +160,9 @@ class Study:
     def judge(self, case, protocol, n, seed, spec):
         """The recogniser that filters an arm's samples: that of the same real images without a generator, which was
         augmented only if the arm is."""
-        name = BASES[protocol] if spec.augment == "classical" else "real"
+        name = "tuned" if spec.warped else "real"
         if name not in case.judges:
-            case.judges[name] = self.train(case, ARMS[protocol][name], self.settings(protocol, name, n), seed)
+            case.judges[name] = self.train(case, arm(protocol, name), self.settings(protocol, name, n), seed)
         return case.judges[name]
 
 
@@ -167,7 +173,7 @@ def measure(network, x, y, k, rare, bits=False):
     row = {name: round(scores[name], 5) for name in ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall",
                                                      "macro_f1")}
     row["ece"] = round(stats.ece(p, y), 5)
-    if len(rare):
+    if np.isin(rare, y).any():         # of a class without images there is nothing to say
         row |= {f"rare_{name}": round(float(np.nanmean(scores[name][rare])), 5)
                 for name in ("precision", "recall", "f1")}
     if bits:
@@ -175,16 +181,21 @@ def measure(network, x, y, k, rare, bits=False):
     return row
 
 
-def sizes_of(protocol, glyphs, setting):
+def sizes_of(protocol, setting):
     """The values of n of a protocol: those asked for that make sense for it, else its own."""
-    most = np.bincount(glyphs.y_train).max()
+    most = np.bincount(setting.glyphs.y_train).max()
     if protocol == "predecessors":
-        return [max(1, 500 // len(glyphs.classes))]
+        return [max(1, 500 // len(setting.glyphs.classes))]
     if protocol == "few":
-        sizes = setting.per_class or ([10, 100] if setting.quick else [10, 50, 100, 500, None])
-        return [n for n in sizes if n is None or n < most] or [None]
-    sizes = [n for n in setting.per_class if n and n <= SCARCE] or ([10] if setting.quick else [5, 10, 20, 50])
-    return [n for n in sizes if n < most]
+        known, usual = lambda n: n is None or n < most, [10] if setting.quick else [10, 50, 100, 500, None]
+    else:
+        known, usual = lambda n: n is not None and n < most and n <= SCARCE, [10] if setting.quick else [5, 10, 20, 50]
+    left_out = [n for n in setting.per_class if not known(n)]
+    if left_out:
+        setting.say(f"{protocol}: not with {', '.join(str(n or 'all') for n in left_out)} images per class: "
+                    + (f"no class has more than {most}" if protocol == "few" else f"rare means at most {SCARCE}"))
+    chosen = [n for n in setting.per_class if known(n)] if setting.per_class else [n for n in usual if known(n)]
+    return chosen or [None] * (protocol == "few")
 
 
 def conduct(setting, protocols=None, names=None, **budget):
@@ -198,19 +209,27 @@ def conduct(setting, protocols=None, names=None, **budget):
         usual = QUICK.get(protocol, known) if setting.quick else [
             a for a in known if a not in EXTRA or protocol == "predecessors"]
         wanted = [a for a in known if a in (names or usual)]
-        jobs += study.plan(protocol, wanted, sizes_of(protocol, setting.glyphs, setting), setting.seeds)
+        jobs += study.plan(protocol, wanted, sizes_of(protocol, setting), setting.seeds)
     study.run(jobs)
     return [study.ledger.get(study.key(*job)) for job in jobs if job[4] is None]
 
 
 def longest(setting):
-    """The rows of the longest study with chosen settings that lies in the folder of results, [] where there is none."""
+    """The rows of the longest study with chosen settings of every protocol that lie in the folder of results. An arm
+    that has not yet all seeds of the others at its n is left out."""
     studies = {}
-    kept = Ledger(Path(setting.out) / "ocr.jsonl").rows(sha256=setting.glyphs.sha256, version=VERSION)
-    for r in kept:
+    for r in Ledger(Path(setting.out) / "ocr.jsonl").rows(sha256=setting.glyphs.sha256, version=VERSION):
         if r["try"] is None and r["tries"] > 1:
-            studies.setdefault((r["steps"], r["generator_steps"], r["tries"]), []).append(r)
-    return max(studies.values(), key=len, default=[])
+            budget = r["steps"], r["generator_steps"], r["tries"]
+            studies.setdefault(r["protocol"], {}).setdefault(budget, []).append(r)
+    rows = []
+    for study in studies.values():
+        found = max(study.values(), key=len)
+        seeds = {}
+        for r in found:
+            seeds.setdefault(r["n"], {}).setdefault(r["arm"], set()).add(r["seed"])
+        rows += [r for r in found if len(seeds[r["n"]][r["arm"]]) == max(map(len, seeds[r["n"]].values()))]
+    return rows
 
 
 def section(setting):
@@ -256,44 +275,27 @@ def main(argv=None):
     add("--per-class", type=sizes, default=[], help="real images of each (rare) class, as 10,100,all (default: by "
         "protocol)")
     add("--arms", type=some(every), help=f"some of {', '.join(every)} (default: all but ACGAN's)")
-    add("--seeds", type=count, default=5, help="paired repetitions with fresh real images")
-    add("--steps", type=count, help="optimiser steps of every recogniser (default: 2000, quick 400)")
-    add("--generator-steps", type=count, help="and of every generator (default: 2000, quick 400)")
+    add("--seeds", type=above_zero, default=5, help="paired repetitions with fresh real images")
+    add("--steps", type=above_zero, help="optimiser steps of every recogniser (default: 2000, quick 400)")
+    add("--generator-steps", type=above_zero, help="and of every generator (default: 2000, quick 400)")
     add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from on val (default: 3, quick 1)")
     add("--quick", action="store_true", help="the short form: minutes, few arms, settings not chosen anew")
-    add("--out", type=Path, default=Path("results"), help="folder of ocr.jsonl")
+    add("--no-center", action="store_true", help="keep the frame of your own images, as in training")
+    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
+    add("--out", type=Path, help="folder of ocr.jsonl (default: results for mnist, else results/<dataset>)")
     args = parser.parse_args(argv)
     torch.set_flush_denormal(True)
-    glyphs = data.load(args.dataset, args.data_dir)
+    device = choose_device(args.device)
+    glyphs = data.load(args.dataset, args.data_dir, center=not args.no_center)
     if not len(glyphs.y_val) or not len(glyphs.y_test):
         raise UserError(f"{glyphs.name} leaves no validation or no test images: the study needs both")
-    setting = Setting(glyphs, Path("saved_models"), args.out, args.seeds, args.per_class, args.quick, say=teller())
+    setting = Setting(glyphs, Path("saved_models"), args.out or out_folder(glyphs.name), args.seeds, args.per_class,
+                      args.quick, device, say=teller())
     rows = conduct(setting, args.protocols, args.arms, steps=args.steps, made_steps=args.generator_steps,
                    tries=args.tries)
     if not rows:
         raise UserError(f"none of the arms {', '.join(args.arms or [])} is there in these protocols for {glyphs.name}")
     print(ocr_report.text(ocr_report.part(setting, rows)))
-
-
-def count(text):
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
-    return int(text)
-
-
-def sizes(text):
-    """"10,100,all" -> [10, 100, None]."""
-    return [None if t == "all" else count(t) for t in text.split(",")]
-
-
-def some(known):
-    """An argparse type: names from `known` with commas between."""
-    def names(text):
-        for name in text.split(","):
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}")
-        return text.split(",")
-    return names
 
 
 if __name__ == "__main__":

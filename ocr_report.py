@@ -54,7 +54,7 @@ def values(rows, name):
 
 def best_without(by_arm, protocol, augmented=True):
     """The arm without synthetic images that has the best mean on val; None where no such arm was run."""
-    known = [a for a in by_arm if not ARMS[protocol][a].source and (augmented or ARMS[protocol][a].augment == "none")]
+    known = [a for a in by_arm if not ARMS[protocol][a].source and (augmented or not ARMS[protocol][a].warped)]
     return max(known, key=lambda a: np.mean([r["val"]["balanced_accuracy"] for r in by_arm[a]]), default=None)
 
 
@@ -76,7 +76,7 @@ def question(spec, against):
     simulator = "simulator" if spec.source == "strokes" else "generator"
     if not spec.real:
         return simulator, "alone"
-    return simulator, "added" if spec.augment == "classical" else "bare" if against.augment == "none" else "instead"
+    return simulator, "added" if spec.warped else "instead" if against.warped else "bare"
 
 
 def comparisons(by_n, protocol, name):
@@ -86,7 +86,7 @@ def comparisons(by_n, protocol, name):
     for n, by_arm in by_n.items():
         for arm, rows in by_arm.items():
             against = [best_without(by_arm, protocol)] if table[arm].source else []
-            if table[arm].source and table[arm].augment == "none":
+            if table[arm].source and not table[arm].warped:
                 against.append(best_without(by_arm, protocol, augmented=False))
             found += [{"n": n, "arm": arm, "against": other, "question": question(table[arm], table[other]),
                        **compare(rows, by_arm[other], name)} for other in dict.fromkeys(a for a in against if a)]
@@ -265,13 +265,15 @@ def part(setting, rows):
         mine = [r for r in rows if r["protocol"] == protocol]
         by_n, (name, title) = groups(mine), headline(protocol, mine)
         found = comparisons(by_n, protocol, name)
-        seeds = len({r["seed"] for r in mine})
-        note = (f"Mean over {seeds} paired seeds with its 95 % t-interval. Every recogniser took {mine[0]['steps']:,} "
+        seeds = sorted({len(rs) for by_arm in by_n.values() for rs in by_arm.values()})
+        fixed = all(len(ARMS[protocol][a].tries) == 1 for by_arm in by_n.values() for a in by_arm)
+        note = (f"Mean over {' to '.join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))} paired seeds with its 95 % "
+                f"t-interval. Every recogniser took {mine[0]['steps']:,} "
                 f"steps of {mine[0]['batch']} images, every generator {mine[0]['generator_steps']:,} steps; settings "
-                + (f"chosen on val among at most {mine[0]['tries']} for each arm" if mine[0]["tries"] > 1 else
-                   "as they are by default, not chosen on this data set")
-                + ". The GAN of an augmented arm sees all images shifted by up to 2 pixels. Val has "
-                f"{len(setting.glyphs.y_val):,} images, more than who has so few would have.")
+                + ("as they are by default, not chosen on this data set" if mine[0]["tries"] == 1 or fixed else
+                   f"chosen on val among {mine[0]['tries']} for each arm, after the warp of all augmented arms among as "
+                   f"many; val has {len(setting.glyphs.y_val):,} images, more than who has so few would have")
+                + "." + " The GAN of an augmented arm sees all images shifted by up to 2 pixels." * (protocol == "few"))
         out.words += words(protocol, name, title, by_n, found)
         out.tables += tables(protocol, name, title, by_n, found, note)
         out.pictures.append(picture(protocol, name, title, by_n, setting))

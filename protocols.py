@@ -27,47 +27,55 @@ RARE = 3                   # rare classes
 class Arm:
     """What a recogniser learns from. tries: settings of arms.train_classifier to choose from on val; the first of them
     is taken where nothing is chosen. `filter`: drop samples that a recogniser of the same real images reads otherwise.
+    warped: augmented, with the warp that was chosen before for all such arms of the protocol (WARPS): each arm has as
+    many tries of its own as any other, with or without a generator.
     """
     words: str
     tries: list
     real: bool = True              # real images among the training images
-    augment: str = "none"
+    warped: bool = False
     source: str = ""               # cgan, acgan, cvae, strokes: where synthetic images come from
     balance: str = ""              # "sampling": classes equally often; "weights": rare classes weigh more in the loss
-    tuned: bool = False            # on top of the settings chosen for the tuned arm without a generator
 
 
-PLAIN = [dict(), dict(lr=1e-3), dict(label_smoothing=0.1), dict(lr=1e-3, label_smoothing=0.1)]
+PLAIN = [dict(), dict(mixup=0.4), dict(label_smoothing=0.1), dict(lr=1e-3)]
 WARPS = [dict(elastic=20.0), dict(elastic=8.0), dict(elastic=20.0, affine=1.3), dict(elastic=28.0)]
-MIXES = [dict(share=0.25, filter=True), dict(share=0.5, filter=True), dict(share=0.25, filter=False),
-         dict(share=0.25, first=0.3, filter=True)]
-FILLS = [dict(share=0.3, filter=True), dict(share=0.3, filter=False), dict(share=0.6, filter=True),
-         dict(share=0.6, filter=False)]
+MIXES = [dict(share=0.25, filter=True), dict(share=0.5, filter=False), dict(share=0.25, first=0.3, filter=True),
+         dict(share=0.5, filter=True)]
+FILLS = [dict(share=0.5, filter=True), dict(share=0.5, filter=False), dict(share=0.25, filter=True),
+         dict(share=0.75, filter=False)]
 ONLY = [dict(filter=True), dict(filter=False), dict(filter=True, label_smoothing=0.1),
         dict(filter=False, label_smoothing=0.1)]
 MADE = {"cgan": "CGAN", "acgan": "ACGAN", "cvae": "CVAE", "strokes": "stroke simulator"}
 
 FEW = {"real": Arm("real images", PLAIN),
-       "classical": Arm("real, augmented", [dict(elastic=8.0)], augment="classical"),
-       "tuned": Arm("real, augmented (tuned)", WARPS, augment="classical"),
-       **{m: Arm(f"real + {w}", MIXES, source=m) for m, w in MADE.items() if m != "acgan"},
-       **{f"{m}+tuned": Arm(f"real + {w}, augmented", MIXES, augment="classical", source=m, tuned=True)
-          for m, w in MADE.items()},
-       **{f"{m}-only": Arm(f"{w} images only", ONLY, real=False, augment="classical", source=m, tuned=True)
+       **{m: Arm(f"real + {w}", MIXES, source=m) for m, w in MADE.items()},
+       "tuned": Arm("real, augmented", PLAIN, warped=True),
+       **{f"{m}+tuned": Arm(f"real + {w}, augmented", MIXES, warped=True, source=m) for m, w in MADE.items()},
+       **{f"{m}-only": Arm(f"{w} images only, augmented", ONLY, real=False, warped=True, source=m)
           for m, w in MADE.items()}}
-UNEVEN = {"tuned": Arm("augmented, imbalance left as it is", WARPS, augment="classical"),
-          "weighted": Arm("augmented, loss weighted by class", WARPS, augment="classical", balance="weights"),
-          "oversampled": Arm("augmented, rare classes over-sampled", WARPS, augment="classical", balance="sampling"),
-          **{m: Arm(f"over-sampled + {w} images of the rare classes", FILLS, augment="classical", source=m,
-                    balance="sampling", tuned=True) for m, w in MADE.items()}}
+UNEVEN = {"real": Arm("over-sampled", PLAIN, balance="sampling"),
+          **{m: Arm(f"over-sampled + {w}", FILLS, source=m, balance="sampling") for m, w in MADE.items()},
+          "uneven": Arm("augmented, imbalance left as it is", PLAIN, warped=True),
+          "weighted": Arm("augmented, loss weighted by class", PLAIN, warped=True, balance="weights"),
+          "tuned": Arm("augmented, over-sampled", PLAIN, warped=True, balance="sampling"),
+          **{f"{m}+tuned": Arm(f"augmented, over-sampled + {w}", FILLS, warped=True, source=m, balance="sampling")
+             for m, w in MADE.items()}}
 EARLIER = {"real": Arm("500 real images", PLAIN[:1]),
-           "classical": Arm("500 real, augmented", [dict(elastic=8.0)], augment="classical"),
+           "tuned": Arm("500 real images, augmented", PLAIN[:1], warped=True),
            **{f"{m}-only": Arm(f"10,000 {w} images", ONLY[1:2], real=False, source=m) for m, w in MADE.items()}}
 ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER}
-BASES = {"few": "tuned", "rare": "oversampled", "tail": "oversampled", "predecessors": "classical"}   # to build on
-EXTRA = ["acgan", "acgan+tuned", "acgan-only"]       # run where they are asked for, and in "predecessors"
-QUICK = {"few": ["real", "tuned", "cgan+tuned", "cvae+tuned", "strokes+tuned"],
-         "rare": ["oversampled", "cgan", "strokes"]}
+WARP = "warp"                                        # the name under which the tries of the warp are kept
+EXTRA = ["acgan", "acgan+tuned", "acgan-only", "strokes", "uneven"]      # run where asked for, and in "predecessors"
+QUICK = {"few": ["real", "cvae", "tuned", "cgan+tuned", "cvae+tuned"], "rare": ["tuned", "cgan+tuned", "strokes+tuned"]}
+
+
+def arm(protocol, name):
+    """The Arm of this name; WARP is that with which the warp of all warped arms is chosen."""
+    if name != WARP:
+        return ARMS[protocol][name]
+    tuned = ARMS[protocol]["tuned"]
+    return replace(tuned, tries=WARPS if len(tuned.tries) > 1 else WARPS[:1])
 
 
 def script(glyphs):

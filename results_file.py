@@ -55,6 +55,12 @@ def fingerprint(models, patterns):
     return {p.relative_to(models).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in paths}
 
 
+def same_models(before, now):
+    """Whether figures still hold for the files that are there: {file: sha256} before and now. Snapshots of training may
+    have been removed since, as they are not passed on with the models."""
+    return {name: digest for name, digest in before.items() if name in now or "_epochs/" not in name} == now
+
+
 def read_results(path):
     """results.json as a dict. Raises UserError for a missing, foreign or damaged file."""
     if not path.is_file():
@@ -95,7 +101,7 @@ def keep(results, path, models, show_real=False):
     for name, section in before["sections"].items():
         if before["dataset"]["sha256"] != results["dataset"]["sha256"]:
             dropped.append(f"dropped the earlier section {name}: it was measured on other data")
-        elif section["protocol"]["models"] != fingerprint(models, SECTIONS[name][2]):
+        elif not same_models(section["protocol"]["models"], fingerprint(models, SECTIONS[name][2])):
             dropped.append(f"dropped the earlier section {name}: the model files have changed since")
         elif section["protocol"]["real_images"] and not show_real:
             dropped.append(f"dropped the earlier section {name}: it shows real images, which --show-real would keep")

@@ -14,6 +14,11 @@ from PIL import Image
 from data import Glyphs
 
 
+def out_folder(dataset):
+    """Where the results of a data set go by default."""
+    return Path("results") / ("" if dataset == "mnist" else dataset)
+
+
 @dataclass
 class Setting:
     """What every section needs to know."""

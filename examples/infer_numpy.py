@@ -58,6 +58,11 @@ def draw(session, labels, style, seed):
     return session.run(["image"], inputs)[0]
 
 
+def fail(text):
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("pictures", nargs="*", help="pictures of one digit each, to be read")
@@ -70,19 +75,19 @@ def main():
         session, classes = open_model(MODELS / "generator.onnx")
         wanted = args.draw.split(",")
         if not set(wanted) <= set(classes):
-            sys.exit(f"error: --draw {args.draw}: the classes are {','.join(classes)}")
+            fail(f"--draw {args.draw}: the classes are {','.join(classes)}")
         images = draw(session, [classes.index(c) for c in wanted], args.style, args.seed)
         try:
             Image.fromarray(np.hstack(images)).save(args.out)
         except (OSError, ValueError) as e:
-            sys.exit(f"error: {args.out} cannot be written ({e})")
+            fail(f"{args.out} cannot be written ({e})")
         print(f"{args.out}: {args.draw}")
     if args.pictures:
         session, classes = open_model(MODELS / "classifier.onnx")
         try:
             glyphs = np.stack([to_glyph(path) for path in args.pictures])
         except OSError as e:
-            sys.exit(f"error: {e}")
+            fail(f"{e}")
         for path, label, probability in zip(args.pictures, *read(session, glyphs)):
             print(f"{path}: {classes[label]} ({100 * probability:.1f} %)")
 

@@ -96,7 +96,8 @@ def test_sections_not_asked_for_are_kept_while_their_models_are_the_same(evaluat
     out = shutil.copytree(evaluated, tmp_path / "results")
     before = load(out)
     other = shutil.copytree(models, tmp_path / "models")
-    shutil.rmtree(other / "generator_epochs")
+    snapshot = next((other / "generator_epochs").glob("*.pth"))
+    snapshot.write_bytes(snapshot.read_bytes() + b"changed")
     done = command("evaluate.py", "--models", other, "--dataset", small_npz, "--only", "classifier", "--show-real",
                    "--out", out)
     assert done.returncode == 0, done.stderr
@@ -112,6 +113,13 @@ def test_sections_not_asked_for_are_kept_while_their_models_are_the_same(evaluat
     assert list(results["sections"]) == ["quality", "runtime"]
     results_file.write(results, out)
     assert not (out / "mistakes.png").exists() and (out / "samples.png").is_file()
+
+
+def test_snapshots_may_be_removed_without_a_change_of_what_was_measured():
+    before = {"cvae.pth": "1", "cvae_epochs/0001.pth": "2", "cvae_epochs/0002.pth": "3"}
+    assert results_file.same_models(before, {"cvae.pth": "1"}) and results_file.same_models(before, before)
+    for now in ({"cvae.pth": "4"}, {}, {**before, "cvae_epochs/0002.pth": "5"}, {**before, "acgan.pth": "6"}):
+        assert not results_file.same_models(before, now)
 
 
 def test_section_without_its_input_is_a_line_and_no_failure(models, small_npz, tmp_path):
