@@ -215,21 +215,26 @@ def conduct(setting, protocols=None, names=None, **budget):
 
 
 def longest(setting):
-    """The rows of the longest study with chosen settings of every protocol that lie in the folder of results. An arm
-    that has not yet all seeds of the others at its n is left out."""
-    studies = {}
+    """The rows of the longest study with chosen settings of every protocol that lie in the folder of results; seeds
+    that have not yet all arms of the others at their n are left out."""
+    studies, rows = {}, []
     for r in Ledger(Path(setting.out) / "ocr.jsonl").rows(sha256=setting.glyphs.sha256, version=VERSION):
         if r["try"] is None and r["tries"] > 1:
             budget = r["steps"], r["generator_steps"], r["tries"]
             studies.setdefault(r["protocol"], {}).setdefault(budget, []).append(r)
-    rows = []
     for study in studies.values():
         found = max(study.values(), key=len)
-        seeds = {}
+        arms_of = {}
         for r in found:
-            seeds.setdefault(r["n"], {}).setdefault(r["arm"], set()).add(r["seed"])
-        rows += [r for r in found if len(seeds[r["n"]][r["arm"]]) == max(map(len, seeds[r["n"]].values()))]
+            arms_of.setdefault(r["n"], {}).setdefault(r["seed"], set()).add(r["arm"])
+        rows += [r for r in found if len(arms_of[r["n"]][r["seed"]]) == max(map(len, arms_of[r["n"]].values()))]
     return rows
+
+
+def spent(rows):
+    """Seconds that went into these rows: their recognisers, and each generator once."""
+    generators = {(r["protocol"], r["n"], r["seed"], r["generator_seconds"]) for r in rows if "generator_seconds" in r}
+    return sum(r["seconds"] for r in rows) + sum(seconds for *_, seconds in generators)
 
 
 def section(setting):
@@ -239,8 +244,8 @@ def section(setting):
     earlier = longest(setting) if setting.quick else []
     part = ocr_report.part(setting, earlier or conduct(setting))
     if earlier:
-        part.protocol = {"form": "full", "seeds": len({r["seed"] for r in earlier}),
-                         "seconds": sum(r["seconds"] for r in earlier)}
+        part.protocol = {"form": "full", "seeds": len({r["seed"] for r in earlier}), "per_class": None,
+                         "seconds": round(spent(earlier), 1)}
     return part
 
 

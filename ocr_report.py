@@ -142,9 +142,8 @@ def sentence(c, protocol, name, by_arm):
 
 KINDS = {"generator": "Generators trained on the same real images",
          "simulator": "The stroke simulator, which knows the characters from its author, not from data"}
-QUESTIONS = {"added": "added to real images, everything augmented",
-             "bare": "added to real images, nothing augmented (as where no harmless distortion is known)",
-             "instead": "added instead of augmentation", "alone": "alone, without real images"}
+QUESTIONS = {"added": "beside augmentation", "bare": "nothing augmented, as where no harmless distortion is known",
+             "instead": "in place of augmentation", "alone": "synthetic images alone"}
 
 
 def words(protocol, name, title, by_n, found):
@@ -159,8 +158,9 @@ def words(protocol, name, title, by_n, found):
                 continue
             better, worse = (sum(c["holm"] < LEVEL and c["mean"] * sign > 0 for c in mine) for sign in (1, -1))
             tested = sum(np.isfinite(c["p"]) for c in mine)
-            text = (f"{who}, {how} ({TITLES[protocol]}): {title} was better in {better}, worse in {worse} and not "
-                    f"demonstrably different in {tested - better - worse} of {tested} comparisons.")
+            what = TITLES[protocol]
+            text = (f"{what[0].upper() + what[1:]}; {how}. {who}: {title} better in {better}, worse in {worse}, "
+                    f"undecided in {tested - better - worse} of {tested} comparisons.")
             for n in by_n if asked in ("added", "bare") else list(by_n)[:1]:
                 best = max((c for c in mine if c["n"] == n), key=lambda c: c["mean"], default=None)
                 text += " Best at " + sentence(best, protocol, name, by_n[n]) if best else ""
@@ -194,7 +194,7 @@ def verdicts(found):
 
 def tables(protocol, name, title, by_n, found, note):
     arms = sorted({a for by in by_n.values() for a in by}, key=list(ARMS[protocol]).index)
-    columns = ["arm"] + [images(n, protocol) for n in by_n]
+    columns = ["arm"] + [f"n = {n}" for n in by_n]
 
     def cell(n, arm, field):
         return plus_minus(*stats.t_interval(values(by_n[n][arm], field))) if arm in by_n[n] else ""
@@ -206,9 +206,9 @@ def tables(protocol, name, title, by_n, found, note):
     if found:
         over_all = name == "rare_f1"       # accuracy over all classes, beside the headline about some
         out.append(Table(f"Arms with synthetic images against arms without: {TITLES[protocol]}",
-                         ["arm", "images", "against", f"{title}, points", "p", "p (Holm)"]
+                         ["arm", "n", "against", f"{title}, points", "p", "p (Holm)"]
                          + ["accuracy, points", "p"] * over_all + ["McNemar: seeds better / worse"],
-                         [[ARMS[protocol][c["arm"]].words, images(c["n"], protocol), ARMS[protocol][c["against"]].words,
+                         [[ARMS[protocol][c["arm"]].words, str(c["n"]), ARMS[protocol][c["against"]].words,
                            difference(c), chance(c["p"]).removeprefix("p = "), chance(c["holm"]).removeprefix("p = ")]
                           + [difference(c["accuracy"]), chance(c["accuracy"]["p"]).removeprefix("p = ")] * over_all
                           + [f"{c['mcnemar_better']} / {c['mcnemar_worse']} of {c['seeds']}"] for c in found]))

@@ -173,7 +173,7 @@ def test_words_follow_from_the_numbers(setting):
     jitter = np.array([0.001, -0.001, 0.002, 0.0, -0.002])
     up, same, down = (report(setting, tuned=base, real=[0.8] * 5, cgan_tuned=np.array(base) + d + jitter)
                       for d in (0.02, 0.0, -0.02))
-    for part, text in ((up, "better in 1, worse in 0"), (same, "better in 0, worse in 0 and not"),
+    for part, text in ((up, "better in 1, worse in 0"), (same, "better in 0, worse in 0, undecided in 1"),
                        (down, "better in 0, worse in 1")):
         assert text in part.words[1]
     assert "helped in 1 of 1" in up.words[0] and "did harm in 0" in up.words[0]
