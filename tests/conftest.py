@@ -23,6 +23,12 @@ def command(*words, cwd=ROOT, env=None, timeout=120):
                           timeout=timeout, env={**ENVIRONMENT, **(env or {})})
 
 
+def commands(*many):
+    """Several calls of command(), each a tuple of its words, two at a time: the finished processes in their order."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda words: command(*words), many))
+
+
 def assert_one_line_error(done, *words):
     """The promise of every command: exit status 2, one line on stderr that starts with "error:", no traceback."""
     assert done.returncode == 2, done.stdout + done.stderr
@@ -46,10 +52,8 @@ def trained(small_npz, tmp_path_factory):
     """The folder of a tiny real run of each model, made by the command itself."""
     out = tmp_path_factory.mktemp("models")
 
-    def train(model, epochs):
-        return command("train.py", "--model", model, "--dataset", small_npz, "--epochs", epochs, "--batch", 32,
-                       "--out", out, "--snapshots", "--device", "cpu")
-    with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(train, ("cgan", "acgan", "cvae", "classifier"), (4, 2, 4, 6)):
-            assert done.returncode == 0, done.stdout + done.stderr
+    for done in commands(*(("train.py", "--model", model, "--dataset", small_npz, "--epochs", epochs, "--batch", 32,
+                            "--out", out, "--snapshots", "--device", "cpu")
+                           for model, epochs in (("cgan", 4), ("cvae", 4), ("classifier", 6), ("acgan", 2)))):
+        assert done.returncode == 0, done.stdout + done.stderr
     return out

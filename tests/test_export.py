@@ -16,7 +16,7 @@ import export_onnx
 import models
 import onnx_int8
 import onnx_io
-from conftest import ROOT, assert_one_line_error, command
+from conftest import ROOT, assert_one_line_error, command, commands
 from files import UserError
 
 
@@ -257,18 +257,19 @@ def test_metadata_that_lies_is_found(tmp_path, exported):
 def test_command(trained, small_npz, tmp_path):
     done = command("export_onnx.py", trained / "generator.pth", "--out", tmp_path / "g.onnx")
     assert done.returncode == 0 and (tmp_path / "g.onnx").is_file(), done.stderr
-    done = command("export_onnx.py", "--check", tmp_path / "g.onnx")
-    assert done.returncode == 0 and "as promised" in done.stdout, done.stderr
-    done = command("export_onnx.py", "--check", trained / "classifier.onnx", "--on", f"{small_npz}:test")
-    assert done.returncode == 0 and "% of the 120 images" in done.stdout, done.stderr
-    assert_one_line_error(command("export_onnx.py", "--check", tmp_path / "g.onnx", "--on", f"{small_npz}:test"),
-                          "generator")
-    assert_one_line_error(command("export_onnx.py", trained / "discriminator.pth", "--out", tmp_path / "d.onnx"),
-                          "discriminator")
+    test = f"{small_npz}:test"
+    made, read, *wrong = commands(
+        ("export_onnx.py", "--check", tmp_path / "g.onnx"),
+        ("export_onnx.py", "--check", trained / "classifier.onnx", "--on", test),
+        ("export_onnx.py", "--check", tmp_path / "g.onnx", "--on", test),
+        ("export_onnx.py", trained / "discriminator.pth", "--out", tmp_path / "d.onnx"),
+        ("export_onnx.py", "--check", trained / "generator.pth"),
+        ("export_onnx.py", trained / "generator.pth", "--int8", "--dataset", small_npz))
+    assert made.returncode == 0 and "as promised" in made.stdout, made.stderr
+    assert read.returncode == 0 and "% of the 120 images" in read.stdout, read.stderr
+    for done, word in zip(wrong, ("generator", "discriminator", "generator.pth", "int8 is for classifiers"), strict=True):
+        assert_one_line_error(done, word)
     assert not (tmp_path / "d.onnx").exists()
-    assert_one_line_error(command("export_onnx.py", "--check", trained / "generator.pth"), "generator.pth")
-    assert_one_line_error(command("export_onnx.py", trained / "generator.pth", "--int8", "--dataset", small_npz),
-                          "int8 is for classifiers")
 
 
 def test_onnx_files_need_no_torch(trained, tmp_path):
