@@ -27,7 +27,9 @@ class Recogniser:
 
     def step(self, x, y, t, lr, i, progress, rng):
         """One update. x float32 [B, 1, 28, 28] in [0, 1], y int64 [B]; t is not used."""
-        return self.update(warp(x, rng), y, lr, smoothing=0.05)
+        s = self.args.warp
+        x = warp(x, rng, degrees=15 * s, scale=0.15 * s, shear=0.15 * s, elastic=8 * s)
+        return self.update(x, y, lr, smoothing=0.05)
 
     def update(self, x, y, lr, smoothing):
         """One step of the optimiser on these very images."""

@@ -68,6 +68,8 @@ def parse_args(argv=None):
     add("--balance", type=positive(float, or_zero=True, below=1.001), help="0: every image as often as the "
         "others, 1: every class, between: classes as often as size ** (1 - balance) (default: 0.5 where one class is "
         "twice as large as another, else 0)")
+    add("--warp", type=weight, help="strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
+        "the like; less where they turn one class into another; 0: shifts alone")
     add("--r1", type=weight, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
     add("--r1-end", type=weight, help="and at the end")
     add("--ema", type=positive(float, or_zero=True, below=1), help="memory of the averaged generator, per step")

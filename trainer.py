@@ -34,7 +34,7 @@ PRESETS = {                # what a model's run is by default; all measured on M
     "classifier-tiny": dict(lr=6e-3, minutes=5.5, images=1_100_000, passes=4000, warm_up=400, last_rate=0.0),
     "classifier-adversarial": dict(lr=3e-3, minutes=7.5, images=330_000, passes=1000, warm_up=200, last_rate=0.0),
 }
-SETTINGS = dict(batch=128, ink_weight=0.5, gan_weight=10.0, r1=0.05, r1_end=0.15, ema=0.999)      # of every model
+SETTINGS = dict(batch=128, ink_weight=0.5, gan_weight=10.0, warp=1.0, r1=0.05, r1_end=0.15, ema=0.999)   # of every model
 FRAMES = 40                # pictures in the training GIF
 REFRESH_STEPS = 400        # steps between two refreshes of what an objective derives from training images
 REFRESH_IMAGES = 2000      # training images for that, at least 20 of a class

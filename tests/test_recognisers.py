@@ -22,7 +22,7 @@ EPS = RECOGNISERS["classifier-adversarial"].EPS
 
 def recogniser(name, n_classes=10):
     torch.manual_seed(0)
-    return RECOGNISERS[name](argparse.Namespace(bf16=False), n_classes, CPU)
+    return RECOGNISERS[name](argparse.Namespace(bf16=False, warp=1.0), n_classes, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,19 @@ def test_a_step_learns_and_repeats(name, batch):
     assert r.classifier.training
     for p in r.classifier.parameters():
         assert p.grad is not None and p.grad.isfinite().all()
+
+
+def test_without_warp_images_are_only_moved(batch, monkeypatch):
+    x, y = batch
+    x = x * F.pad(torch.ones(22, 22), [3] * 4)                     # no ink near the frame
+    changes = {}
+    for strength in (0.0, 1.0):
+        r = recogniser("classifier")
+        r.args.warp = strength
+        monkeypatch.setattr(r, "update", lambda seen, *a, **k: seen)
+        seen = r.step(x, y, None, 1e-3, 0, 0.0, torch.Generator().manual_seed(0))
+        changes[strength] = (seen.sum((1, 2, 3)) / x.sum((1, 2, 3)) - 1).abs().max()
+    assert changes[0.0] < 1e-4 and changes[1.0] > 0.05
 
 
 def test_sizes():
