@@ -116,6 +116,11 @@ def chance(p):
     return "p n/a" if not np.isfinite(p) else "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
 
 
+def bare(p):
+    """A p-value as in a column that is named p."""
+    return chance(p).removeprefix("p ").removeprefix("= ")
+
+
 def images(n, protocol):
     text = "all images" if n == "all" else f"{n} images"
     return text + {"few": " per class", "predecessors": " per class"}.get(protocol, " per rare class")
@@ -159,7 +164,7 @@ def words(protocol, name, title, by_n, found):
             better, worse = (sum(c["holm"] < LEVEL and c["mean"] * sign > 0 for c in mine) for sign in (1, -1))
             tested = sum(np.isfinite(c["p"]) for c in mine)
             what = TITLES[protocol]
-            text = (f"{what[0].upper() + what[1:]}; {how}. {who}: {title} better in {better}, worse in {worse}, "
+            text = (f"With {what}; {how}. {who}: {title} better in {better}, worse in {worse}, "
                     f"undecided in {tested - better - worse} of {tested} comparisons.")
             for n in by_n if asked in ("added", "bare") else list(by_n)[:1]:
                 best = max((c for c in mine if c["n"] == n), key=lambda c: c["mean"], default=None)
@@ -209,8 +214,8 @@ def tables(protocol, name, title, by_n, found, note):
                          ["arm", "n", "against", f"{title}, points", "p", "p (Holm)"]
                          + ["accuracy, points", "p"] * over_all + ["McNemar: seeds better / worse"],
                          [[ARMS[protocol][c["arm"]].words, str(c["n"]), ARMS[protocol][c["against"]].words,
-                           difference(c), chance(c["p"]).removeprefix("p = "), chance(c["holm"]).removeprefix("p = ")]
-                          + [difference(c["accuracy"]), chance(c["accuracy"]["p"]).removeprefix("p = ")] * over_all
+                           difference(c), bare(c["p"]), bare(c["holm"])]
+                          + [difference(c["accuracy"]), bare(c["accuracy"]["p"])] * over_all
                           + [f"{c['mcnemar_better']} / {c['mcnemar_worse']} of {c['seeds']}"] for c in found]))
     n, by_arm = next(iter(by_n.items()))
     fields = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"]
@@ -251,7 +256,7 @@ def picture(protocol, name, title, by_n, setting):
     best = max(by_n[n], key=lambda a: values(by_n[n][a], name).mean())
     alt = (f"{title} by arm; at {images(n, protocol)} the highest is {ARMS[protocol][best].words} with "
            f"{100 * values(by_n[n][best], name).mean():.1f} %")
-    return Picture(f"ocr_{protocol}", drawn, alt, f"{title} on the test split: {TITLES[protocol]}.")
+    return Picture(f"ocr_{protocol}", drawn, alt, f"{title[0].upper() + title[1:]} on the test split: {TITLES[protocol]}.")
 
 
 def part(setting, rows):

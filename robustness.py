@@ -325,8 +325,8 @@ def verdict(diffs, heads, size, generators):
                                             for m, d in mine.items()))
     return ["Does synthetic data make the recogniser more robust? " +
             (f"Yes, measurably: with images of the {' and the '.join(gained)}" if gained else "No gain could be shown") +
-            f" ({size['seeds']} paired seeds, {size['steps']:,} steps in every arm). Percentage points against real images "
-            f"alone - {'; '.join(said)}.",
+            f" ({size['seeds']} paired seeds, {size['steps']:,} steps in every arm).",
+            f"Percentage points against real images alone - {'; '.join(said)}.",
             "(*) marks differences with p < 0.05 after Holm's correction for all questions of this table." +
             (" Fewer than three seeds can show none; the full study has more." if size["seeds"] < 3 else "") +
             " The generators had learned from the whole training split, so they add variety at most, not knowledge from "
