@@ -299,7 +299,8 @@ def main(argv=None):
     rows = conduct(setting, args.protocols, args.arms, steps=args.steps, made_steps=args.generator_steps,
                    tries=args.tries)
     if not rows:
-        raise UserError(f"none of the arms {', '.join(args.arms or [])} is there in these protocols for {glyphs.name}")
+        raise UserError(f"nothing to run: these protocols have no such arms or numbers of images on {glyphs.name}; "
+                        "leave out --arms or --per-class")
     print(ocr_report.text(ocr_report.part(setting, rows)))
 
 

@@ -36,12 +36,12 @@ def headline(protocol, rows):
 
 
 def groups(rows):
-    """rows of one protocol -> {n: {arm: rows by seed}}, both in the order of their first row."""
+    """rows of one protocol -> {n: {arm: rows by seed}}, few images first, arms in the order of their table."""
     found = {}
     for r in rows:
         found.setdefault(r["n"], {}).setdefault(r["arm"], []).append(r)
     return {n: {a: sorted(rs, key=lambda r: r["seed"]) for a, rs in sorted(by.items(), key=lambda p: place(rows, p[0]))}
-            for n, by in found.items()}
+            for n, by in sorted(found.items(), key=lambda p: np.inf if p[0] == "all" else p[0])}
 
 
 def place(rows, arm):
@@ -217,7 +217,7 @@ def tables(protocol, name, title, by_n, found, note):
                            difference(c), bare(c["p"]), bare(c["holm"])]
                           + [difference(c["accuracy"]), bare(c["accuracy"]["p"])] * over_all
                           + [f"{c['mcnemar_better']} / {c['mcnemar_worse']} of {c['seeds']}"] for c in found]))
-    n, by_arm = next(iter(by_n.items()))
+    n, by_arm = max(by_n.items(), key=lambda p: len(p[1]))
     fields = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"]
     fields += ["rare_precision", "rare_recall", "rare_f1"] if name == "rare_f1" else []
     out.append(Table(f"More figures at {images(n, protocol)}, %: {TITLES[protocol]}",
@@ -266,7 +266,7 @@ def part(setting, rows):
         out.words.append("No run has been finished.")
         return out
     summary, every = [], []
-    for protocol in dict.fromkeys(r["protocol"] for r in rows):
+    for protocol in sorted({r["protocol"] for r in rows}, key=list(ARMS).index):
         mine = [r for r in rows if r["protocol"] == protocol]
         by_n, (name, title) = groups(mine), headline(protocol, mine)
         found = comparisons(by_n, protocol, name)
