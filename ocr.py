@@ -64,10 +64,9 @@ class Study:
         tried = [WARP] * any(s.warped for s in specs) + judges + names
         jobs = []
         for n in sizes:
-            if self.tries > 1:
-                jobs += [(protocol, a, n, SELECTION_SEED, t) for a in tried
-                         for t in range(min(self.tries, len(arm(protocol, a).tries)))
-                         if len(arm(protocol, a).tries) > 1]
+            for a in tried:
+                tries = len(arm(protocol, a).tries[:self.tries])
+                jobs += [(protocol, a, n, SELECTION_SEED, t) for t in range(tries) if tries > 1]
             jobs += [(protocol, a, n, seed, None) for seed in range(seeds) for a in names]
         return jobs
 
@@ -81,25 +80,21 @@ class Study:
             what = f"try {attempt + 1}, val" if attempt is not None else f"seed {seed}, test"
             self.s.say(f"{protocol} {name}, n {row['n']}, {what} {100 * score:.2f} %", done + 1, len(left))
 
-    def settings(self, protocol, name, n):
-        """The settings of an arm: the best of its tries on val, on top of the warp."""
+    def settings(self, protocol, name, n, attempt=None):
+        """The settings of an arm, on top of the warp: those of a try, else of the best of its tries on val."""
         spec = arm(protocol, name)
         below = self.settings(protocol, WARP, n) if spec.warped and name != WARP else {}
-        rows = [self.ledger.get(self.key(protocol, name, n, SELECTION_SEED, t))
-                for t in range(min(self.tries, len(spec.tries)))]
-        if self.tries == 1 or len(rows) == 1:
-            return {**below, **spec.tries[0]}
-        return max(rows, key=lambda r: r["val"]["balanced_accuracy"])["settings"]
+        tries = spec.tries[:self.tries]
+        if attempt is None and len(tries) > 1:
+            rows = [self.ledger.get(self.key(protocol, name, n, SELECTION_SEED, t)) for t in range(len(tries))]
+            attempt = max(range(len(tries)), key=lambda t: rows[t]["val"]["balanced_accuracy"])
+        return {**below, **tries[attempt or 0]}
 
     def one(self, protocol, name, n, seed, attempt):
         """One training, measured on val alone (a try) or on val and test; returns the row."""
         spec = arm(protocol, name)
         case = self.at(protocol, n, seed)
-        if attempt is None:
-            settings = self.settings(protocol, name, n)
-        else:
-            below = self.settings(protocol, WARP, n) if spec.warped and name != WARP else {}
-            settings = {**below, **spec.tries[attempt]}
+        settings = self.settings(protocol, name, n, attempt)
         synthetic, facts = self.synthetic(case, protocol, n, seed, spec, settings) if spec.source else (None, {})
         begun = time.perf_counter()
         network = self.train(case, spec, settings, seed, synthetic)

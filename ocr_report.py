@@ -179,7 +179,8 @@ def verdicts(found):
     out = []
     for kind, who in {"generator": "generators trained on the same real images",
                       "simulator": "the stroke simulator"}.items():
-        for asked, where in (("added", "Beside classical augmentation"), ("bare", "Where nothing is augmented")):
+        for asked, where in (("bare", "Where nothing is augmented"), ("added", "Beside classical augmentation"),
+                             ("instead", "In place of augmentation")):
             mine = [(p, c) for p, c in found if c["question"] == (kind, asked) and np.isfinite(c["p"])]
             if not mine:
                 continue
