@@ -96,7 +96,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     (over-sampling); `share` then holds within the classes that have synthetic images. class_weights: float [n_classes],
     weights of the loss by class. augment: "none" or "classical", a fresh affine and elastic warp (augment.warp) of
     every image, real or not, at every step; `affine` scales its usual ranges, `elastic` is the strength of the rest.
-    mixup: a of Beta(a, a), from which the weights of pairs of images are drawn (Zhang et al. 2018), 0 for none.
+    mixup: a of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang et al. 2018), 0: none.
     AdamW (Loshchilov and Hutter 2019), warm-up, then a cosine to zero. bf16: None where the chip has it. network:
     "small" (SmallClassifier) or the width of a models.Classifier. Raises UserError where there is no image.
     """

@@ -2,13 +2,13 @@
 
     python ocr.py --dataset mnist --seeds 5                              # the full study, hours; stop it at will
     python ocr.py --dataset mnist --protocols rare --per-class 10,20 --arms tuned,cgan+tuned,cvae
-    python ocr.py --quick                                                # what evaluate.py does by default
+    python ocr.py --quick                                                # what evaluate.py does where no longer study lies
 
 Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. Fair by construction: of a
 seed all arms see the same real images and take the same number of optimiser steps from the same initial weights; their
 settings were chosen on the validation split among the same number of tries, with the real images and initial weights of
-another seed (SELECTION_SEED); the test split is read once, at the end of a run. Generators learn from the same real
-images.
+another seed (SELECTION_SEED), after the warp of all augmented arms, chosen without a generator; the test split is read
+once, at the end of a run. Generators learn from the same real images, but for the protocol of earlier projects.
 """
 import base64
 import time
@@ -135,7 +135,8 @@ class Study:
             wanted = case.rare.tolist() or None
             if spec.source == "strokes":
                 labels = np.resize(np.array(wanted or range(len(self.glyphs.classes)), np.int64), POOL)
-                images, labels = strokes.generate(POOL, seed=seed, kind=script(self.glyphs), labels=labels)
+                images, labels = strokes.generate(POOL, seed=seed, kind=script(self.glyphs, asked=True),
+                                                 labels=labels)
             else:
                 source = arms.train_generator(spec.source, case.for_generator, seed, self.made_steps,
                                               balance=float(protocol in ("rare", "tail")), diffaugment=shift,
@@ -168,8 +169,9 @@ def measure(network, x, y, k, rare, bits=False):
     row = {name: round(scores[name], 5) for name in ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall",
                                                      "macro_f1")}
     row["ece"] = round(stats.ece(p, y), 5)
-    if np.isin(rare, y).any():         # of a class without images there is nothing to say
-        row |= {f"rare_{name}": round(float(np.nanmean(scores[name][rare])), 5)
+    rare = rare[np.isin(rare, y)]      # of a class without images there is nothing to say
+    if len(rare):
+        row |= {f"rare_{name}": round(float(np.mean(scores[name][rare])), 5)
                 for name in ("precision", "recall", "f1")}
     if bits:
         row |= {"images": len(y), "right": base64.b64encode(np.packbits(p.argmax(1) == y).tobytes()).decode()}
@@ -178,19 +180,23 @@ def measure(network, x, y, k, rare, bits=False):
 
 def sizes_of(protocol, setting):
     """The values of n of a protocol: those asked for that make sense for it, else its own."""
-    most = np.bincount(setting.glyphs.y_train).max()
+    counts = np.bincount(setting.glyphs.y_train)
+    counts = counts[counts > 0]
     if protocol == "predecessors":
         return [max(1, 500 // len(setting.glyphs.classes))]
     if protocol == "few":
-        known, usual = lambda n: n is None or n < most, [10] if setting.quick else [10, 50, 100, 500, None]
+        usual, most = [10] if setting.quick else [10, 50, 100, 500, None], counts.max() - 1
     else:
-        known, usual = lambda n: n is not None and n < most and n <= SCARCE, [10] if setting.quick else [5, 10, 20, 50]
-    left_out = [n for n in setting.per_class if not known(n)]
-    if left_out:
-        setting.say(f"{protocol}: not with {', '.join(str(n or 'all') for n in left_out)} images per class: "
-                    + (f"no class has more than {most}" if protocol == "few" else f"rare means at most {SCARCE}"))
-    chosen = [n for n in setting.per_class if known(n)] if setting.per_class else [n for n in usual if known(n)]
-    return chosen or [None] * (protocol == "few")
+        usual, most = [10] if setting.quick else [5, 10, 20, 50], min(SCARCE, counts.max() - 1)
+        if protocol == "tail":
+            most = min(most, counts.min())
+    asked = setting.per_class or usual
+    chosen = [n for n in asked if (protocol == "few" if n is None else n <= most)]
+    if setting.per_class and len(chosen) < len(asked):
+        setting.say(f"{protocol}: of the numbers of images asked for only those up to {most} say something here")
+    if not chosen and not setting.per_class:
+        chosen = [None] if protocol == "few" else [int(most)]
+    return chosen
 
 
 def conduct(setting, protocols=None, names=None, **budget):
@@ -200,7 +206,8 @@ def conduct(setting, protocols=None, names=None, **budget):
     uneven = counts.max() > 2 * counts.min()
     default = ["few", "rare"] if setting.quick else ["few", "tail" if uneven else "rare", "predecessors"]
     for protocol in protocols or default:
-        known = [a for a, spec in ARMS[protocol].items() if spec.source != "strokes" or script(setting.glyphs)]
+        drawn = script(setting.glyphs, asked=any("strokes" in a for a in names or ()))
+        known = [a for a, spec in ARMS[protocol].items() if spec.source != "strokes" or drawn]
         usual = QUICK.get(protocol, known) if setting.quick else [
             a for a in known if a not in EXTRA or protocol == "predecessors"]
         wanted = [a for a in known if a in (names or usual)]
@@ -210,26 +217,36 @@ def conduct(setting, protocols=None, names=None, **budget):
 
 
 def longest(setting):
-    """The rows of the longest study with chosen settings of every protocol that lie in the folder of results; seeds
-    that have not yet all arms of the others at their n are left out."""
-    studies, rows = {}, []
+    """The rows of the longest study with chosen settings of every protocol that lie in the folder of results: of its
+    arms and seeds at each n those that make the largest complete table, of two seeds at least."""
+    studies = {}
     for r in Ledger(Path(setting.out) / "ocr.jsonl").rows(sha256=setting.glyphs.sha256, version=VERSION):
         if r["try"] is None and r["tries"] > 1:
             budget = r["steps"], r["generator_steps"], r["tries"]
-            studies.setdefault(r["protocol"], {}).setdefault(budget, []).append(r)
-    for study in studies.values():
-        found = max(study.values(), key=len)
-        arms_of = {}
-        for r in found:
-            arms_of.setdefault(r["n"], {}).setdefault(r["seed"], set()).add(r["arm"])
-        rows += [r for r in found if len(arms_of[r["n"]][r["seed"]]) == max(map(len, arms_of[r["n"]].values()))]
-    return rows
+            studies.setdefault(r["protocol"], {}).setdefault(budget, {}).setdefault(r["n"], []).append(r)
+    found = [max(([r for rows in by_n.values() for r in complete(rows)] for by_n in study.values()), key=len)
+             for study in studies.values()]
+    return [r for rows in found for r in rows]
 
 
-def spent(rows):
-    """Seconds that went into these rows: their recognisers, and each generator once."""
+def complete(rows):
+    """Of the rows of one n those of the arms and seeds that make the largest table without a hole."""
+    arms_of = {}
+    for r in rows:
+        arms_of.setdefault(r["seed"], set()).add(r["arm"])
+    tables = [(own, [s for s, others in arms_of.items() if own <= others]) for own in arms_of.values()]
+    names, seeds = max(tables, key=lambda t: len(t[0]) * len(t[1]) * (len(t[1]) > 1))
+    return [r for r in rows if r["arm"] in names and r["seed"] in seeds] if len(seeds) > 1 else []
+
+
+def spent(setting, rows):
+    """Seconds that went into these rows and the tries before them: the recognisers, and each generator once."""
+    names = "protocol", "n", "steps", "generator_steps", "tries"
+    budgets = {tuple(r[f] for f in names) for r in rows}
+    rows = [r for r in Ledger(Path(setting.out) / "ocr.jsonl").rows(sha256=setting.glyphs.sha256, version=VERSION)
+            if tuple(r[f] for f in names) in budgets]
     generators = {(r["protocol"], r["n"], r["seed"], r["generator_seconds"]) for r in rows if "generator_seconds" in r}
-    return sum(r["seconds"] for r in rows) + sum(seconds for *_, seconds in generators)
+    return round(sum(r["seconds"] for r in rows) + sum(seconds for *_, seconds in generators), 1)
 
 
 def section(setting):
@@ -237,10 +254,13 @@ def section(setting):
     if not len(setting.glyphs.y_val):
         return Part("ocr", ocr_report.TITLE, ["This data set leaves no validation images to choose settings by."])
     earlier = longest(setting) if setting.quick else []
-    part = ocr_report.part(setting, earlier or conduct(setting))
     if earlier:
-        part.protocol = {"form": "full", "seeds": len({r["seed"] for r in earlier}), "per_class": None,
-                         "seconds": round(spent(earlier), 1)}
+        setting.say(f"shows the longer study in {Path(setting.out) / 'ocr.jsonl'}; --full runs what is missing of the full")
+    rows = earlier or conduct(setting)
+    part = ocr_report.part(setting, rows)
+    part.protocol = {"seeds": len({r["seed"] for r in rows}), "seconds": spent(setting, rows)}
+    if earlier:
+        part.protocol |= {"form": "full", "per_class": None}
     return part
 
 
@@ -271,10 +291,11 @@ def main(argv=None):
     add("--dataset", help="as for train.py (default: mnist where it can be had, else strokes)")
     add("--data-dir", help="where data sets lie (default: $GLYPHS_DATA, else data/)")
     add("--protocols", type=some(ARMS), help=f"some of {','.join(ARMS)} (default: few, predecessors, and rare or, "
-        "for a data set that is itself imbalanced, tail)")
+        "for a data set that is itself imbalanced, tail; with --quick few and rare)")
     add("--per-class", type=sizes, default=[], help="real images of each (rare) class, as 10,100,all (default: by "
         "protocol)")
-    add("--arms", type=some(every), help=f"some of {', '.join(every)} (default: all but ACGAN's)")
+    add("--arms", type=some(every), help=f"some of {', '.join(every)} (default: all but acgan..., strokes and "
+        "uneven, in predecessors these too; with --quick a few)")
     add("--seeds", type=above_zero, default=5, help="paired repetitions with fresh real images")
     add("--steps", type=above_zero, help="optimiser steps of every recogniser (default: 2000, quick 400)")
     add("--generator-steps", type=above_zero, help="and of every generator (default: 2000, quick 400)")

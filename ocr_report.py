@@ -16,7 +16,7 @@ from sections import Part, Picture, Table
 
 TITLES = {"few": "n real images of each class", "rare": "three rare classes of n images, the others in plenty",
           "tail": "the data set's own imbalance, the smallest class with n images",
-          "predecessors": "500 real images in all against 10,000 synthetic ones (the protocol of earlier projects)"}
+          "predecessors": "about 500 real images in all against 10,000 synthetic ones (the protocol of earlier projects)"}
 TITLE = "Do synthetic images help a recogniser?"
 LEVEL = 0.05               # of the tests
 
@@ -27,11 +27,12 @@ def right(row):
     return np.unpackbits(bits)[:row["test"]["images"]].astype(bool)
 
 
-def headline(protocol, rows):
-    """(field of row["test"], its name) that a protocol's tables and tests are about."""
+def headline(rows, labels):
+    """(field of row["test"], its name) that a protocol's tables and tests are about. labels: those of the test split."""
     if "rare_f1" in rows[0]["test"]:
         return "rare_f1", "F1 of the rare classes"
-    uneven = abs(np.mean([r["test"]["accuracy"] - r["test"]["balanced_accuracy"] for r in rows])) > 0.002
+    counts = np.bincount(labels)
+    uneven = counts.max() > 2 * counts[counts > 0].min()
     return ("balanced_accuracy", "balanced accuracy") if uneven else ("accuracy", "accuracy")
 
 
@@ -123,7 +124,7 @@ def bare(p):
 
 def images(n, protocol):
     text = "all images" if n == "all" else f"{n} images"
-    return text + {"few": " per class", "predecessors": " per class"}.get(protocol, " per rare class")
+    return text + {"rare": " per rare class", "tail": " in the smallest class"}.get(protocol, " per class")
 
 
 def verdict(c):
@@ -163,8 +164,7 @@ def words(protocol, name, title, by_n, found):
                 continue
             better, worse = (sum(c["holm"] < LEVEL and c["mean"] * sign > 0 for c in mine) for sign in (1, -1))
             tested = sum(np.isfinite(c["p"]) for c in mine)
-            what = TITLES[protocol]
-            text = (f"With {what}; {how}. {who}: {title} better in {better}, worse in {worse}, "
+            text = (f"With {TITLES[protocol]}; {how}. {who}: {title} better in {better}, worse in {worse}, "
                     f"undecided in {tested - better - worse} of {tested} comparisons.")
             for n in by_n if asked in ("added", "bare") else list(by_n)[:1]:
                 best = max((c for c in mine if c["n"] == n), key=lambda c: c["mean"], default=None)
@@ -175,22 +175,22 @@ def words(protocol, name, title, by_n, found):
 
 def verdicts(found):
     """The first paragraph: over all protocols, where synthetic images helped and where they did harm. found: list of
-    (protocol, comparison)."""
+    (protocol, title of its headline, comparison)."""
     out = []
     for kind, who in {"generator": "generators trained on the same real images",
                       "simulator": "the stroke simulator"}.items():
         for asked, where in (("bare", "Where nothing is augmented"), ("added", "Beside classical augmentation"),
                              ("instead", "In place of augmentation")):
-            mine = [(p, c) for p, c in found if c["question"] == (kind, asked) and np.isfinite(c["p"])]
+            mine = [f for f in found if f[2]["question"] == (kind, asked) and np.isfinite(f[2]["p"])]
             if not mine:
                 continue
-            sure = [(p, c) for p, c in mine if c["holm"] < LEVEL]
-            better = sorted((x for x in sure if x[1]["mean"] > 0), key=lambda x: -x[1]["mean"])
+            sure = [f for f in mine if f[2]["holm"] < LEVEL]
+            better = sorted((f for f in sure if f[2]["mean"] > 0), key=lambda f: -f[2]["mean"])
             text = f"{where}, {who} " + (f"helped in {len(better)} of {len(mine)} comparisons" if better else
                                          f"helped in none of {len(mine)} comparisons")
             if better:
-                p, c = better[0]
-                text += (f", most with {images(c['n'], p)} (“{ARMS[p][c['arm']].words}”, {difference(c)} points, "
+                p, title, c = better[0]
+                text += (f", most with {images(c['n'], p)} (“{ARMS[p][c['arm']].words}”, {difference(c)} points of {title}, "
                          f"{chance(c['holm'])} after Holm's correction)")
             out.append(f"{text}, and did harm in {len(sure) - len(better)}.")
     return " ".join(out) or "Too few seeds were run for a test."
@@ -217,7 +217,10 @@ def tables(protocol, name, title, by_n, found, note):
                          [[ARMS[protocol][c["arm"]].words, str(c["n"]), ARMS[protocol][c["against"]].words,
                            difference(c), bare(c["p"]), bare(c["holm"])]
                           + [difference(c["accuracy"]), bare(c["accuracy"]["p"])] * over_all
-                          + [f"{c['mcnemar_better']} / {c['mcnemar_worse']} of {c['seeds']}"] for c in found]))
+                          + [f"{c['mcnemar_better']} / {c['mcnemar_worse']} of {c['seeds']}"] for c in found],
+                         "Holm's correction is for all comparisons of this table that ask the same: synthetic images of "
+                         "generators or of the simulator, beside or in place of augmentation, with nothing augmented, or "
+                         "alone. McNemar: on how many seeds its test finds more, or fewer, test images read rightly, p < .05."))
     n, by_arm = max(by_n.items(), key=lambda p: len(p[1]))
     fields = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"]
     fields += ["rare_precision", "rare_recall", "rare_f1"] if name == "rare_f1" else []
@@ -269,21 +272,22 @@ def part(setting, rows):
     summary, every = [], []
     for protocol in sorted({r["protocol"] for r in rows}, key=list(ARMS).index):
         mine = [r for r in rows if r["protocol"] == protocol]
-        by_n, (name, title) = groups(mine), headline(protocol, mine)
+        by_n, (name, title) = groups(mine), headline(mine, setting.glyphs.y_test)
         found = comparisons(by_n, protocol, name)
         seeds = sorted({len(rs) for by_arm in by_n.values() for rs in by_arm.values()})
         fixed = all(len(ARMS[protocol][a].tries) == 1 for by_arm in by_n.values() for a in by_arm)
-        note = (f"Mean over {' to '.join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))} paired seeds with its 95 % "
-                f"t-interval. Every recogniser took {mine[0]['steps']:,} "
-                f"steps of {mine[0]['batch']} images, every generator {mine[0]['generator_steps']:,} steps; settings "
+        repeated = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
+        note = ((f"Mean over {repeated} paired seeds with its 95 % t-interval." if seeds[-1] > 1 else "A single seed.")
+                + f" Every recogniser took {mine[0]['steps']:,} steps of {mine[0]['batch']} images, every generator "
+                f"{mine[0]['generator_steps']:,} steps; settings "
                 + ("as they are by default, not chosen on this data set" if mine[0]["tries"] == 1 or fixed else
                    f"chosen on val among {mine[0]['tries']} for each arm, after the warp of all augmented arms among as "
-                   f"many; val has {len(setting.glyphs.y_val):,} images, more than who has so few would have")
+                   f"many with the arm that has no generator; val has {len(setting.glyphs.y_val):,} images, more than who has so few would have")
                 + "." + " The GAN of an augmented arm sees all images shifted by up to 2 pixels." * (protocol == "few"))
         out.words += words(protocol, name, title, by_n, found)
         out.tables += tables(protocol, name, title, by_n, found, note)
         out.pictures.append(picture(protocol, name, title, by_n, setting))
-        every += [(protocol, c) for c in found]
+        every += [(protocol, title, c) for c in found]
         summary.append({"protocol": protocol, "meaning": TITLES[protocol], "note": note, "headline": name,
                         "comparisons": found, "arms": [
                             {"n": n, "arm": a, "words": ARMS[protocol][a].words, "settings": rs[-1]["settings"],

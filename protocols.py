@@ -7,7 +7,7 @@ Protocols:
   few           n real images of each class.
   rare          n real images of three classes (drawn by the seed), up to 500 of every other.
   tail          the data set's own imbalance, scaled until its smallest class has n images; rare is the smallest third.
-  predecessors  how earlier projects compared: 500 real images in all against 10,000 synthetic ones from a generator
+  predecessors  how earlier projects compared: about 500 real images in all against 10,000 synthetic ones from a generator
                 that saw the whole training split; here with equal steps.
 """
 import hashlib
@@ -78,13 +78,14 @@ def arm(protocol, name):
     return replace(tuned, tries=WARPS if len(tuned.tries) > 1 else WARPS[:1])
 
 
-def script(glyphs):
-    """The kind of strokes.generate() that draws this data set's characters, None where there is none."""
+def script(glyphs, asked=False):
+    """The kind of strokes.generate() that draws this data set's characters, None where there is none. Of one's own
+    classes "0" to "9", which may be digits of any script, it is believed to be Latin only where that was asked for."""
     if glyphs.synthetic:
         return None
     if "arabic" in glyphs.name or glyphs.classes == strokes.CLASSES["arabic"]:
         return "arabic" if len(glyphs.classes) == 10 else None
-    return "digits" if glyphs.classes == strokes.CLASSES["digits"] else None
+    return "digits" if glyphs.classes == strokes.CLASSES["digits"] and (asked or glyphs.name == "mnist") else None
 
 
 def fingerprint(x, y):
@@ -101,7 +102,7 @@ class Case:
     rare: np.ndarray
     for_generator: data.Glyphs
     made: dict = field(default_factory=dict)           # (source, shifts) -> (images, labels, seconds)
-    judges: dict = field(default_factory=dict)         # settings -> network that filters samples
+    judges: dict = field(default_factory=dict)         # name of an arm -> its network, which filters samples
 
 
 def make_case(glyphs, protocol, n, seed):
@@ -114,7 +115,8 @@ def make_case(glyphs, protocol, n, seed):
     if n is None:
         raise UserError(f"protocol {protocol} needs a number of images, not all")
     if protocol == "rare":
-        rare = np.sort(np.random.default_rng(seed).choice(k, min(RARE, k - 1), replace=False))
+        tested = np.unique(glyphs.y_test)
+        rare = np.sort(np.random.default_rng(seed).choice(tested, min(RARE, len(tested) - 1), replace=False))
         keep = np.where(np.isin(np.arange(k), rare), n, OTHERS)
     else:
         rare = np.sort(np.argsort(counts, kind="stable")[:max(1, k // 3)])

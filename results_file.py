@@ -49,7 +49,8 @@ def plain(value):
 
 
 def fingerprint(models, patterns):
-    """{file name: sha256, 12 digits} of the model files that match; sections are kept only while these stay."""
+    """{file name: sha256, 12 digits} of the model files that match; sections are kept only while these stay
+    (same_models)."""
     paths = sorted({p for pattern in patterns for p in models.glob(pattern)
                     if p.suffix in MODEL_FILES and not p.name.endswith(".resume.pth")})
     return {p.relative_to(models).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in paths}

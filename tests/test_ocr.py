@@ -145,11 +145,37 @@ def test_imbalance_and_the_earlier_protocol_run(setting):
 
 
 def test_simulator_only_where_it_draws_the_script(setting):
-    assert protocols.script(setting.glyphs) is None                    # drawn by the simulator itself
+    assert protocols.script(setting.glyphs, asked=True) is None        # drawn by the simulator itself
     real = data.replace(setting.glyphs, synthetic=False)
-    assert protocols.script(real) == "digits"
+    assert protocols.script(real) is None and protocols.script(real, asked=True) == "digits"
+    assert protocols.script(data.replace(real, name="mnist")) == "digits"
     assert protocols.script(data.replace(real, name="arabic_by_writer")) == "arabic"
-    assert protocols.script(data.replace(real, classes=list("abcdefghij"))) is None
+    assert protocols.script(data.replace(real, classes=list("abcdefghij")), asked=True) is None
+
+
+def test_of_an_interrupted_study_the_largest_complete_table_is_shown(setting):
+    def rows(*pairs):
+        return [{"arm": a, "seed": s} for s, arms in pairs for a in arms]
+
+    def kept(*pairs):
+        return {(r["arm"], r["seed"]) for r in ocr.complete(rows(*pairs))}
+    assert kept((0, "ab"), (1, "ab"), (2, "a")) == {("a", 0), ("b", 0), ("a", 1), ("b", 1)}
+    assert kept((0, "abc"), (1, "ab"), (2, "ab")) == {(a, s) for a in "ab" for s in (0, 1, 2)}
+    assert kept((0, "abcd")) == set()                                  # one seed proves nothing
+
+
+def test_numbers_of_images_are_those_that_mean_something(setting):
+    y = np.repeat(np.arange(4), [8, 20, 40, 80])
+    glyphs = data.replace(setting.glyphs, x_train=np.zeros((148, 28, 28), np.uint8), y_train=y, classes=list("abcd"))
+    said = []
+
+    def sizes(protocol, *asked):
+        return ocr.sizes_of(protocol, Setting(glyphs, None, None, 2, list(asked), False, say=lambda *a: said.append(a)))
+    assert sizes("tail") == [5] and sizes("rare") == [5, 10, 20, 50] and sizes("few") == [10, 50, None]
+    assert not said and sizes("tail", 4, 10) == [4] and "up to 8" in said[0][0]
+    assert sizes("few", 10, 10, None) == [10, 10, None] and sizes("rare", None) == []
+    glyphs = data.replace(glyphs, x_train=glyphs.x_train[8 - 3:], y_train=y[8 - 3:])
+    assert sizes("tail") == [3] and sizes("predecessors") == [125]
 
 
 # ---- the report: planted rows, known answers -------------------------------------------------------------------------
