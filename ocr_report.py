@@ -192,7 +192,7 @@ def verdicts(found):
                 p, title, c = better[0]
                 text += (f", most with {images(c['n'], p)} (“{ARMS[p][c['arm']].words}”, {difference(c)} points of {title}, "
                          f"{chance(c['holm'])} after Holm's correction)")
-            out.append(f"{text}, and did harm in {len(sure) - len(better)}.")
+            out.append(f"{text}, and did harm in {len(sure) - len(better) or 'none'}.")
     return " ".join(out) or "Too few seeds were run for a test."
 
 

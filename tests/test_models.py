@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def settings(**more):
-    return argparse.Namespace(**{**dict(label_weight=0.3, g_label_weight=0.1, ink_weight=0.5, r1=0.02, r1_end=0.1,
+    return argparse.Namespace(**{**dict(warp=1.0, label_weight=0.3, g_label_weight=0.1, ink_weight=0.5, r1=0.02, r1_end=0.1,
                                           ema=0.999, bf16=False, gan_weight=10, diffaugment=0), **more})
 
 

@@ -202,7 +202,7 @@ def test_words_follow_from_the_numbers(setting):
     for part, text in ((up, "better in 1, worse in 0"), (same, "better in 0, worse in 0, undecided in 1"),
                        (down, "better in 0, worse in 1")):
         assert text in part.words[1]
-    assert "helped in 1 of 1" in up.words[0] and "did harm in 0" in up.words[0]
+    assert "helped in 1 of 1" in up.words[0] and "did harm in none" in up.words[0]
     assert "helped in none of 1" in down.words[0] and "did harm in 1" in down.words[0]
     c, = up.numbers["protocols"][0]["comparisons"]
     assert (c["against"], c["mcnemar_better"], c["mcnemar_worse"]) == ("tuned", 5, 0)
