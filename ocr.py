@@ -255,7 +255,7 @@ def section(setting):
         return Part("ocr", ocr_report.TITLE, ["This data set leaves no validation images to choose settings by."])
     earlier = longest(setting) if setting.quick else []
     if earlier:
-        setting.say(f"shows the longer study in {Path(setting.out) / 'ocr.jsonl'}; --full runs what is missing of the full")
+        setting.say(f"shows the study in {Path(setting.out) / 'ocr.jsonl'}; --full makes the full one")
     rows = earlier or conduct(setting)
     part = ocr_report.part(setting, rows)
     part.protocol = {"seeds": len({r["seed"] for r in rows}), "seconds": spent(setting, rows)}
