@@ -195,7 +195,7 @@ def sizes_of(protocol, setting):
     if setting.per_class and len(chosen) < len(asked):
         setting.say(f"{protocol}: of the numbers of images asked for only those up to {most} say something here")
     if not chosen and not setting.per_class:
-        chosen = [None] if protocol == "few" else [int(most)]
+        chosen = [None] if protocol == "few" else [int(most)] * bool(most)
     return chosen
 
 

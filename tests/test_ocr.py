@@ -176,6 +176,8 @@ def test_numbers_of_images_are_those_that_mean_something(setting):
     assert sizes("few", 10, 10, None) == [10, 10, None] and sizes("rare", None) == []
     glyphs = data.replace(glyphs, x_train=glyphs.x_train[8 - 3:], y_train=y[8 - 3:])
     assert sizes("tail") == [3] and sizes("predecessors") == [125]
+    glyphs = data.replace(glyphs, x_train=glyphs.x_train[:4], y_train=np.arange(4))
+    assert sizes("rare") == [] and sizes("few") == [None]              # one image of each class: none can be rarer
 
 
 # ---- the report: planted rows, known answers -------------------------------------------------------------------------
