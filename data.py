@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-import files
-from files import UserError
-from glyph_files import MAX_CLASSES, cached, natural, read_csv, read_folder, read_idx, read_npz, reading
-from pictures import SIDE, few, glyphs_of
-from sources import PARTS, SOURCES, Missing, fingerprint, obtain
+from datasets.download import PARTS, SOURCES, Missing, fingerprint, obtain
+from datasets.normalize import SIDE, few, glyphs_of
+from datasets.readers import MAX_CLASSES, cached, natural, read_csv, read_folder, read_idx, read_npz, reading
+from utils.cli import Parser, run_command
+from utils.files import UserError
 
 VAL_SHARE = 1 / 12             # of the training images: 5,000 of MNIST's 60,000
 TEST_SHARE = 1 / 6             # of one's own images where they come without a test split
@@ -332,7 +332,7 @@ def read_images(path, data_dir=None, center=True):
 # ---- summary ---------------------------------------------------------------------------------------------------------
 
 def main():
-    parser = files.Parser("Say what a data set holds.")
+    parser = Parser("Say what a data set holds.")
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     parser.add_argument("--data-dir", help="where the data sets lie (default: $GLYPHS_DATA, else data/)")
     parser.add_argument("--no-center", action="store_true", help="keep the frame of your own images")
@@ -351,4 +351,4 @@ def main():
 
 
 if __name__ == "__main__":
-    files.run(main)
+    run_command(main)

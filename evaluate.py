@@ -11,7 +11,6 @@ Results are written after every section, so that a stop loses nothing. A section
 changed since is dropped when others are measured anew. Real images are shown only with --show-real: the results of a
 data set whose licence does not allow it can then still be passed on.
 """
-import argparse
 import importlib
 import json
 import math
@@ -22,12 +21,13 @@ from pathlib import Path
 import torch
 
 import data
-import report
-from files import Parser, UserError, above_zero, atomic, run, sizes, some
-from results_file import SECTIONS, fill_tables, fresh, keep, protocol_of, read_results, store, write
-from sections import Part, Setting, out_folder
-from sources import SOURCES
-from steps import choose_device
+from datasets.download import SOURCES
+from study import report
+from study.context import Context
+from study.results_file import SECTIONS, fill_tables, fresh, keep, protocol_of, read_results, store, write
+from study.sections import Section
+from utils.cli import Parser, choose_device, default_folder, image_counts, names_from, number, run_command
+from utils.files import UserError, atomic
 
 TALK_SECONDS = 10                           # between two lines of progress where the output is no terminal
 
@@ -42,10 +42,10 @@ def parse_args(argv=None):
     add("--data-dir", help="where named data sets lie (default: $GLYPHS_DATA, else data/)")
     add("--no-center", action="store_true", help="keep the frame of your own images, as in training")
     add("--out", type=Path, help="folder to write to (default: results for mnist, else results/<dataset>)")
-    add("--only", type=some(SECTIONS), default=list(SECTIONS), help=f"comma-separated, of {','.join(SECTIONS)}")
-    add("--per-class", type=sizes, default=[], help="real images per class in the OCR study, as 10,100,all (default: "
+    add("--only", type=names_from(SECTIONS), default=list(SECTIONS), help=f"comma-separated, of {','.join(SECTIONS)}")
+    add("--per-class", type=image_counts, default=[], help="real images per class in the OCR study, as 10,100,all (default: "
         "10; with --full 10,50,100,500,all, and of rare classes 5,10,20,50)")
-    add("--seeds", type=above_zero, help="repetitions of whatever is trained (default: 3, with --full 5)")
+    add("--seeds", type=number(int, above=0), help="repetitions of whatever is trained (default: 3, with --full 5)")
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
     add("--show-real", action="store_true", help="show real images, too; leave them out of what you pass on")
     add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
@@ -89,7 +89,7 @@ def place(args):
     glyphs = data.load(name, args.data_dir, center=not args.no_center)
     if not len(glyphs.x_test):
         raise UserError(f"{name} has no test images, which every figure here needs")
-    args.out = args.out or out_folder(glyphs.name)
+    args.out = args.out or default_folder("results", glyphs.name)
     notes = [glyphs.notice] * bool(glyphs.notice)
     others = [n for n, r in trained.items() if r.get("dataset_sha256") != glyphs.sha256]
     if others:
@@ -133,10 +133,10 @@ def clock(seconds):
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
-def measure(name, setting):
+def measure(name, context):
     """The Part of one section; its module is imported only now."""
     module, function, _ = SECTIONS[name]
-    return getattr(importlib.import_module(module), function)(setting)
+    return getattr(importlib.import_module(module), function)(context)
 
 
 def main(argv=None):
@@ -157,7 +157,7 @@ def main(argv=None):
         print(f"{args.tables}: {'tables written anew' if after != before else 'tables are as in the results'}")
         return
     if args.report:
-        out = args.out or out_folder(Path(args.dataset or "mnist").stem)
+        out = args.out or default_folder("results", args.dataset or "mnist")
         report.write(read_results(out / "results.json"), out)
         print(f"wrote {out / 'report.html'}")
         return
@@ -172,28 +172,28 @@ def main(argv=None):
     failures = {}
     for i, name in enumerate(args.only):
         say = Progress(f"{i + 1}/{len(args.only)} {name}")
-        setting = Setting(glyphs, args.models, args.out, args.seeds, args.per_class, not args.full, device,
+        context = Context(glyphs, args.models, args.out, args.seeds, args.per_class, not args.full, device,
                           args.show_real, say)
         begun = time.monotonic()
         try:
-            part = measure(name, setting)
+            part = measure(name, context)
         except UserError as e:
             failures[name] = str(e)
             kept = name in results["sections"]
             say(failures[name] + "; the earlier figures are kept" * kept)
             if kept:
                 continue
-            part = Part(name, name.capitalize(), [f"Not measured: {failures[name]}"])
-        protocol = protocol_of(results, name, setting, time.monotonic() - begun, args.show_real) | part.protocol
+            part = Section(name, name.capitalize(), [f"Not measured: {failures[name]}"])
+        protocol = protocol_of(results, name, context, time.monotonic() - begun, args.show_real) | part.protocol
         if args.models.is_absolute():            # no local paths
-            part.words = [text.replace(str(args.models), args.models.name) for text in part.words]
+            part.paragraphs = [text.replace(str(args.models), args.models.name) for text in part.paragraphs]
         results["sections"][name] = store(part, protocol, args.out)
         write(results, args.out)
-        say(part.words[0])
+        say(part.paragraphs[0])
     if len(failures) == len(args.only):
         raise UserError("; ".join(f"{name}: {text}" for name, text in failures.items()))
     print(f"{clock(time.monotonic() - started)} min. Wrote {args.out / 'report.html'} and {args.out / 'results.json'}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

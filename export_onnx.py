@@ -22,8 +22,9 @@ from torch import nn
 
 import data
 import models
-from files import Parser, UserError, atomic, run
-from onnx_io import CONTRACT, open_session, start_session
+from utils.cli import Parser, run_command
+from utils.files import UserError, atomic
+from utils.onnx_session import CONTRACT, open_session, start_session
 
 OPSET = 18
 PROOF_BATCHES = (1, 2, 7, 64, 1000)
@@ -307,7 +308,7 @@ def main():
     if args.int8:
         if checkpoint.role != "classifier":
             raise UserError(f"--int8 is for classifiers: {args.file} holds a {checkpoint.kind}")
-        import onnx_int8                      # it builds on this module
+        import onnx_int8  # it builds on this module
         made = onnx_int8.export(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"]))
         print(f"{out}: {made['bytes']:,} bytes, reads {made['val_accuracy']:.2f} % of the validation split, in fp32 "
               f"{made['fp32_val_accuracy']:.2f} %")
@@ -317,4 +318,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 import data
-import files
-import metrics as m
-from features import DEFAULT_MODEL, RANGES, Extractor, Measured, moments, read_stats, save_stats
-from files import UserError
+from metrics import distances as m
+from metrics.features import DEFAULT_MODEL, RANGES, Extractor, Measured, moments, read_stats, save_stats
+from utils.cli import Parser, run_command
+from utils.files import UserError
 
 MIN_IMAGES = 2048                  # below this on either side, or below 2 d, a FID comes with a warning
 METRICS = ("fid", "kid", "prdc", "depths", "conditional", "copies")
@@ -164,7 +164,7 @@ def copies(real, fake, train, picture=None, seed=0):
     """
     found = m.memorisation(fake.features, train.features, real.features, seed)
     if picture:
-        import figures
+        from utils import figures
         order = np.argsort(found["closeness"], kind="stable")[:PAIRS]
         rows = [fake.images[order], train.images[found["train_index"][order]], real.images[found["test_index"][order]]]
         footer = (f"Above: distance to the training image / to the test image, in feature space. Near-copies (below "
@@ -179,7 +179,7 @@ def copies(real, fake, train, picture=None, seed=0):
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 def parse_args(argv=None):
-    parser = files.Parser("FID and more between two sets of images: REAL first, then FAKE.")
+    parser = Parser("FID and more between two sets of images: REAL first, then FAKE.")
     add = parser.add_argument
     add("real", metavar="REAL", help="folder, .npz, .npy, idx file, mnist:test, or statistics (.npz)")
     add("fake", metavar="FAKE", nargs="?", help="as REAL; may be left out with --save-stats")
@@ -352,4 +352,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    files.run(main)
+    run_command(main)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from files import UserError, atomic
+from utils.files import UserError, atomic
 
 VERSION = 1        # of the checkpoint format
 BASIS = 8          # knots of the thickness dial: a piecewise-linear curve through 8 learned vectors
@@ -247,6 +247,30 @@ class Classifier(nn.Module):
 
     def features(self, images):
         """images float [N, 1, 28, 28] in [0, 1] -> float [N, channels at 7x7], non-negative."""
+        return self.net(2 * images - 1)
+
+    def forward(self, images):
+        """images float [N, 1, 28, 28] in [0, 1] -> logits float32 [N, n_classes]."""
+        return self.head(self.features(images)).float()
+
+
+class SmallClassifier(nn.Module):
+    """The network of the studies, with the interface of Classifier: two of its five 3x3 convolutions stride, so
+    that hundreds of trainings are affordable: 72,602 parameters, 13 ms a step of 64 images on one core, where
+    Classifier of the same size takes twice as long."""
+
+    def __init__(self, n_classes, width=16):
+        super().__init__()
+        layers, n = [], 1
+        for c, stride in ((width, 1), (width, 2), (2 * width, 1), (2 * width, 2), (4 * width, 1)):
+            layers += [conv(n, c, stride), nn.BatchNorm2d(c), nn.ReLU()]
+            n = c
+        self.net = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(),                 # [N, 4 * width * 9]
+                                 nn.Linear(9 * n, 4 * width), nn.ReLU(), nn.Dropout(0.25))
+        self.head = nn.Linear(4 * width, n_classes)
+
+    def features(self, images):
+        """images float [N, 1, 28, 28] in [0, 1] -> float [N, 4 * width], non-negative."""
         return self.net(2 * images - 1)
 
     def forward(self, images):

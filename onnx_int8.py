@@ -8,7 +8,7 @@ import logging
 import numpy as np
 
 import export_onnx
-from files import UserError, atomic
+from utils.files import UserError, atomic
 
 CALIBRATION = 500      # training images that show how large activations get
 LOSS = 0.1             # points of accuracy that may be lost on the validation split

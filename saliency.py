@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from files import UserError
+from utils.files import UserError
 
 BLOCK = 256                # images in one pass: more is no faster on a CPU
 TOLERANCE = 0.01           # of the completeness of integrated gradients, relative to the logit difference ...

@@ -19,20 +19,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import charts
 import data
 import export_onnx
-import figures
 import models
-import sampling
-import stats
-from arms import predict
-from files import Parser, UserError, run
-from metrics import spearman
-from objectives import OBJECTIVES
-from recognisers import AdversarialRecogniser
-from steps import choose_device, has_bf16
-from trainer import FRAMES, PRESETS, SETTINGS, SHOWN, Run, say
+from generate_digits import sample_all
+from metrics import statistics
+from metrics.distances import spearman
+from training.classifier import AdversarialRecogniser, predict
+from training.objectives import OBJECTIVES
+from training.run import FRAMES, PRESETS, SETTINGS, SHOWN, Run, say
+from training.steps import has_bf16
+from utils import charts, figures
+from utils.cli import Parser, choose_device, run_command
+from utils.files import UserError
 
 SCARCE = 20_000            # training images below which the discriminator would learn them by heart
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -176,7 +175,7 @@ def measure_generator(r):
     class differ (variance of a pixel, over that of training images), as a dict of JSON types. (fid.py and benchmarks/
     measure the rest: it needs a classifier.)"""
     g, n = r.glyphs, 10_000
-    images, labels, t = sampling.sample_all(r.sampler(), n, seed=1)
+    images, labels, t = sample_all(r.sampler(), n, seed=1)
     drawn = data.thickness(images, labels, r.ink_table)
     rho = [spearman(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
     known = data.place_in_class(g.y_train, 0) < max(2, n // len(g.classes))              # as many of each class
@@ -198,8 +197,8 @@ def measure_classifier(r):
     for split, images, labels in (("val", g.x_val, g.y_val), ("test", g.x_test, g.y_test)):
         if not len(images):               # one's own classes of one image each leave nothing to hold out
             continue
-        table = stats.confusion(labels, predict(network.eval(), images), len(g.classes))
-        measured = stats.scores(table)
+        table = statistics.confusion(labels, predict(network.eval(), images), len(g.classes))
+        measured = statistics.scores(table)
         found |= {f"{split}_{k}": round(measured[k], 4) for k in ("accuracy", "balanced_accuracy")}
     if len(g.x_test) and len(g.classes) <= SHOWN:
         figures.save(charts.heatmap(table, g.classes, g.classes, title=f"{r.title}: test images by class and answer"),
@@ -305,4 +304,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

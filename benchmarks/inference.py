@@ -24,8 +24,9 @@ import data  # noqa: E402
 import export_onnx  # noqa: E402
 import models  # noqa: E402
 import onnx_int8  # noqa: E402
-from files import Parser, UserError, run  # noqa: E402
-from onnx_io import open_session  # noqa: E402
+from utils.cli import Parser, run_command  # noqa: E402
+from utils.files import UserError  # noqa: E402
+from utils.onnx_session import open_session  # noqa: E402
 
 NAMES = ("generator", "acgan", "cvae", "classifier", "classifier-tiny")
 BATCHES = (1, 64, 1024)
@@ -153,4 +154,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

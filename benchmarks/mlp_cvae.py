@@ -16,14 +16,14 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from runs import QUALITY, Bench, quality, table  # noqa: E402
 from torch import nn  # noqa: E402
 
 import models  # noqa: E402
-import sampling  # noqa: E402
-from features import DEFAULT_MODEL  # noqa: E402
-from files import Parser, run  # noqa: E402
-from objectives import kl_divergence  # noqa: E402
-from runs import QUALITY, Bench, quality, table  # noqa: E402
+from generate_digits import open_generator  # noqa: E402
+from metrics.features import DEFAULT_MODEL  # noqa: E402
+from training.objectives import kl_divergence  # noqa: E402
+from utils.cli import Parser, run_command  # noqa: E402
 
 CODE, HIDDEN = 10, 512
 
@@ -45,7 +45,7 @@ class PlainCVAE(nn.Module):
 
 
 class Source:
-    """It as a generator of sampling.py; the thickness is not used."""
+    """It as a generator of py; the thickness is not used."""
 
     def __init__(self, network, classes):
         self.network, self.classes, self.latent = network, classes, CODE
@@ -92,9 +92,9 @@ def main():
     network = train(bench.glyphs, args.epochs, args.seed)
     print(f"{models.n_parameters(network):,} parameters, {time.perf_counter() - started:.0f} s of training")
     rows = [quality(bench, Source(network, bench.glyphs.classes))]
-    rows += [quality(bench, sampling.open_generator(path)) for path in args.ours]
+    rows += [quality(bench, open_generator(path)) for path in args.ours]
     table(rows, QUALITY, ["plain", *args.ours])
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -30,10 +30,11 @@ sys.path.insert(0, str(ROOT))
 import data  # noqa: E402
 import fid  # noqa: E402
 import models  # noqa: E402
-import sampling  # noqa: E402
-from features import DEFAULT_MODEL, Extractor  # noqa: E402
-from files import Parser, UserError, run  # noqa: E402
-from objectives import OBJECTIVES  # noqa: E402
+from generate_digits import open_generator, sample_all  # noqa: E402
+from metrics.features import DEFAULT_MODEL, Extractor  # noqa: E402
+from training.objectives import OBJECTIVES  # noqa: E402
+from utils.cli import Parser, run_command  # noqa: E402
+from utils.files import UserError  # noqa: E402
 
 N = 10_000
 
@@ -85,10 +86,10 @@ class Bench:
         return fid.distance(self.test.moments, self.extractor.measure(self.glyphs.x_train[chosen]).moments)
 
     def score(self, source):
-        """Figures of one generator (sampling.open_generator), a dict."""
+        """Figures of one generator (open_generator), a dict."""
         made = {}
         for name, digits in (("as test", self.as_test), ("balanced", self.balanced)):
-            samples = sampling.sample_all(source, self.n, seed=1, digits=digits)
+            samples = sample_all(source, self.n, seed=1, digits=digits)
             made[name] = self.extractor.measure(*samples, self.glyphs.classes)
         values = {name: fid.distance(self.test.moments, m.moments) for name, m in made.items()}
         values["sharpness"] = sharpness(made["as test"].images) / sharpness(self.glyphs.x_test)
@@ -143,9 +144,9 @@ def main():
         out = args.out / str(seed)
         record = json.loads((out / f"{args.name}.json").read_text())
         first = early(out, args.name)
-        start = bench.score(sampling.open_generator(first[0]))["as test"] if first else np.nan
+        start = bench.score(open_generator(first[0]))["as test"] if first else np.nan
         rows.append([record["seconds"], record["images_per_second"], start, start / bench.floor,
-                     *quality(bench, sampling.open_generator(out / f"{args.name}.pth")),
+                     *quality(bench, open_generator(out / f"{args.name}.pth")),
                      record["metrics"].get("diversity", np.nan), record["metrics"].get("kl", np.nan)])
     spread = np.std(rows, 0, ddof=min(1, len(rows) - 1))
     table([*rows, np.mean(rows, 0), spread],
@@ -154,4 +155,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

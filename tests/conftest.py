@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import strokes
+from datasets import strokes
 
 ROOT = Path(__file__).parent.parent
 # one thread each: the networks here are tiny, and two commands at a time then do not get in each other's way

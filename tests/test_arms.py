@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-import arms
 import data
-import strokes
-from files import UserError
+from datasets import strokes
+from generate_digits import sample_all
+from study import ocr
+from training import classifier
+from training.classifier import evenly, predict, predict_probabilities, train_classifier
+from training.run import train_generator
+from utils.files import UserError
 
 X, Y = strokes.generate(400, seed=5)
 
@@ -27,42 +31,42 @@ def test_classifier_is_a_function_of_its_seed_and_leaves_the_global_state_alone(
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    one, same, other = (arms.train_classifier(X, Y, steps=3, seed=s, augment="classical", batch=16) for s in (1, 1, 2))
+    one, same, other = (train_classifier(X, Y, steps=3, seed=s, augment="classical", batch=16) for s in (1, 1, 2))
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(weights(one), weights(same)) and not torch.equal(weights(one), weights(other))
     assert not one.training and not any(p.requires_grad for p in one.parameters())
 
 
 def test_it_learns():
-    network = arms.train_classifier(X[:300], Y[:300], steps=120, seed=0)
-    assert np.mean(arms.predict(network, X[300:]) == Y[300:]) > 0.8
+    network = train_classifier(X[:300], Y[:300], steps=120, seed=0)
+    assert np.mean(predict(network, X[300:]) == Y[300:]) > 0.8
 
 
 @pytest.mark.parametrize("network", ["small", 4])
 def test_networks_give_logits_and_features(network):
-    net = arms.build(7, network, torch.device("cpu")).eval()
+    net = build(7, network, torch.device("cpu")).eval()
     images = torch.rand(3, 1, 28, 28)
     assert net(images).shape == (3, 7) and net.features(images).min() >= 0
     assert torch.allclose(net.head(net.features(images)), net(images))
 
 
 def test_probabilities_and_predictions_agree_at_any_number_of_images():
-    net = arms.build(10, "small", torch.device("cpu")).eval()
-    p = arms.probabilities(net, X)
+    net = build(10, "small", torch.device("cpu")).eval()
+    p = predict_probabilities(net, X)
     assert p.shape == (400, 10) and np.allclose(p.sum(1), 1, atol=1e-5)
-    assert np.array_equal(arms.predict(net, X), p.argmax(1))
-    assert np.allclose(arms.probabilities(net, X[:3]), p[:3], atol=1e-5)
+    assert np.array_equal(predict(net, X), p.argmax(1))
+    assert np.allclose(predict_probabilities(net, X[:3]), p[:3], atol=1e-5)
 
 
 def batches(monkeypatch, **options):
     """The labels of every batch that a training takes; real images are of class 0 and 1, synthetic ones of 1 and 2."""
     seen = []
     original = torch.nn.functional.cross_entropy
-    monkeypatch.setattr(arms.F, "cross_entropy", lambda z, y, *a, **k: seen.append(y.numpy().copy()) or
+    monkeypatch.setattr(classifier.F, "cross_entropy", lambda z, y, *a, **k: seen.append(y.numpy().copy()) or
                         original(z, y, *a, **k))
     real = np.zeros((30, 28, 28), np.uint8), np.repeat([0, 1], [25, 5])
     made = np.full((40, 28, 28), 200, np.uint8), np.repeat([1, 2], 20)
-    arms.train_classifier(*real, synthetic=made, n_classes=3, batch=20, **options)
+    train_classifier(*real, synthetic=made, n_classes=3, batch=20, **options)
     return seen
 
 
@@ -82,7 +86,7 @@ def test_pretraining_is_synthetic_alone(monkeypatch):
 def test_oversampling_makes_classes_even_and_shares_hold_within_a_class():
     labels = torch.tensor([0] * 90 + [1] * 9 + [1] * 300 + [2] * 5)
     made = torch.tensor([False] * 99 + [True] * 305)
-    chosen = arms.evenly(labels, made, 0.25, torch.Generator().manual_seed(0))(30_000)
+    chosen = evenly(labels, made, 0.25, torch.Generator().manual_seed(0))(30_000)
     counts = torch.bincount(labels[chosen]) / 30_000
     assert torch.allclose(counts, torch.full((3,), 1 / 3), atol=0.012)
     of_one = made[chosen][labels[chosen] == 1].float().mean()
@@ -91,12 +95,12 @@ def test_oversampling_makes_classes_even_and_shares_hold_within_a_class():
 
 def test_arms_take_equal_steps_from_equal_weights(monkeypatch):
     rates, starts = [], []
-    original, build = arms.set_rate, arms.build
-    monkeypatch.setattr(arms, "set_rate", lambda o, lr: rates.append(lr) or original(o, lr))
-    monkeypatch.setattr(arms, "build", lambda *a: starts.append(build(*a)) or starts[-1])
+    original, build = classifier.set_rate, classifier.build
+    monkeypatch.setattr(classifier, "set_rate", lambda o, lr: rates.append(lr) or original(o, lr))
+    monkeypatch.setattr(classifier, "build", lambda *a: starts.append(build(*a)) or starts[-1])
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
     for options in ({}, {"synthetic": (X[:50], Y[:50])}, {"augment": "classical"}, {"balanced": True}):
-        arms.train_classifier(X, Y, steps=9, seed=3, **options)
+        train_classifier(X, Y, steps=9, seed=3, **options)
     assert rates == rates[:9] * 4 and rates[0] > 0
     parameters = [torch.cat([p.flatten() for p in net.parameters()]) for net in starts]
     assert all(torch.equal(p, parameters[0]) for p in parameters)
@@ -104,18 +108,18 @@ def test_arms_take_equal_steps_from_equal_weights(monkeypatch):
 
 def test_synthetic_only_and_wrong_arguments():
     none = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
-    a, b = (arms.train_classifier(x, y, steps=2, synthetic=(X, Y)) for x, y in ((None, None), none))
+    a, b = (train_classifier(x, y, steps=2, synthetic=(X, Y)) for x, y in ((None, None), none))
     assert torch.equal(weights(a), weights(b))
     with pytest.raises(UserError, match="at least one image"):
-        arms.train_classifier(None, None)
+        train_classifier(None, None)
     with pytest.raises(UserError, match="none or classical"):
-        arms.train_classifier(X, Y, augment="more")
+        train_classifier(X, Y, augment="more")
 
 
 def test_class_weights_pull_answers_to_the_heavy_class():
     heavy = np.where(np.arange(10) == 3, 50.0, 0.1)
-    network = arms.train_classifier(X, Y, steps=25, class_weights=heavy)
-    assert np.mean(arms.predict(network, X) == 3) > 0.5
+    network = train_classifier(X, Y, steps=25, class_weights=heavy)
+    assert np.mean(predict(network, X) == 3) > 0.5
 
 
 def test_filter_keeps_what_is_read_as_asked():
@@ -133,10 +137,10 @@ def test_filter_keeps_what_is_read_as_asked():
     images[:, 0, 0] = [0, 1, 2, 3, 0, 1, 2, 3]
     images[4:, 0, 1] = 255
     labels = np.array([0, 1, 0, 0, 0, 1, 2, 0])
-    kept, answers = arms.keep_agreed(Reader(), images, labels)
+    kept, answers = ocr.keep_agreed(Reader(), images, labels)
     assert answers.tolist() == [0, 1, 0, 1, 2] and kept[:, 0, 0].tolist() == [0, 1, 0, 1, 2]
-    assert arms.keep_agreed(Reader(), images, labels, confidence=0.9)[1].tolist() == [0, 1, 2]
-    assert len(arms.keep_agreed(Reader(), images, (images[:, 0, 0] + 1) % 4)[1]) == 8   # it agrees with none: all stay
+    assert ocr.keep_agreed(Reader(), images, labels, confidence=0.9)[1].tolist() == [0, 1, 2]
+    assert len(ocr.keep_agreed(Reader(), images, (images[:, 0, 0] + 1) % 4)[1]) == 8   # it agrees with none: all stay
 
 
 @pytest.mark.parametrize("model", ["cgan", "cvae"])
@@ -145,9 +149,9 @@ def test_generator_sees_the_training_images_alone(model):
     few = full.subset(3, seed=1)
     elsewhere = replace(few, x_val=255 - few.x_val, x_test=few.x_test[:3], y_test=few.y_test[:3])
     changed = replace(few, x_train=np.roll(few.x_train, 3, 1))
-    a, b, c = (arms.pool(arms.train_generator(model, g, seed=2, steps=3), 20, seed=1)
+    a, b, c = (sample_all(train_generator(model, g, seed=2, steps=3), 20, seed=1)
                for g in (few, elsewhere, changed))
     assert np.array_equal(a[0], b[0]) and not np.array_equal(a[0], c[0])
     assert a[0].dtype == np.uint8 and a[0].shape == (20, 28, 28)
     assert np.array_equal(np.bincount(a[1]), np.full(10, 2))
-    assert set(arms.pool(arms.train_generator(model, few, steps=1), 6, digits=[2, 7])[1]) == {2, 7}
+    assert set(sample_all(train_generator(model, few, steps=1), 6, digits=[2, 7])[1]) == {2, 7}

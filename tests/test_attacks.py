@@ -8,20 +8,20 @@ import torch
 from conftest import assert_one_line_error, command
 from torch import nn
 
-import adversaries
 import attacks
 import data
 import models
-import robustness
-import sections
-import strokes
-from files import UserError
+from datasets import strokes
+from study import robustness
+from study.context import Context
+from study.sections import Section
+from utils.files import UserError
 
 WHITE_BOX = [name for name in attacks.ATTACKS if name not in attacks.GRADIENT_FREE]
-QUICK = {"fgsm": adversaries.fgsm, "pgd": lambda *a, **k: adversaries.pgd(*a, **k, steps=8, restarts=1),
-         "apgd-ce": lambda *a, **k: adversaries.apgd(*a, **k, loss="ce", steps=10),
-         "apgd-dlr": lambda *a, **k: adversaries.apgd(*a, **k, loss="dlr", steps=10),
-         "square": lambda *a, **k: adversaries.square(*a, **k, queries=30)}
+QUICK = {"fgsm": attacks.fgsm, "pgd": lambda *a, **k: attacks.pgd(*a, **k, steps=8, restarts=1),
+         "apgd-ce": lambda *a, **k: attacks.apgd(*a, **k, loss="ce", steps=10),
+         "apgd-dlr": lambda *a, **k: attacks.apgd(*a, **k, loss="dlr", steps=10),
+         "square": lambda *a, **k: attacks.square(*a, **k, queries=30)}
 
 
 class Linear(nn.Module):
@@ -75,7 +75,7 @@ def network(glyphs):
 def batch(network, glyphs):
     """The images that the network reads rightly, as tensors."""
     x, y = models.from_uint8(torch.from_numpy(glyphs[0])), torch.from_numpy(glyphs[1])
-    right = ~adversaries.misread(network, x, y)
+    right = ~attacks.misclassified(network, x, y)
     assert right.float().mean() > 0.8
     return x[right], y[right]
 
@@ -89,7 +89,7 @@ def test_changes_stay_within_eps_and_range(network, batch, name, norm, eps):
     size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
     assert size.max() <= eps + 1e-6 and found.min() >= 0 and found.max() <= 1
     assert size.max() > eps / 2, "the ball is made use of"
-    assert adversaries.misread(network, found, y).any(), "a weak bound already misleads this network somewhere"
+    assert attacks.misclassified(network, found, y).any(), "a weak bound already misleads this network somewhere"
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -123,7 +123,7 @@ def test_linear_classifier_falls_exactly_where_it_must(name, norm):
     for i in torch.argsort(distance)[[5, 20, 39]]:
         for factor, falls in ((1 + close, True), (1 - close, False)):
             found = attack(net, x[i:i + 1], y[i:i + 1], distance[i].item() * factor, norm, seed=0)
-            assert bool(adversaries.misread(net, found, y[i:i + 1])) == falls
+            assert bool(attacks.misclassified(net, found, y[i:i + 1])) == falls
 
 
 def test_square_finds_the_corner_of_a_linear_classifier():
@@ -132,24 +132,24 @@ def test_square_finds_the_corner_of_a_linear_classifier():
     weight[..., 4:] = -1
     net, x = Linear(weight, 0.5), torch.full((8, 1, 8, 8), 0.5)
     y = net(x).argmax(1)                                          # margin 0.5, ||w||_1 = 64
-    assert adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 64 * 1.3, queries=400), y).all()
-    assert not adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 64 * 0.99, queries=400), y).any()
-    assert adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 8 * 2.2, "l2", queries=400), y).all()
-    assert not adversaries.misread(net, adversaries.square(net, x, y, 0.5 / 8 * 0.99, "l2", queries=400), y).any()
+    assert attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 64 * 1.3, queries=400), y).all()
+    assert not attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 64 * 0.99, queries=400), y).any()
+    assert attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 8 * 2.2, "l2", queries=400), y).all()
+    assert not attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 8 * 0.99, "l2", queries=400), y).any()
 
 
 def test_dlr_closed_form_and_scale():
     logits = torch.tensor([[3.0, 1.0, 0.5, -2.0], [0.0, 4.0, 3.0, 1.0]])
     y = torch.tensor([0, 2])
     expected = torch.tensor([-(3 - 1) / (3 - 0.5), -(3 - 4) / (4 - 1)])
-    torch.testing.assert_close(adversaries.dlr(logits, y), expected)
-    torch.testing.assert_close(adversaries.dlr(100 * logits, y), expected)
+    torch.testing.assert_close(attacks.dlr(logits, y), expected)
+    torch.testing.assert_close(attacks.dlr(100 * logits, y), expected)
 
 
 def test_checkpoints_of_apgd_are_the_papers():
     """22 % of the steps first, then gaps that shrink by 3 % to 6 % (section 3 of the paper)."""
-    np.testing.assert_allclose(adversaries.CHECKPOINTS[:5], [0.22, 0.41, 0.57, 0.70, 0.80], atol=1e-9)
-    assert np.diff(adversaries.CHECKPOINTS).min() > 0.06 - 1e-9
+    np.testing.assert_allclose(attacks.CHECKPOINTS[:5], [0.22, 0.41, 0.57, 0.70, 0.80], atol=1e-9)
+    assert np.diff(attacks.CHECKPOINTS).min() > 0.06 - 1e-9
 
 
 def test_network_is_left_as_found(network, batch):
@@ -167,26 +167,26 @@ def test_network_is_left_as_found(network, batch):
 
 
 def test_folding_batch_norm_changes_nothing(network, batch):
-    folded = adversaries.prepared(network)
+    folded = attacks.folded_copy(network)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     torch.testing.assert_close(folded(batch[0]), network(batch[0]), rtol=1e-4, atol=1e-4)
 
 
 def test_probabilities_are_refused(network, glyphs):
     with pytest.raises(UserError, match="probabilities"):
-        attacks.robust(Then(network, lambda z: z.softmax(1)), *glyphs, 0.1)
+        attacks.robust_accuracy(Then(network, lambda z: z.softmax(1)), *glyphs, 0.1)
     with pytest.raises(UserError, match="not finite"):
-        attacks.robust(Then(network, lambda z: z * float("nan")), *glyphs, 0.1)
+        attacks.robust_accuracy(Then(network, lambda z: z * float("nan")), *glyphs, 0.1)
     with pytest.raises(UserError, match="labels"):
-        attacks.robust(network, glyphs[0], glyphs[1] + 1, 0.1)
+        attacks.robust_accuracy(network, glyphs[0], glyphs[1] + 1, 0.1)
     with pytest.raises(UserError, match="uint8"):
-        attacks.robust(network, glyphs[0] / 255, glyphs[1], 0.1)
+        attacks.robust_accuracy(network, glyphs[0] / 255, glyphs[1], 0.1)
     with pytest.raises(UserError, match="norm"):
-        attacks.robust(network, *glyphs, 0.1, "l1", QUICK)
+        attacks.robust_accuracy(network, *glyphs, 0.1, "l1", QUICK)
 
 
 def test_worst_case_and_table(network, glyphs):
-    found = attacks.robust(network, *glyphs, 0.06, attacks=QUICK)
+    found = attacks.robust_accuracy(network, *glyphs, 0.06, attacks=QUICK)
     assert json.loads(json.dumps(found)) == found
     accuracies = [found["clean"]] + [row["accuracy"] for row in found["attacks"].values()]
     rows = list(found["attacks"].values())
@@ -195,7 +195,7 @@ def test_worst_case_and_table(network, glyphs):
     assert rows[1]["attacked"] == rows[0]["attacked"] - rows[0]["felled"], "what fell is not attacked again"
     assert rows[0]["attacked"] == round(found["clean"] * len(glyphs[0])), "what is misread is not attacked"
     assert found["flags"] == [] and "no flags" in attacks.table(found)
-    alone = attacks.robust(network, *glyphs, 0.06, attacks=QUICK, alone=True)
+    alone = attacks.robust_accuracy(network, *glyphs, 0.06, attacks=QUICK, alone=True)
     assert alone["attacks"]["pgd"]["attacked"] == rows[0]["attacked"]
     assert alone["robust"] <= min(row["accuracy"] for row in alone["attacks"].values()) + 1e-9
     assert alone["attacks"]["pgd"]["accuracy"] <= alone["attacks"]["fgsm"]["accuracy"]
@@ -207,7 +207,7 @@ def test_worst_case_and_table(network, glyphs):
     (lambda z: z + 0.1 * torch.randn_like(z), "random")])
 def test_flags_fire_on_masked_gradients(network, glyphs, change, word):
     only_ce = {name: QUICK[name] for name in ("fgsm", "pgd", "apgd-ce", "square")}
-    found = attacks.robust(Then(network, change), *glyphs, 0.12, attacks=only_ce)
+    found = attacks.robust_accuracy(Then(network, change), *glyphs, 0.12, attacks=only_ce)
     assert any(word in flag for flag in found["flags"]), found
     assert "FLAG" in attacks.table(found)
 
@@ -216,7 +216,7 @@ def test_dlr_sees_through_large_logits(network, batch):
     """The masking that stops cross-entropy does not stop DLR."""
     x, y = batch
     sure = Then(network, lambda z: z * 1e4)
-    stands = [(~adversaries.misread(network, QUICK[name](sure, x, y, 0.06, seed=0), y)).float().mean()
+    stands = [(~attacks.misclassified(network, QUICK[name](sure, x, y, 0.06, seed=0), y)).float().mean()
               for name in ("apgd-ce", "apgd-dlr")]
     assert stands[1] < stands[0] - 0.1
 
@@ -250,33 +250,33 @@ def test_section_of_the_report(small_npz, network, tmp_path, monkeypatch):
     for name, kind, net in (("classifier", "classifier", models.Classifier(models.ClassifierConfig(10, 2))),
                             ("generator", "generator", models.Generator(models.GeneratorConfig(10)))):
         models.save(tmp_path / f"{name}.pth", models.Checkpoint(kind, net, classes, np.zeros((10, 256))))
-    setting = sections.Setting(data.load(small_npz), tmp_path, tmp_path / "out", say=lambda *_: None)
-    part = robustness.section(setting)
+    context = Context(data.load(small_npz), tmp_path, tmp_path / "out", say=lambda *_: None)
+    part = robustness.section(context)
     json.dumps(part.numbers)
-    assert "No gain could be shown" in part.words[0] or "Yes, measurably" in part.words[0]
-    assert any("cvae" in words for words in part.words), "what is missing is named"
+    assert "No gain could be shown" in part.paragraphs[0] or "Yes, measurably" in part.paragraphs[0]
+    assert any("cvae" in words for words in part.paragraphs), "what is missing is named"
     attacked, corrupted, study, gains = part.tables
     assert len(attacked.rows) == len(robustness.BOUNDS) and len(corrupted.rows) == 17
     assert [row[0] for row in study.rows] == ["real", "+ classical", "+ CGAN", "+ all"]
     assert [row[0] for row in gains.rows] == ["+ classical", "+ CGAN", "+ all"]
     assert all(len(row) == len(table.columns) for table in part.tables for row in table.rows)
-    assert [p.name for p in part.pictures] == ["robustness_attacks", "robustness_corruptions", "robustness_eps",
+    assert [p.name for p in part.figures] == ["robustness_attacks", "robustness_corruptions", "robustness_eps",
                                                "robustness_kinds"]
     values = part.numbers["study"]["measures"]["clean"]
     assert part.numbers["study"]["differences"]["clean"]["+ CGAN"]["mean"] == pytest.approx(
         np.mean(values["+ CGAN"]) - np.mean(values["real"]))
     assert len((tmp_path / "out" / "robustness.jsonl").read_text().splitlines()) == 8
     monkeypatch.setattr(robustness, "run_arm", None)
-    again = sections.Part("robustness", "", [])
-    robustness.study(again, setting, None, robustness.QUICK)
+    again = Section("robustness", "", [])
+    robustness.study(again, context, None, robustness.QUICK)
     assert again.tables == part.tables[2:]
-    setting.glyphs.classes = classes[::-1]
+    context.glyphs.classes = classes[::-1]
     with pytest.raises(UserError, match="classifier.pth"):
-        robustness.section(setting)
+        robustness.section(context)
 
 
 def test_accuracy_by_eps_only_falls(network, glyphs):
-    found = attacks.curve(network, *glyphs, [0, 0.02, 0.05, 0.1, 0.5])
+    found = attacks.robust_accuracy_curve(network, *glyphs, [0, 0.02, 0.05, 0.1, 0.5])
     assert found == sorted(found, reverse=True) and found[-1] == 0
-    one = attacks.robust(network, *glyphs, 0.05, attacks=attacks.STRONG)["robust"]
+    one = attacks.robust_accuracy(network, *glyphs, 0.05, attacks=attacks.STRONG)["robust"]
     assert found[2] == pytest.approx(one, abs=0.03)

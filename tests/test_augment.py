@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-import strokes
-from augment import elastic_field, shift, warp
+from datasets import strokes
+from training.augment import elastic_field, shift, warp
 
 
 def seeded(seed=0):

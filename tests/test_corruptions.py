@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-import strokes
-from corruptions import CORRUPTIONS, blur_matrix, clouds, corrupt
-from files import UserError
+from datasets import strokes
+from study.corruptions import CORRUPTIONS, blur_matrix, clouds, corrupt
+from utils.files import UserError
 
 IMAGES = strokes.generate(60, seed=4)[0]
 

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_glyph_files import idx_bytes, make_folder, seven
 
 import data
-import glyph_files
-import sources
-from files import UserError
-from test_glyph_files import idx_bytes, make_folder, seven
+from datasets import download, readers
+from utils.files import UserError
 
 
 def some_glyphs(n=60, classes=10, seed=0):
@@ -42,7 +41,7 @@ def small_mnist(monkeypatch):
     x, y = some_glyphs(240)
     arrays = official(x, y, 180)
     served, form = {}, []
-    for f in sources.MNIST_FILES:
+    for f in download.MNIST_FILES:
         raw = idx_bytes(arrays[f.part])
         served[f.name] = gzip.compress(raw)
         form.append(f._replace(digest="sha256:" + hashlib.sha256(served[f.name]).hexdigest(),
@@ -90,7 +89,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def mirror(small_mnist, monkeypatch):
     """Base URL of a local server of small_mnist's files; set_mirrors("wrong", "good") puts its faces into the table."""
-    monkeypatch.setattr(sources, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(Mirror, "served", small_mnist)
     monkeypatch.setattr(Mirror, "asked", [])
     monkeypatch.setattr(Mirror, "over", threading.Event())
@@ -176,12 +175,12 @@ def black_hole():
 
 
 def small_strokes(monkeypatch):
-    monkeypatch.setattr(sources, "STROKES_SIZES", {"train": 120, "test": 40})
+    monkeypatch.setattr(download, "STROKES_SIZES", {"train": 120, "test": 40})
 
 
 @pytest.mark.parametrize("kind", ["refused", "black hole", "hanging names"])
 def test_missing_network_is_noticed_soon(small_mnist, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(sources, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.3)
     small_strokes(monkeypatch)
     with black_hole() as s:
         port = 1 if kind == "refused" else s.getsockname()[1]
@@ -200,7 +199,7 @@ def test_missing_network_is_noticed_soon(small_mnist, tmp_path, monkeypatch, kin
 
 
 def test_real_wait_is_below_ten_seconds():
-    assert sources.ANSWER_SECONDS < 10  # the mirrors are asked all at once
+    assert download.ANSWER_SECONDS < 10  # the mirrors are asked all at once
 
 
 # ---- strokes, kuzushiji, arabic --------------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ def test_strokes_are_drawn_once(tmp_path, monkeypatch, name):
     g = data.load(name, tmp_path)
     check_sound(g)
     assert g.synthetic and not g.notice and (len(g.x_train), len(g.x_val), len(g.x_test)) == (110, 10, 40)
-    import strokes
+    from datasets import strokes
     assert g.classes == strokes.CLASSES["arabic" if "arabic" in name else "digits"]
     monkeypatch.setattr(strokes, "generate", None)
     assert data.load(name, tmp_path).sha256 == g.sha256
@@ -524,7 +523,7 @@ def test_real_others():
     g = data.load(REAL / "kkanji49.npz")
     check_sound(g)
     assert len(g.classes) == 49 and g.warnings == [] and len(g.x_test) == 5_767
-    x, y, notes = glyph_files.read_labelled_zip(REAL / "arabic" / "Test Images.zip", 10)
+    x, y, notes = readers.read_labelled_zip(REAL / "arabic" / "Test Images.zip", 10)
     assert np.bincount(y).tolist() == [1000] * 10 and notes == [] and x.shape == (10_000, 28, 28)
     assert len(data.read_images(REAL / "kmnist" / "kmnist-test-imgs.npz")[0]) == 10_000
     with pytest.raises(data.Missing, match="no Train Images.zip"), pytest.MonkeyPatch.context() as patch:

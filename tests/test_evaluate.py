@@ -1,19 +1,17 @@
 """evaluate.py as people call it, on tiny models; how results are kept, and how README's tables are made of them."""
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT, assert_one_line_error, command
 from PIL import Image
 
 import data
 import evaluate
-import report
-import results_file
-from conftest import ROOT, assert_one_line_error, command
-from files import UserError
-from sections import Part, Picture, Table
+from study import report, results_file
+from study.sections import Figure, Section, Table
+from utils.files import UserError
 
 REAL_FILES = (ROOT / "results" / "results.json", ROOT / "README.md")
 
@@ -234,8 +232,8 @@ def test_numbers_become_json():
 
 def test_part_is_stored_with_its_pictures(tmp_path):
     Image.new("P", (20, 10)).save(tmp_path / "film.gif")
-    part = Part("ocr", "OCR", ["News."], [Table("T", ["a"], [["b"]])],
-                [Picture("dot", Image.new("RGB", (4, 4)), "a dot"), Picture("film", tmp_path / "film.gif", "a film")],
+    part = Section("ocr", "OCR", ["News."], [Table("T", ["a"], [["b"]])],
+                [Figure("dot", Image.new("RGB", (4, 4)), "a dot"), Figure("film", tmp_path / "film.gif", "a film")],
                 {"x": np.float64(1)})
     stored = results_file.store(part, {"seeds": 3}, tmp_path / "out")
     assert [p["file"] for p in stored["pictures"]] == ["dot.png", "film.gif"]

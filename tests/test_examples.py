@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
-import onnx_io
-from conftest import ROOT
+from utils import onnx_session
 
 EXAMPLES = ROOT / "examples"
 
@@ -74,12 +74,12 @@ def test_faults_are_one_line(drawn):
 
 def test_readme_names_all_of_the_contract():
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    for kind, ports in onnx_io.CONTRACT.items():
+    for kind, ports in onnx_session.CONTRACT.items():
         for direction, names in zip(("in", "out"), ports):
             for name, (element, shape) in names.items():
                 element = {"float": "float32"}.get(element[7:-1], element[7:-1])
                 assert f"| {direction} | `{name}` | {element} [batch" in text, name
-        assert all(f"| `{key}` |" in text for key in onnx_io.METADATA[kind])
+        assert all(f"| `{key}` |" in text for key in onnx_session.METADATA[kind])
 
 
 def has_node_runtime():

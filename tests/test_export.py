@@ -9,15 +9,15 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import ROOT, assert_one_line_error, command, commands
 from onnx import TensorProto, helper
 
 import data
 import export_onnx
 import models
 import onnx_int8
-import onnx_io
-from conftest import ROOT, assert_one_line_error, command, commands
-from files import UserError
+from utils import onnx_session
+from utils.files import UserError
 
 
 def shaken(model):
@@ -63,7 +63,7 @@ def exported(request, tmp_path_factory):
 @pytest.mark.parametrize("batch", [1, 2, 7, 64, 100])
 def test_parity(exported, batch):
     made, path = exported
-    session, _ = onnx_io.open_session(path, made.role)
+    session, _ = onnx_session.open_session(path, made.role)
     arrays = inputs(made, batch, seed=100 + batch)
     got = session.run(None, arrays)
     tensors = [torch.from_numpy(a) for a in arrays.values()]
@@ -94,7 +94,7 @@ def test_the_file_keeps_the_contract(exported):
     meta = {p.key: p.value for p in proto.metadata_props}
     assert meta["kind"] == made.role and json.loads(meta["classes"]) == made.classes
     assert meta["dataset"] == "strokes" and meta["license"] == "MIT" and json.loads(meta["figures"])
-    assert set(onnx_io.METADATA[made.role]) <= set(meta)
+    assert set(onnx_session.METADATA[made.role]) <= set(meta)
     if made.role == "generator":
         assert int(meta["latent_dim"]) == made.model.cfg.latent
         assert json.loads(meta["ink_medians"]) == [127.5 + k for k in range(len(made.classes))]
@@ -150,7 +150,7 @@ def test_an_export_that_differs_is_not_left_behind(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("exported", [("generator", 10), ("cvae", 3)], indirect=True)
 def test_label_out_of_range_fails_and_thickness_is_clamped(exported):
     made, path = exported
-    session, _ = onnx_io.open_session(path, "generator")
+    session, _ = onnx_session.open_session(path, "generator")
     arrays = inputs(made, 3)
     for wrong in (-1, len(made.classes), 10 ** 9):
         with pytest.raises(Exception, match="(?i)indices|bounds|range"):
@@ -175,7 +175,7 @@ def test_int8_keeps_the_contract_and_nearly_the_results(tiny, five, tmp_path, mo
     assert proof["bytes"] == small.stat().st_size and export_onnx.check(small)[0] == "classifier"
     weights = {t.name: t for t in onnx.load(small).graph.initializer if len(t.dims) == 4}
     assert len(weights) == 6 and all(t.data_type == TensorProto.INT8 for t in weights.values())
-    scores = [onnx_io.open_session(path, "classifier")[0].run(["logits"], {"image": five.x_test})[0]
+    scores = [onnx_session.open_session(path, "classifier")[0].run(["logits"], {"image": five.x_test})[0]
               for path in (small, plain)]
     assert np.corrcoef(scores[0].ravel(), scores[1].ravel())[0, 1] > 0.99
     assert proof["val_accuracy"] == 100 * export_onnx.accuracy(small, five.x_val, five.y_val)
@@ -217,7 +217,7 @@ def rename_first(model, ports):
 def test_foreign_and_broken_files_get_one_line(tmp_path, exported):
     """Each fault names the file and what was expected of it, whether the file is opened for use or checked."""
     made, path = exported
-    inputs, outputs = onnx_io.CONTRACT[made.role]
+    inputs, outputs = onnx_session.CONTRACT[made.role]
     foreign(tmp_path / "foreign.onnx", "x", "y")
     foreign(tmp_path / "fixed.onnx", *[list(names)[0] for names in (inputs, outputs)], batch=1)
     (tmp_path / "text.onnx").write_text("hello")
@@ -234,7 +234,7 @@ def test_foreign_and_broken_files_get_one_line(tmp_path, exported):
                         ("output", f"has no output {list(outputs)[0]} tensor"),
                         ("outside", "external data.*expected one file"), ("missing", "no such file")):
         with pytest.raises(UserError, match=f"{name}.onnx.*{words}|{words}.*{name}.onnx") as fault:
-            onnx_io.open_session(tmp_path / f"{name}.onnx", made.role)
+            onnx_session.open_session(tmp_path / f"{name}.onnx", made.role)
         assert "\n" not in str(fault.value)
         with pytest.raises(UserError, match=f"{name}.onnx"):
             export_onnx.check(tmp_path / f"{name}.onnx")

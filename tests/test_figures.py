@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import charts
-import figures
-from files import UserError
+from utils import charts, figures
+from utils.files import UserError
 
 DIGITS = list("0123456789")
 

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from files import Parser, UserError, atomic, run
+from utils.cli import Parser, run_command
+from utils.files import UserError, atomic
 
 
 def test_atomic_replaces_whole_files_or_nothing(tmp_path):
@@ -43,7 +44,7 @@ def fail_with(error):
 ])
 def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status, said):
     with pytest.raises(SystemExit) as end:
-        run(fail_with(error))
+        run_command(fail_with(error))
     assert end.value.code == status and capsys.readouterr().err == said
 
 

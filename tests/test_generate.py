@@ -2,9 +2,8 @@ import csv
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from conftest import assert_one_line_error, command
+from PIL import Image
 
 
 def read(folder):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import glyph_files as gf
-import pictures
-from files import UserError
+from datasets import normalize
+from datasets import readers as gf
+from utils.files import UserError
 
 
 def idx_bytes(a):
@@ -152,21 +152,21 @@ PICTURES = {
 
 @pytest.mark.parametrize("kind", PICTURES)
 def test_any_mode_and_polarity_gives_the_same_glyph(kind):
-    expected = pictures.to_glyph(BIG, False)[0]
-    glyph = pictures.to_glyph(pictures.grey(PICTURES[kind]), False)[0]
+    expected = normalize.to_glyph(BIG, False)[0]
+    glyph = normalize.to_glyph(normalize.grey(PICTURES[kind]), False)[0]
     assert glyph.dtype == np.uint8 and glyph.shape == (28, 28) and glyph.max() == 255
     assert np.abs(glyph.astype(int) - expected).mean() < 4
 
 
 def test_glyph_is_framed_as_mnist(tmp_path):
-    glyph, dark = pictures.to_glyph(255 - np.pad(seven(140), ((100, 3), (3, 200))), False)
+    glyph, dark = normalize.to_glyph(255 - np.pad(seven(140), ((100, 3), (3, 200))), False)
     rows, cols = np.flatnonzero((glyph > 64).any(1)), np.flatnonzero((glyph > 64).any(0))
     assert dark and 19 <= rows[-1] - rows[0] + 1 <= 20 and cols[-1] - cols[0] + 1 < 20  # longest side 20, aspect kept
     weight = glyph / glyph.sum()
     assert abs(weight.sum(1) @ np.arange(28) - 14) <= 1 and abs(weight.sum(0) @ np.arange(28) - 14) <= 1
     assert glyph[:14].sum(1).max() > 1.5 * glyph[14:].sum(1).max()  # the bar is still at the top
-    assert np.array_equal(pictures.to_glyph(glyph, False)[0], glyph)  # made once, never resampled again
-    kept, _ = pictures.to_glyph(np.pad(seven(56), ((0, 0), (0, 56))), False, center=False)
+    assert np.array_equal(normalize.to_glyph(glyph, False)[0], glyph)  # made once, never resampled again
+    kept, _ = normalize.to_glyph(np.pad(seven(56), ((0, 0), (0, 56))), False, center=False)
     assert kept.shape == (28, 28) and not kept[:7].any() and not kept[:, 14:].any() and kept[7:21, :14].any()
 
 
@@ -174,15 +174,15 @@ def test_thin_pen_of_a_large_picture_does_not_fade():
     a = np.zeros((900, 900), np.uint8)
     a[100:800, 450:452] = 255
     a[100:102, 200:700] = 255
-    assert np.count_nonzero(pictures.to_glyph(a, False)[0] > 127) >= 20
+    assert np.count_nonzero(normalize.to_glyph(a, False)[0] > 127) >= 20
 
 
 def test_unclear_border_follows_the_data_set():
     a = np.zeros((20, 20), np.uint8)
     a[:, :10] = 255
-    assert not pictures.to_glyph(a, False)[1] and pictures.to_glyph(a, True)[1]
+    assert not normalize.to_glyph(a, False)[1] and normalize.to_glyph(a, True)[1]
     with pytest.raises(ValueError, match="blank"):
-        pictures.to_glyph(np.full((20, 20), 7, np.uint8), False)
+        normalize.to_glyph(np.full((20, 20), 7, np.uint8), False)
 
 
 # ---- arrays of images ------------------------------------------------------------------------------------------------
@@ -191,16 +191,16 @@ def test_arrays_of_any_shape_and_range():
     x = np.stack([seven(), seven()[:, ::-1]])
     for a in (x, x.reshape(2, 784), x[:, None], x[..., None], x / 255, x / 255 * 2 - 1, x > 0, x.astype(np.int64),
               x.astype(np.uint16) * 257, 255 - x):
-        out, ok, notes = pictures.glyphs_of(a, "x_train")
+        out, ok, notes = normalize.glyphs_of(a, "x_train")
         assert np.array_equal(out, x) and ok.all() and out.dtype == np.uint8
         assert bool(notes) == (a is not x and np.array_equal(a, 255 - x))
-    assert np.array_equal(pictures.glyphs_of(255 - x, "x", as_is=True)[0], 255 - x)
-    wide, ok, _ = pictures.glyphs_of(np.stack([np.stack([BIG] * 3, -1), np.zeros((*BIG.shape, 3), np.uint8)]), "x")
-    assert ok.tolist() == [True, False] and np.array_equal(wide[0], pictures.to_glyph(BIG, False)[0])
+    assert np.array_equal(normalize.glyphs_of(255 - x, "x", as_is=True)[0], 255 - x)
+    wide, ok, _ = normalize.glyphs_of(np.stack([np.stack([BIG] * 3, -1), np.zeros((*BIG.shape, 3), np.uint8)]), "x")
+    assert ok.tolist() == [True, False] and np.array_equal(wide[0], normalize.to_glyph(BIG, False)[0])
     for bad in (np.zeros((3, 5)), np.zeros((0, 28, 28)), np.full((2, 28, 28), 1e6), np.full((2, 28, 28), np.nan),
                 np.array(["a"]), np.zeros((2, 28, 28, 7))):
         with pytest.raises(UserError):
-            pictures.glyphs_of(bad, "x_train")
+            normalize.glyphs_of(bad, "x_train")
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------
@@ -286,4 +286,4 @@ def test_folder_with_labels_csv_is_taken_as_it_is(tmp_path):
 def test_helpers():
     assert sorted(["b10", "b2", "a", "B1", "٢", "١٠"], key=gf.natural) == ["٢", "١٠", "a", "B1", "b2", "b10"]
     assert gf.readable("か\u3099") == "が"
-    assert pictures.few("things", list("abcdefg")) == "7 things: a, b, c, d, e, ..."
+    assert normalize.few("things", list("abcdefg")) == "7 things: a, b, c, d, e, ..."

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-import mixture
+from training import mixture
 
 
 def blobs(n, seed=0):

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import models
-from files import UserError
-from objectives import AuxiliaryClassifierGAN, ConditionalGAN, ConditionalVAE, kl_divergence, soft_ink
-from recognisers import Recogniser
-from steps import update_average
+from training.classifier import Recogniser
+from training.objectives import AuxiliaryClassifierGAN, ConditionalGAN, ConditionalVAE, kl_divergence, soft_ink
+from training.steps import update_average
+from utils.files import UserError
 
 CPU = torch.device("cpu")
 

@@ -7,24 +7,21 @@ import pytest
 from conftest import assert_one_line_error, command
 
 import data
-import ledger
-import ocr
-import ocr_report
-import protocols
-import strokes
-from files import UserError
-from sections import Setting
+from datasets import strokes
+from study import ocr, ocr_report, protocols
+from study.context import Context, RunCache
+from utils.files import UserError
 
 ARMS = ["real", "tuned", "cgan", "cgan-only"]
 BUDGET = dict(steps=4, made_steps=2, tries=2)
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory):
+def context(tmp_path_factory):
     x, y = strokes.generate(520, seed=3, labels=np.arange(520) % 10)
     glyphs = data.Glyphs("tiny", list("0123456789"), x[:400], y[:400], x[400:460], y[400:460], x[460:], y[460:],
                          "strokes", "CC0", True)
-    return Setting(glyphs, None, tmp_path_factory.mktemp("results"), 2, [4], say=lambda *a: None)
+    return Context(glyphs, None, tmp_path_factory.mktemp("results"), 2, [4], say=lambda *a: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,11 +32,11 @@ def small_pools():
 
 
 @pytest.fixture(scope="module")
-def rows(setting):
-    return ocr.conduct(setting, ["few"], ARMS, **BUDGET)
+def rows(context):
+    return ocr.conduct(context, ["few"], ARMS, **BUDGET)
 
 
-def test_every_arm_has_a_row_for_every_n_and_seed(rows, setting):
+def test_every_arm_has_a_row_for_every_n_and_seed(rows, context):
     assert {(r["arm"], r["n"], r["seed"]) for r in rows} == {(a, n, s) for a in ARMS for n in (4,) for s in (0, 1)}
     assert len(rows) == 8
     for r in rows:
@@ -49,13 +46,13 @@ def test_every_arm_has_a_row_for_every_n_and_seed(rows, setting):
         assert (r["steps"], r["generator_steps"]) == (4, 2)
 
 
-def test_arms_of_a_seed_share_their_images_and_seeds_do_not(rows, setting):
+def test_arms_of_a_seed_share_their_images_and_seeds_do_not(rows, context):
     by_case = {}
     for r in rows:
         by_case.setdefault((r["n"], r["seed"]), set()).add(r["real_sha256"])
     assert all(len(hashes) == 1 for hashes in by_case.values())
     assert len(set.union(*by_case.values())) == 2
-    few = setting.glyphs.subset(4, 1)
+    few = context.glyphs.subset(4, 1)
     assert by_case[4, 1] == {protocols.fingerprint(few.x_train, few.y_train)}
 
 
@@ -65,8 +62,8 @@ def test_generators_see_the_same_images_alone(rows):
     assert all(r["generator_sha256"] == r["real_sha256"] and r["generator_images"] == 10 * r["n"] for r in made)
 
 
-def test_settings_are_the_best_tries_on_val_and_tries_never_read_test(rows, setting):
-    kept = ledger.Ledger(setting.out / "ocr.jsonl").index.values()
+def test_settings_are_the_best_tries_on_val_and_tries_never_read_test(rows, context):
+    kept = RunCache(context.out / "ocr.jsonl").index.values()
     tries = [r for r in kept if r["try"] is not None]
     assert len(tries) == 2 * (len(ARMS) + 1) and not any("test" in r for r in tries)
     assert {r["seed"] for r in tries} == {ocr.SELECTION_SEED}
@@ -76,84 +73,84 @@ def test_settings_are_the_best_tries_on_val_and_tries_never_read_test(rows, sett
         assert len(mine) == 2 and r["settings"] == best["settings"]
 
 
-def test_a_second_call_runs_nothing(rows, setting, monkeypatch):
+def test_a_second_call_runs_nothing(rows, context, monkeypatch):
     monkeypatch.setattr(ocr.arms, "train_classifier", lambda *a, **k: pytest.fail("a finished row was run again"))
-    before = (setting.out / "ocr.jsonl").read_bytes()
-    assert ocr.conduct(setting, ["few"], ARMS, **BUDGET) == rows
-    assert (setting.out / "ocr.jsonl").read_bytes() == before
+    before = (context.out / "ocr.jsonl").read_bytes()
+    assert ocr.conduct(context, ["few"], ARMS, **BUDGET) == rows
+    assert (context.out / "ocr.jsonl").read_bytes() == before
 
 
-def test_a_row_cut_off_by_a_kill_is_run_again_to_the_same_end(rows, setting, monkeypatch):
-    path = setting.out / "ocr.jsonl"
+def test_a_row_cut_off_by_a_kill_is_run_again_to_the_same_end(rows, context, monkeypatch):
+    path = context.out / "ocr.jsonl"
     whole = path.read_bytes()
     last = whole.splitlines(True)[-1]
     path.write_bytes(whole[:-len(last) // 2])
     trained, usual = [], ocr.arms.train_classifier
     monkeypatch.setattr(ocr.arms, "train_classifier", lambda *a, **k: trained.append(1) or usual(*a, **k))
-    again = ocr.conduct(setting, ["few"], ARMS, **BUDGET)
+    again = ocr.conduct(context, ["few"], ARMS, **BUDGET)
     assert 1 <= len(trained) <= 2                  # the row's own network, and the one that filters its samples
     for a, b in zip(again, rows):
         assert {k: v for k, v in a.items() if "seconds" not in k} == {k: v for k, v in b.items() if "seconds" not in k}
     assert path.read_bytes().startswith(whole[:-len(last)]) and len(path.read_text().splitlines()) == whole.count(b"\n")
 
 
-def test_the_quick_section_shows_a_study_that_was_run_before(rows, setting, monkeypatch):
+def test_the_quick_section_shows_a_study_that_was_run_before(rows, context, monkeypatch):
     monkeypatch.setattr(ocr, "conduct", lambda *a, **k: pytest.fail("a study lies there already"))
-    part = ocr.section(setting)
+    part = ocr.section(context)
     assert [len(a["seeds"]) for a in part.numbers["protocols"][0]["arms"]] == [2] * len(ARMS)
 
 
 def test_ledger_keeps_rows_and_refuses_foreign_files(tmp_path):
     path = tmp_path / "rows.jsonl"
-    first = ledger.Ledger(path)
+    first = RunCache(path)
     assert first.add({"arm": "a", "n": None}, {"accuracy": 0.5}) == {"arm": "a", "n": None, "accuracy": 0.5}
     with open(path, "ab") as f:
         f.write(b'{"key": {"arm": "b"')
-    second = ledger.Ledger(path)
+    second = RunCache(path)
     assert second.get({"n": None, "arm": "a"})["accuracy"] == 0.5 and second.get({"arm": "b"}) is None
     second.add({"arm": "b"}, {"accuracy": 0.25})
-    assert [r["accuracy"] for r in ledger.Ledger(path).index.values()] == [0.5, 0.25]
+    assert [r["accuracy"] for r in RunCache(path).index.values()] == [0.5, 0.25]
     path.write_text('{"key": 3}\n')
     with pytest.raises(UserError, match="line 1"):
-        ledger.Ledger(path)
+        RunCache(path)
 
 
-def test_rare_classes_are_rare_and_the_tail_keeps_its_shape(setting):
-    case = protocols.make_case(setting.glyphs, "rare", 3, seed=1)
+def test_rare_classes_are_rare_and_the_tail_keeps_its_shape(context):
+    case = protocols.make_case(context.glyphs, "rare", 3, seed=1)
     counts = np.bincount(case.glyphs.y_train)
     assert len(case.rare) == 3 and (counts[case.rare] == 3).all() and (np.delete(counts, case.rare) == 40).all()
     assert case.for_generator is case.glyphs
-    others = [protocols.make_case(setting.glyphs, "rare", 3, seed=s).rare.tolist() for s in range(8)]
+    others = [protocols.make_case(context.glyphs, "rare", 3, seed=s).rare.tolist() for s in range(8)]
     assert len({tuple(r) for r in others}) > 3
     y = np.repeat(np.arange(4), [10, 20, 40, 80])
-    glyphs = data.replace(setting.glyphs, x_train=np.zeros((150, 28, 28), np.uint8), y_train=y, classes=list("abcd"))
+    glyphs = data.replace(context.glyphs, x_train=np.zeros((150, 28, 28), np.uint8), y_train=y, classes=list("abcd"))
     tail = protocols.make_case(glyphs, "tail", 5, seed=0)
     assert np.bincount(tail.glyphs.y_train).tolist() == [5, 10, 20, 40] and tail.rare.tolist() == [0]
 
 
-def test_imbalance_and_the_earlier_protocol_run(setting):
-    rows = ocr.conduct(setting, ["rare", "predecessors"], ["tuned", "weighted", "cgan+tuned", "real", "cvae-only"],
+def test_imbalance_and_the_earlier_protocol_run(context):
+    rows = ocr.conduct(context, ["rare", "predecessors"], ["tuned", "weighted", "cgan+tuned", "real", "cvae-only"],
                        steps=2, made_steps=2, tries=1)
     rare = [r for r in rows if r["protocol"] == "rare"]
     assert {r["arm"] for r in rare} == {"real", "tuned", "weighted", "cgan+tuned"} and {r["n"] for r in rare} == {4}
     assert all(0 <= r["test"]["rare_f1"] <= 1 and len(r["rare"]) == 3 for r in rare)
     only, = {r["generator_images"] for r in rows if r["arm"] == "cvae-only"}
     assert only == 400 and {r["real_images"] for r in rows if r["protocol"] == "predecessors"} == {0, 400}
-    part = ocr_report.part(setting, rows)
+    part = ocr_report.part(context, rows)
     assert any("F1 of the rare classes" in t.title for t in part.tables)
     json.dumps(part.numbers)
 
 
-def test_simulator_only_where_it_draws_the_script(setting):
-    assert protocols.script(setting.glyphs, asked=True) is None        # drawn by the simulator itself
-    real = data.replace(setting.glyphs, synthetic=False)
+def test_simulator_only_where_it_draws_the_script(context):
+    assert protocols.script(context.glyphs, asked=True) is None        # drawn by the simulator itself
+    real = data.replace(context.glyphs, synthetic=False)
     assert protocols.script(real) is None and protocols.script(real, asked=True) == "digits"
     assert protocols.script(data.replace(real, name="mnist")) == "digits"
     assert protocols.script(data.replace(real, name="arabic_by_writer")) == "arabic"
     assert protocols.script(data.replace(real, classes=list("abcdefghij")), asked=True) is None
 
 
-def test_of_an_interrupted_study_the_largest_complete_table_is_shown(setting):
+def test_of_an_interrupted_study_the_largest_complete_table_is_shown(context):
     def rows(*pairs):
         return [{"arm": a, "seed": s} for s, arms in pairs for a in arms]
 
@@ -164,13 +161,13 @@ def test_of_an_interrupted_study_the_largest_complete_table_is_shown(setting):
     assert kept((0, "abcd")) == set()                                  # one seed proves nothing
 
 
-def test_numbers_of_images_are_those_that_mean_something(setting):
+def test_numbers_of_images_are_those_that_mean_something(context):
     y = np.repeat(np.arange(4), [8, 20, 40, 80])
-    glyphs = data.replace(setting.glyphs, x_train=np.zeros((148, 28, 28), np.uint8), y_train=y, classes=list("abcd"))
+    glyphs = data.replace(context.glyphs, x_train=np.zeros((148, 28, 28), np.uint8), y_train=y, classes=list("abcd"))
     said = []
 
     def sizes(protocol, *asked):
-        return ocr.sizes_of(protocol, Setting(glyphs, None, None, 2, list(asked), False, say=lambda *a: said.append(a)))
+        return ocr.sizes_of(protocol, Context(glyphs, None, None, 2, list(asked), False, say=lambda *a: said.append(a)))
     assert sizes("tail") == [5] and sizes("rare") == [5, 10, 20, 50] and sizes("few") == [10, 50, None]
     assert not said and sizes("tail", 4, 10) == [4] and "up to 8" in said[0][0]
     assert sizes("few", 10, 10, None) == [10, 10, None] and sizes("rare", None) == []
@@ -191,19 +188,19 @@ def planted(arm, seed, accuracy, n=10, val=None):
             "tries": 4, "settings": {}, "seconds": 1.0, "test": test, "val": {"balanced_accuracy": val or accuracy}}
 
 
-def report(setting, **accuracies):
-    return ocr_report.part(setting, [planted(a.replace("_", "+"), s, v) for a, vs in accuracies.items()
+def report(context, **accuracies):
+    return ocr_report.part(context, [planted(a.replace("_", "+"), s, v) for a, vs in accuracies.items()
                                      for s, v in enumerate(vs)])
 
 
-def test_words_follow_from_the_numbers(setting):
+def test_words_follow_from_the_numbers(context):
     base = [0.900, 0.905, 0.910, 0.902, 0.908]
     jitter = np.array([0.001, -0.001, 0.002, 0.0, -0.002])
-    up, same, down = (report(setting, tuned=base, real=[0.8] * 5, cgan_tuned=np.array(base) + d + jitter)
+    up, same, down = (report(context, tuned=base, real=[0.8] * 5, cgan_tuned=np.array(base) + d + jitter)
                       for d in (0.02, 0.0, -0.02))
     for part, text in ((up, "better in 1, worse in 0"), (same, "better in 0, worse in 0, undecided in 1"),
                        (down, "better in 0, worse in 1")):
-        assert text in part.words[1]
+        assert text in part.paragraphs[1]
     assert "helped in 1 of 1" in up.words[0] and "did harm in none" in up.words[0]
     assert "helped in none of 1" in down.words[0] and "did harm in 1" in down.words[0]
     c, = up.numbers["protocols"][0]["comparisons"]
@@ -212,31 +209,31 @@ def test_words_follow_from_the_numbers(setting):
     assert up.pictures[0].alt and up.pictures[0].image.size[0] > 300
 
 
-def test_the_arm_to_beat_is_chosen_on_val(setting):
+def test_the_arm_to_beat_is_chosen_on_val(context):
     arms = ("tuned", 0.90, 0.95), ("real", 0.92, 0.91), ("cgan+tuned", 0.91, 0.9)
     rows = [planted(a, s, test, val=val) for a, test, val in arms for s in (0, 1)]
-    c, = ocr_report.part(setting, rows).numbers["protocols"][0]["comparisons"]
+    c, = ocr_report.part(context, rows).numbers["protocols"][0]["comparisons"]
     assert c["against"] == "tuned"
 
 
-def test_bare_arms_are_also_compared_with_bare_real_images(setting):
-    part = report(setting, real=[0.70, 0.72, 0.71], tuned=[0.90, 0.92, 0.91], cgan=[0.80, 0.83, 0.81])
+def test_bare_arms_are_also_compared_with_bare_real_images(context):
+    part = report(context, real=[0.70, 0.72, 0.71], tuned=[0.90, 0.92, 0.91], cgan=[0.80, 0.83, 0.81])
     found = {c["against"]: c["mean"] for c in part.numbers["protocols"][0]["comparisons"]}
     assert found["real"] > 0.09 and found["tuned"] < -0.09
     assert {c["question"][1] for c in part.numbers["protocols"][0]["comparisons"]} == {"bare", "instead"}
-    assert sum("nothing augmented" in w and "better in 1" in w for w in part.words) == 1
+    assert sum("nothing augmented" in w and "better in 1" in w for w in part.paragraphs) == 1
 
 
-def test_one_seed_claims_nothing(setting):
-    part = report(setting, tuned=[0.9], cgan_tuned=[0.99])
-    assert part.words[0].startswith("Too few seeds")
-    assert "of 0 comparisons." in part.words[1] and "no test possible" in part.words[1]
+def test_one_seed_claims_nothing(context):
+    part = report(context, tuned=[0.9], cgan_tuned=[0.99])
+    assert part.paragraphs[0].startswith("Too few seeds")
+    assert "of 0 comparisons." in part.paragraphs[1] and "no test possible" in part.paragraphs[1]
     assert "±" not in part.tables[0].rows[0][1]
     json.dumps(part.numbers)
 
 
-def test_text_shows_every_table(rows, setting):
-    part = ocr_report.part(setting, rows)
+def test_text_shows_every_table(rows, context):
+    part = ocr_report.part(context, rows)
     text = ocr_report.text(part)
     assert all(t.title in text and t.rows[0][0] in text for t in part.tables)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import assert_one_line_error, command
 
 import data
 import models
-import strokes
 import train
-from conftest import assert_one_line_error, command
-from files import UserError
-from recognisers import RECOGNISERS
-from trainer import PRESETS, Run
+from datasets import strokes
+from training.classifier import RECOGNISERS
+from training.run import PRESETS, Run
+from utils.files import UserError
 
 CPU = torch.device("cpu")
 EPS = RECOGNISERS["classifier-adversarial"].EPS

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import report
-from files import UserError
+from study import report
+from utils.files import UserError
 
 PROTOCOL = {"dataset": "ink", "dataset_sha256": "0123456789abcdef", "test_images": 1000, "form": "quick", "seeds": 3,
             "seconds": 200.0, "machine": {"processor": "Abacus", "threads": 2, "device": "cpu"},

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-import arms
 import data
-import explain
 import models
 import saliency
-import strokes
-from files import UserError
-from sections import Setting
+from datasets import strokes
+from study import saliency_checks
+from study.context import Context
+from training.classifier import train_classifier
+from utils.files import UserError
 
 METHODS = list(saliency.METHODS.items())
 
@@ -28,7 +28,7 @@ def glyphs():
 @pytest.fixture(scope="module")
 def quick(glyphs):
     """A classifier after a few seconds of training, and 12 test images that it reads rightly."""
-    net = arms.train_classifier(glyphs.x_train, glyphs.y_train, steps=80, network=6, n_classes=10)
+    net = train_classifier(glyphs.x_train, glyphs.y_train, steps=80, network=6, n_classes=10)
     x, y = models.from_uint8(torch.from_numpy(glyphs.x_test)), torch.from_numpy(glyphs.y_test)
     right = (net(x).argmax(1) == y).nonzero()[:, 0]
     assert len(right) > 100
@@ -161,9 +161,9 @@ def test_randomisation_lowers_the_correlation(quick):
     state, names, falls = torch.get_rng_state(), [], []
     for name, network in saliency.cascade(net):
         names.append(name)
-        falls.append(explain.agree(maps, saliency.smoothgrad(network, x, y)).mean())
+        falls.append(saliency_checks.agree(maps, saliency.smoothgrad(network, x, y)).mean())
     assert names == ["linear 7", "conv 6", "conv 5", "conv 4", "conv 3", "conv 2", "conv 1"]
-    assert explain.agree(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
+    assert saliency_checks.agree(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.state_dict().values()))
     assert torch.equal(torch.get_rng_state(), state)
     last = [list(saliency.cascade(net, seed))[-1][1].head.weight for seed in (0, 0, 1)]
@@ -210,11 +210,11 @@ def test_sobel_finds_the_edge():
 
 def test_section_says_what_it_measured(glyphs, quick, tmp_path, monkeypatch):
     small = {"images": 6, "ranked": 4, "steps": 5, "seeds": 2, "pool": 64, "epochs": 2}
-    monkeypatch.setattr(explain, "QUICK", small)
-    monkeypatch.setattr(explain, "ROWS", 4)
+    monkeypatch.setattr(saliency_checks, "QUICK", small)
+    monkeypatch.setattr(saliency_checks, "ROWS", 4)
     table = data.ink_table(glyphs.x_train, glyphs.y_train, 10)
-    setting = Setting(glyphs, tmp_path, tmp_path, seeds=2, say=lambda *a: None)
-    assert "no classifier.pth" in explain.section(setting).words[0]
+    context = Context(glyphs, tmp_path, tmp_path, seeds=2, say=lambda *a: None)
+    assert "no classifier.pth" in saliency_checks.section(context).words[0]
     models.save(tmp_path / "classifier.pth", models.Checkpoint("classifier", quick[0], glyphs.classes, table))
     for epoch in (1, 2):
         torch.manual_seed(epoch)
@@ -222,15 +222,15 @@ def test_section_says_what_it_measured(glyphs, quick, tmp_path, monkeypatch):
         saved = models.Checkpoint("generator", source, glyphs.classes, table)
         models.save(tmp_path / "generator_epochs" / f"{epoch:05d}.pth", saved)
     models.save(tmp_path / "generator.pth", saved)
-    part = explain.section(setting)
+    part = saliency_checks.section(context)
     assert part.numbers["completeness"]["max"] <= 0.01
     assert set(part.numbers["perturbation"]["deletion"]) == {*saliency.METHODS, "random", "edges", "ink"}
     assert set(part.numbers["arms"]["accuracy"]) == {"real", "CGAN"}
     assert set(part.numbers["epochs"]) == {"CGAN 1", "CGAN 2"}
-    assert {p.name for p in part.pictures} >= {"saliency_classes", "saliency_arms", "saliency_epochs_cgan",
+    assert {p.name for p in part.figures} >= {"saliency_classes", "saliency_arms", "saliency_epochs_cgan",
                                                "saliency_deletion", "saliency_randomised_all", "saliency_agreement"}
     assert all(len(row) == len(t.columns) for t in part.tables for row in t.rows)
-    assert any("CVAE" in w for w in part.words)                             # said to be missing
+    assert any("CVAE" in w for w in part.paragraphs)                             # said to be missing
 
 
 def test_words_follow_the_numbers():
@@ -238,18 +238,18 @@ def test_words_follow_the_numbers():
         falls = {m: {"all": [0.9, ink], "ink": [0.9, ink]} for m in saliency.METHODS}
         return {"randomisation": falls,
                 "beats": {kind: dict.fromkeys(saliency.METHODS, beats) for kind in ("deletion", "insertion")}}
-    assert explain.summary(numbers(0.9, [])).startswith("Maps of no method passed both")
-    assert "Grad-CAM passed both" in explain.summary(numbers(0.1, ["random", "edges"]))
-    assert explain.listed(["a"]) == "a" and explain.listed(["a", "b", "c"]) == "a, b and c"
+    assert saliency_checks.summary(numbers(0.9, [])).startswith("Maps of no method passed both")
+    assert "Grad-CAM passed both" in saliency_checks.summary(numbers(0.1, ["random", "edges"]))
+    assert saliency_checks.listed(["a"]) == "a" and saliency_checks.listed(["a", "b", "c"]) == "a, b and c"
 
 
 def test_arms_agree_with_themselves_more_than_with_noise(quick):
     net, x, y = quick
     maps = saliency.gradient(net, x, y)
-    assert explain.agree(maps, -maps) == pytest.approx(1)                   # magnitudes are compared
+    assert saliency_checks.agree(maps, -maps) == pytest.approx(1)                   # magnitudes are compared
     noise = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
-    assert np.abs(explain.agree(maps, noise)).max() < 0.2
+    assert np.abs(saliency_checks.agree(maps, noise)).max() < 0.2
     inside = torch.zeros(maps.shape, dtype=torch.bool)
     inside[:, :14] = True
     half = torch.cat([maps[:, :14], noise[:, 14:]], 1)
-    assert explain.agree(maps, half, inside) == pytest.approx(1)
+    assert saliency_checks.agree(maps, half, inside) == pytest.approx(1)

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-import sampling
-
+import generate_digits as sampling
 
 KNOWN_NOISE, KNOWN_U = [0.7462022, -0.0031871, -1.3263309, 0.6544232], [0.6757693896157496]
 
@@ -19,7 +18,7 @@ class Echo:
 
 
 def test_noise_is_standard_normal():
-    noise, u = sampling.draw(seed=1, start=0, n=20_000, latent=64)
+    noise, u = sampling.draw_noise(seed=1, start=0, n=20_000, latent=64)
     assert noise.dtype == np.float32 and np.isfinite(noise).all()
     assert abs(noise.mean()) < 0.005 and abs(noise.std() - 1) < 0.005
     assert abs((noise ** 4).mean() - 3) < 0.05                                # the kurtosis of a normal
@@ -31,16 +30,16 @@ def test_noise_is_standard_normal():
 
 @pytest.mark.parametrize("latent", [1, 16, 63, 64])
 def test_draw_depends_on_seed_and_index_alone(latent):
-    whole, u = sampling.draw(5, 0, 100, latent)
+    whole, u = sampling.draw_noise(5, 0, 100, latent)
     for start, n in ((0, 1), (7, 13), (64, 36)):
-        part, v = sampling.draw(5, start, n, latent)
+        part, v = sampling.draw_noise(5, start, n, latent)
         assert np.array_equal(part, whole[start:start + n]) and np.array_equal(v, u[start:start + n])
-    assert not np.allclose(sampling.draw(6, 0, 100, latent)[0], whole)
+    assert not np.allclose(sampling.draw_noise(6, 0, 100, latent)[0], whole)
 
 
 def test_known_values():
     """The numbers behind a seed are part of the contract: they may never change."""
-    noise, u = sampling.draw(0, 3, 1, 4)
+    noise, u = sampling.draw_noise(0, 3, 1, 4)
     np.testing.assert_allclose(noise[0], KNOWN_NOISE, rtol=1e-5)
     np.testing.assert_allclose(u, KNOWN_U, rtol=1e-12)
 

@@ -4,21 +4,21 @@ import os
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import data
 import export_onnx
 import models
-import sampling
-from conftest import ROOT
-from features import Extractor
 from fid import distance
+from generate_digits import open_generator, sample_all
+from metrics.features import Extractor
 
 SHIPPED = ROOT / "saved_models"
 
 
 @pytest.fixture(scope="module")
 def samples():
-    return sampling.sample_all(sampling.open_generator(SHIPPED / "generator.onnx"), 2000, seed=77)
+    return sample_all(open_generator(SHIPPED / "generator.onnx"), 2000, seed=77)
 
 
 def test_files_keep_the_contract_and_belong_together():

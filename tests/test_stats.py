@@ -5,89 +5,89 @@ from itertools import product
 import numpy as np
 import pytest
 
-import stats
+from metrics import statistics
 
 
 @pytest.mark.parametrize("freedom, p, printed", [      # Abramowitz and Stegun, table 26.10
     (1, 0.975, 12.706), (2, 0.975, 4.303), (4, 0.975, 2.776), (9, 0.975, 2.262), (30, 0.975, 2.042),
     (120, 0.975, 1.980), (1, 0.95, 6.314), (5, 0.995, 4.032), (10, 0.9995, 4.587), (4, 0.025, -2.776)])
 def test_quantiles_of_t_are_those_of_the_printed_table(freedom, p, printed):
-    assert stats.t_quantile(p, freedom) == pytest.approx(printed, abs=6e-4)
-    assert stats.t_cdf(stats.t_quantile(p, freedom), freedom) == pytest.approx(p, abs=1e-12)
+    assert statistics.t_quantile(p, freedom) == pytest.approx(printed, abs=6e-4)
+    assert statistics.t_cdf(statistics.t_quantile(p, freedom), freedom) == pytest.approx(p, abs=1e-12)
 
 
 @pytest.mark.parametrize("t", [-30, -2.5, -1e-3, 0, 0.3, 1, 7, 1e4])
 def test_cdf_of_t_where_it_has_a_closed_form(t):
-    assert stats.t_cdf(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi, abs=1e-12)              # Cauchy
-    assert stats.t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
-    assert stats.t_cdf(t, 1e7) == pytest.approx(0.5 * math.erfc(-t / math.sqrt(2)), abs=1e-6)       # normal
+    assert statistics.t_cdf(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi, abs=1e-12)              # Cauchy
+    assert statistics.t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
+    assert statistics.t_cdf(t, 1e7) == pytest.approx(0.5 * math.erfc(-t / math.sqrt(2)), abs=1e-6)       # normal
 
 
 @pytest.mark.parametrize("x, a, b", list(product([0.01, 0.3, 0.5, 0.9, 0.999], [0.5, 1, 3, 40], [1, 0.5])))
 def test_incomplete_beta_where_it_has_a_closed_form(x, a, b):
     if b == 1:
-        assert stats.incomplete_beta(x, a, 1) == pytest.approx(x ** a, rel=1e-12)
+        assert statistics.incomplete_beta(x, a, 1) == pytest.approx(x ** a, rel=1e-12)
     elif a == 0.5:
-        assert stats.incomplete_beta(x, 0.5, 0.5) == pytest.approx(2 / math.pi * math.asin(math.sqrt(x)), rel=1e-12)
-    assert stats.incomplete_beta(x, a, b) + stats.incomplete_beta(1 - x, b, a) == pytest.approx(1, abs=1e-12)
+        assert statistics.incomplete_beta(x, 0.5, 0.5) == pytest.approx(2 / math.pi * math.asin(math.sqrt(x)), rel=1e-12)
+    assert statistics.incomplete_beta(x, a, b) + statistics.incomplete_beta(1 - x, b, a) == pytest.approx(1, abs=1e-12)
 
 
 def test_interval_by_hand_and_how_often_it_holds_the_mean():
-    mean, half = stats.t_interval([1, 2, 3])           # s = 1, t_{2, .975} = 4.3027
+    mean, half = statistics.t_interval([1, 2, 3])           # s = 1, t_{2, .975} = 4.3027
     assert (mean, half) == (2, pytest.approx(4.302653 / math.sqrt(3), abs=1e-5))
-    assert math.isnan(stats.t_interval([5])[1]) and stats.t_interval([4, 4, 4]) == (4, 0)
+    assert math.isnan(statistics.t_interval([5])[1]) and statistics.t_interval([4, 4, 4]) == (4, 0)
     draws = np.random.default_rng(0).normal(10, 3, (1000, 5))
-    found = [stats.t_interval(x) for x in draws]
+    found = [statistics.t_interval(x) for x in draws]
     assert np.mean([abs(m - 10) <= h for m, h in found]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_paired_sees_a_difference_that_the_spread_over_seeds_hides():
     seeds = np.array([0.70, 0.80, 0.90, 0.60, 0.75])
-    found = stats.paired(seeds + [0.01, 0.012, 0.011, 0.009, 0.01], seeds)
+    found = statistics.paired(seeds + [0.01, 0.012, 0.011, 0.009, 0.01], seeds)
     assert found["mean"] == pytest.approx(0.0104) and found["p"] < 1e-4 and found["n"] == 5
-    assert found["half"] < 0.002 < stats.t_interval(seeds)[1]
-    classic = stats.paired([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
+    assert found["half"] < 0.002 < statistics.t_interval(seeds)[1]
+    classic = statistics.paired([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
                            [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
     assert classic["p"] == pytest.approx(0.002833, abs=1e-6)        # Student's sleep data, as in R's ?t.test
     assert classic["mean"] == pytest.approx(1.58)
 
 
 def test_paired_without_spread_or_pairs():
-    assert stats.paired([1, 2], [1, 2])["p"] == 1
-    assert stats.paired([2, 3], [1, 2])["p"] == 0.5        # no spread: two signs alike
-    assert math.isnan(stats.paired([1], [0])["p"])
+    assert statistics.paired([1, 2], [1, 2])["p"] == 1
+    assert statistics.paired([2, 3], [1, 2])["p"] == 0.5        # no spread: two signs alike
+    assert math.isnan(statistics.paired([1], [0])["p"])
     with pytest.raises(ValueError, match="3 and 2"):
-        stats.paired([1, 2, 3], [1, 2])
+        statistics.paired([1, 2, 3], [1, 2])
 
 
 @pytest.mark.parametrize("wins, losses, p", [(10, 10, 1), (15, 5, 0.0414), (17, 8, 0.1078), (0, 5, 0.0625), (0, 0, 1)])
 def test_sign_test_against_known_values(wins, losses, p):
-    assert stats.sign_test(wins, losses) == pytest.approx(p, abs=5e-5) == stats.sign_test(losses, wins)
+    assert statistics.sign_test(wins, losses) == pytest.approx(p, abs=5e-5) == statistics.sign_test(losses, wins)
 
 
 def test_mcnemar_counts_what_only_one_read_right():
     a, b = np.array([1, 1, 1, 0, 0, 1]), np.array([1, 0, 0, 1, 0, 0])
-    assert stats.mcnemar(a, b) == {"only_a": 3, "only_b": 1, "p": 0.625}
-    assert stats.mcnemar(a, a)["p"] == 1
+    assert statistics.mcnemar(a, b) == {"only_a": 3, "only_b": 1, "p": 0.625}
+    assert statistics.mcnemar(a, a)["p"] == 1
 
 
 def test_holm_by_hand():
-    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])     # Wikipedia's example
-    assert stats.holm([0.9, 0.8]).tolist() == [1, 1]
-    assert stats.holm([0.01, math.nan, 0.02])[[0, 2]] == pytest.approx([0.02, 0.02])
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])     # Wikipedia's example
+    assert statistics.holm([0.9, 0.8]).tolist() == [1, 1]
+    assert statistics.holm([0.01, math.nan, 0.02])[[0, 2]] == pytest.approx([0.02, 0.02])
 
 
 def test_wilson_against_published_values():
-    assert stats.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)      # Newcombe 1998, table I
-    assert stats.wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
-    low, high = stats.wilson(20, 20)
+    assert statistics.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)      # Newcombe 1998, table I
+    assert statistics.wilson(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
+    low, high = statistics.wilson(20, 20)
     assert high == 1 and low == pytest.approx(1 - 0.1611, abs=5e-5)
 
 
 def test_confusion_and_scores_by_hand():
-    table = stats.confusion([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 0], 4)
+    table = statistics.confusion([0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 0], 4)
     assert table.tolist() == [[2, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
-    s = stats.scores(table)
+    s = statistics.scores(table)
     assert s["precision"] == pytest.approx([2 / 3, 2 / 3, 0, 0])
     assert s["recall"][:3] == pytest.approx([2 / 3, 1, 0]) and math.isnan(s["recall"][3])
     assert s["f1"][:3] == pytest.approx([2 / 3, 0.8, 0])
@@ -97,7 +97,7 @@ def test_confusion_and_scores_by_hand():
 
 
 def test_balanced_accuracy_does_not_reward_the_common_class():
-    s = stats.scores(stats.confusion([0] * 98 + [1] * 2, [0] * 100, 2))
+    s = statistics.scores(statistics.confusion([0] * 98 + [1] * 2, [0] * 100, 2))
     assert s["accuracy"] == 0.98 and s["balanced_accuracy"] == 0.5
 
 
@@ -107,7 +107,7 @@ def test_calibration_error_of_known_classifiers():
     p = rng.uniform(0.5, 1, n)
     probabilities = np.stack([p, 1 - p], 1)
     honest = (rng.uniform(size=n) > p).astype(int)
-    assert stats.ece(probabilities, honest) < 0.015
+    assert statistics.ece(probabilities, honest) < 0.015
     sure = np.tile([0.9, 0.1], (10, 1))
-    assert stats.ece(sure, [0] * 5 + [1] * 5) == pytest.approx(0.4)
-    assert stats.ece(np.eye(3), [0, 1, 2]) == 0
+    assert statistics.ece(sure, [0] * 5 + [1] * 5) == pytest.approx(0.4)
+    assert statistics.ece(np.eye(3), [0, 1, 2]) == 0

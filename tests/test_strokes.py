@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import strokes
+from datasets import strokes
 
 KINDS = list(strokes.CLASSES)
 SCRIPT = Path(strokes.__file__)

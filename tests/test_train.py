@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from conftest import ENVIRONMENT, ROOT, assert_one_line_error, command, commands
 from PIL import Image
 
 import data
 import models
-import sampling
-import strokes
 import train
-import trainer
-from conftest import ENVIRONMENT, ROOT, assert_one_line_error, command, commands
-from onnx_io import open_session
+from datasets import strokes
+from generate_digits import open_generator, sample_all
+from training import run
+from utils.onnx_session import open_session
 
 QUICK = ["--epochs", 3, "--batch", 32, "--device", "cpu"]
 
@@ -64,7 +64,7 @@ def test_the_cvae_records_that_its_code_is_alive(trained):
 
 
 def test_the_same_samples_from_every_file_of_a_cvae(trained):
-    a, b = (sampling.sample_all(sampling.open_generator(trained / f"cvae.{end}"), 200, seed=5) for end in ("pth", "onnx"))
+    a, b = (sample_all(open_generator(trained / f"cvae.{end}"), 200, seed=5) for end in ("pth", "onnx"))
     assert np.abs(a[0].astype(int) - b[0]).max() <= 1 and np.array_equal(a[1], b[1]) and np.array_equal(a[2], b[2])
     assert len({image.tobytes() for image in a[0]}) == 200
 
@@ -80,8 +80,8 @@ def test_rare_classes_are_seen_more_often_with_balance():
         train.adapt(args, glyphs)
         assert args.balance == 0.5 and args.diffaugment == 2        # what small and uneven data get by default
         args.balance, args.bf16, args.out = balance, False, "unused"
-        run = trainer.Run(args, glyphs, torch.device("cpu"), 0.0)
-        order = run.draw_order(run.rng(0, 0)).numpy()
+        state = run.Run(args, glyphs, torch.device("cpu"), 0.0)
+        order = state.draw_order(state.rng(0, 0)).numpy()
         assert len(order) == len(chosen) and abs(np.mean(glyphs.y_train[order] == 1) - share) < 0.02
         if not balance:
             assert sorted(order) == list(range(len(chosen)))

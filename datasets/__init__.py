@@ -1,0 +1,1 @@
+"""Where glyphs come from: downloads, file formats, normalisation, the stroke simulator; no torch."""

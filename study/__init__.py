@@ -1,0 +1,1 @@
+"""The sections of evaluate.py, and how they are shown."""

@@ -1,0 +1,187 @@
+"""What the sections of evaluate.py share: the data set, the models of a folder, reference features, rows kept on disk."""
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import data
+import models
+from data import Glyphs
+from datasets import strokes
+from generate_digits import open_generator, sample_all
+from metrics import features
+from utils.figures import evenly_spaced
+from utils.files import UserError, atomic
+
+GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
+MAX_SAMPLES = 10_000       # samples that are measured
+MAX_EXAMPLES = 10          # classes of which a figure shows a glyph
+
+
+@dataclass
+class Context:
+    """What every section needs to know."""
+    glyphs: Glyphs                     # the data set; its test split is read only for final figures
+    models: Path                       # folder of trained files: generator.pth, cvae.pth, classifier.pth, ...
+    out: Path                          # folder of results; a section may keep files of its own there
+    seeds: int = 3                     # repetitions of whatever is trained
+    per_class: list = field(default_factory=list)      # numbers of real images per class; None stands for all
+    quick: bool = True                 # the default run, minutes; False: the full study
+    device: torch.device = torch.device("cpu")
+    show_real: bool = False            # whether figures may show images of the data set, whose licence may not allow it
+    say: Callable = print              # say(text): a line of progress; say(text, done, total): with the time left
+
+
+# ---- the models of the folder ----------------------------------------------------------------------------------------
+
+def open_generators(context, stems=tuple(GENERATORS)):
+    """The usable generator files of the folder, the .onnx where there is one: ({stem: source}, notes).
+
+    A source is what generate_digits.open_generator gives. What is missing, broken or draws other classes than those of
+    the data set becomes a sentence in `notes`.
+    """
+    sources, notes = {}, []
+    for stem in stems:
+        name = GENERATORS[stem]
+        path = next((p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file()), None)
+        if path is None:
+            notes.append(f"No {name}: there is no `{stem}.onnx` and no `{stem}.pth`.")
+            continue
+        try:
+            source = open_generator(path)
+        except UserError as e:
+            notes.append(f"{name} left out: {e}.")
+            continue
+        if source.classes != context.glyphs.classes:
+            notes.append(f"{name} left out: `{path.name}` draws other classes than those of {context.glyphs.name}.")
+            continue
+        sources[stem] = source
+    return sources, notes
+
+
+def open_classifier(context, stem="classifier"):
+    """The network of <stem>.pth, in eval mode on the context's device; None where there is no such file. Raises
+    UserError where it is broken or knows other classes than the data set."""
+    path = context.models / f"{stem}.pth"
+    if not path.is_file():
+        return None
+    checkpoint = models.load(path, "classifier")
+    if list(checkpoint.classes) != context.glyphs.classes:
+        raise UserError(f"{path} reads other classes than those of {context.glyphs.name}: name the data set that it was "
+                        "trained on")
+    return checkpoint.model.to(context.device)
+
+
+def example_glyphs(context):
+    """One glyph each of up to MAX_EXAMPLES classes for figures, the first and not the nicest: (images float32 [R, 1, 28, 28],
+    labels int64 [R], where they come from), or None where there is nothing that may be shown."""
+    glyphs, k = context.glyphs, len(context.glyphs.classes)
+    shown = evenly_spaced(k, MAX_EXAMPLES)
+    sources, _ = open_generators(context, ("generator", "cvae", "acgan"))
+    kinds = [kind for kind, classes in strokes.CLASSES.items() if classes == glyphs.classes]
+    if context.show_real:
+        images = np.stack([glyphs.x_test[np.flatnonzero(glyphs.y_test == c)[:1]].sum(0, np.uint8) for c in shown])
+        origin = f"test images of {glyphs.name}"
+    elif sources:
+        stem, source = next(iter(sources.items()))
+        images, _, _ = sample_all(source, len(shown), seed=0, digits=shown.tolist())
+        origin = f"drawn by the {GENERATORS[stem]}"
+    elif kinds:
+        images, _ = strokes.generate(len(shown), labels=shown, kind=kinds[0])
+        origin = "drawn by the strokes simulator"
+    else:
+        return None
+    if len(shown) < k:
+        origin += f"; {len(shown)} of {k} classes, evenly spaced"
+    images = models.from_uint8(torch.from_numpy(images))
+    return images.to(context.device), torch.from_numpy(shown).to(context.device), origin
+
+
+# ---- features of real images -----------------------------------------------------------------------------------------
+
+def open_extractor(context, depths=False):
+    """The network whose features are compared: the folder's classifier, else the one that comes along, else pixels."""
+    paths = [p for p in (context.models / "classifier.onnx", features.DEFAULT_MODEL) if p.is_file()]
+    return features.Extractor(paths[0] if paths else "pixels", depths=depths)
+
+
+class Reference:
+    """What samples are compared with: test images, and random training images as the floor."""
+
+    def __init__(self, context, depths=False):
+        g = context.glyphs
+        self.glyphs, self.extractor = g, open_extractor(context, depths)
+        self.table = data.ink_table(g.x_train, g.y_train, len(g.classes))
+        keep = np.sort(np.random.default_rng(0).permutation(len(g.x_test))[:MAX_SAMPLES])
+        self.n = len(keep)
+        self.test = self.measure(g.x_test[keep], g.y_test[keep])
+
+    def measure(self, images, labels, thickness=None):
+        return self.extractor.measure(images, labels, thickness, self.glyphs.classes)
+
+    def floor_set(self, seed):
+        """As many random training images as there are samples, with their own thickness."""
+        g = self.glyphs
+        i = np.random.default_rng(seed).permutation(len(g.x_train))[:self.n]
+        x, y = g.x_train[i], g.y_train[i]
+        return self.measure(x, y, data.thickness(x, y, self.table))
+
+    def sample(self, source, seed=1):
+        """Samples with the labels of the test images: images, labels, thickness."""
+        return sample_all(source, self.n, seed=seed, digits=self.test.labels.tolist())
+
+
+# ---- rows that are not run again -------------------------------------------------------------------------------------
+
+class RunCache:
+    """A file of finished rows, one JSON object a line, that a long study appends to and resumes from.
+
+        cache = RunCache("results/ocr.jsonl")
+        if cache.get(key) is None:
+            cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types
+
+    Every row is kept as {**key, **row}. It is appended with one write and flushed to the disk; a kill in the middle of
+    it leaves a line without an end, which is cut off when the file is opened next.
+    """
+
+    def __init__(self, path):
+        """Read what is there. Raises UserError for a file that is no such cache."""
+        self.path, self.index = Path(path), {}
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        whole = content[:content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                self.index[self.name(entry["key"])] = {**entry["key"], **entry["row"]}
+            except (ValueError, KeyError, TypeError) as e:
+                raise UserError(f"{self.path}, line {number} is no row of a study: mend it, or move the file away to "
+                                "start anew") from e
+        if whole != content:
+            with atomic(self.path) as tmp:
+                tmp.write_bytes(whole)
+
+    @staticmethod
+    def name(key):
+        return json.dumps(key, sort_keys=True)
+
+    def get(self, key):
+        """The row of this key, or None."""
+        return self.index.get(self.name(key))
+
+    def add(self, key, row):
+        """Append a row; it is on the disk when this returns. Returns it as get() will."""
+        line = json.dumps({"key": key, "row": row}, ensure_ascii=False) + "\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "ab", buffering=0) as f:
+            f.write(line.encode())
+            os.fsync(f.fileno())
+        self.index[self.name(key)] = {**key, **row}
+        return self.get(key)
+
+    def rows(self, **wanted):
+        """All rows whose fields have the wanted values, oldest first."""
+        return [r for r in self.index.values() if all(r.get(k) == v for k, v in wanted.items())]

@@ -1,0 +1,1 @@
+"""What train.py is made of: runs, losses of each model, augmentation."""

@@ -1,0 +1,1 @@
+"""What every part shares: files, the command line, pictures, ONNX sessions."""
