@@ -25,11 +25,14 @@ class Figure:
 
 @dataclass
 class Section:
-    """One section of the report. `numbers`: JSON types only, with the protocol beside them."""
+    """One section of the report: a question, its answer, the first figure and the first table; all else folds away.
+
+    `numbers`: JSON types only, with the protocol beside them."""
     key: str
     title: str
-    paragraphs: list                   # text in plain words; the first says what came out
+    paragraphs: list                   # text in plain words, folded away on the page
     tables: list = field(default_factory=list)
     figures: list = field(default_factory=list)
     numbers: dict = field(default_factory=dict)
+    answer: str = ""                   # the title's question, answered in one sentence
     protocol: dict = field(default_factory=dict)       # what was otherwise than in the Context: seeds, per_class, form

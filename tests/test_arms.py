@@ -10,7 +10,7 @@ from datasets import strokes
 from generate_digits import sample_all
 from study import ocr
 from training import classifier
-from training.classifier import evenly, predict, predict_probabilities, train_classifier
+from training.classifier import build, evenly, predict, predict_probabilities, train_classifier
 from training.run import train_generator
 from utils.files import UserError
 
@@ -95,9 +95,9 @@ def test_oversampling_makes_classes_even_and_shares_hold_within_a_class():
 
 def test_arms_take_equal_steps_from_equal_weights(monkeypatch):
     rates, starts = [], []
-    original, build = classifier.set_rate, classifier.build
+    original, fresh = classifier.set_rate, classifier.build
     monkeypatch.setattr(classifier, "set_rate", lambda o, lr: rates.append(lr) or original(o, lr))
-    monkeypatch.setattr(classifier, "build", lambda *a: starts.append(build(*a)) or starts[-1])
+    monkeypatch.setattr(classifier, "build", lambda *a: starts.append(fresh(*a)) or starts[-1])
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
     for options in ({}, {"synthetic": (X[:50], Y[:50])}, {"augment": "classical"}, {"balanced": True}):
         train_classifier(X, Y, steps=9, seed=3, **options)
