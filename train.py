@@ -1,7 +1,7 @@
 """One training run: a data set -> a model -> saved_models/.
 
     python train.py                                   # conditional GAN on MNIST: about 5 minutes on 2 CPU cores
-    python train.py --model classifier                # the recogniser, also the feature extractor of fid.py
+    python train.py --model classifier                # reads digits, and is the feature extractor of fid.py
     python train.py --dataset strokes --epochs 2 --out try
 
 Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl), a sheet of samples, a GIF of
@@ -11,9 +11,8 @@ where --epochs is given; without it the clock decides how many epochs fit (the r
 import argparse
 import json
 import math
-import shutil
-import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -24,165 +23,245 @@ import export_onnx
 import models
 from generate_digits import sample_all
 from metrics import statistics
-from metrics.distances import spearman
-from training.classifier import AdversarialRecogniser, predict
-from training.objectives import OBJECTIVES
-from training.run import FRAMES, PRESETS, SETTINGS, SHOWN, Run, say
-from training.steps import has_bf16
+from training.classifier import AdversarialClassifierTrainer, predict
+from training.preview import MAX_CLASSES, Preview, save_loss_curves
+from training.run import TRAINERS, LossLog, Run, read_state
+from training.trainer import has_bf16, learning_rate
 from utils import charts, figures
-from utils.cli import Parser, choose_device, run_command
+from utils.cli import (Parser, Progress, add_data_options, add_device_option, choose_device, default_folder, number,
+                       run_command)
 from utils.files import UserError
 
+# ---- settings --------------------------------------------------------------------------------------------------------
+# How long a model trains by default: `minutes` decide the epochs, so that everything is there within 6 (classifiers: 10)
+# on 2 cores; never more `images` in all, after which more of them gained nothing on MNIST, nor more `passes` over a
+# handful of images. Learning rate and weights of the losses stand with the losses, in training/*.py.
+DEFAULTS = {
+    "cgan": {"minutes": 4.8, "images": 1_400_000},
+    "acgan": {"minutes": 4.8, "images": 1_400_000},
+    "cvae": {"minutes": 4.8, "images": 1_400_000},
+    "classifier": {"minutes": 9.0, "images": 550_000, "passes": 2000},
+    "classifier-tiny": {"minutes": 5.5, "images": 1_100_000, "passes": 4000},
+    "classifier-adversarial": {"minutes": 7.5, "images": 330_000, "passes": 1000},
+}
+BATCH = 128                # images per step; 64 was no better and slower
 SCARCE = 20_000            # training images below which the discriminator would learn them by heart
+SHIFT = 2                  # pixels by which its images are then shifted; that gained 0.7 points of label accuracy (Arabic)
+UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
+BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
-LOG_SECONDS = 1.0          # between two updates of the live line
+LOG_SECONDS = 1.0          # between two rows of the log
+
+
+def by_model(values):
+    """{model: value} as text for --help: "4.8 for cgan, acgan, cvae; 9 for classifier", or the value alone."""
+    models_of = {}
+    for model, value in values.items():
+        models_of.setdefault(f"{value:,}" if isinstance(value, int) else f"{value:g}", []).append(model)
+    if len(models_of) == 1:
+        return next(iter(models_of))
+    return "; ".join(f"{value} for {', '.join(names)}" for value, names in models_of.items())
 
 
 def parse_args(argv=None):
     parser = Parser("Train one model on one data set.")
-    add, weight = parser.add_argument, positive(float, or_zero=True)
-    add("--model", choices=OBJECTIVES, default="cgan", help="what to train")
+    add, positive, weight = parser.add_argument, number(float, above=0), number(float, at_least=0)
+
+    def add_setting(option, kind, text):                 # of a trainer
+        name = option.removeprefix("--").replace("-", "_")
+        values = {m: getattr(t.Settings(), name) for m, t in TRAINERS.items() if hasattr(t.Settings, name)}
+        add(option, type=kind, help=f"{text} (default: {by_model(values)})")
+    add("--model", choices=TRAINERS, default="cgan", help="what to train")
     add("--adversarial", action="store_true", help="with --model classifier: make it robust to small changes of its "
         "images, by training on attacked ones; short for --model classifier-adversarial")
     add("--dataset", help="mnist, kmnist, k49, arabic, strokes, strokes-arabic, or a path to your own "
         "(default: mnist where it can be had, else strokes, said loudly)")
-    add("--data-dir", help="where data sets lie (default: $GLYPHS_DATA, else data/)")
-    add("--no-center", action="store_true", help="keep the frame of your own images; they are cropped and centred else")
+    add_data_options(parser)
     add("--out", help="folder to write to (default: saved_models for mnist, else saved_models/<dataset>)")
-    add("--epochs", type=positive(int), help="passes over the training images (default: as many as fit into --minutes, "
-        "up to 1.4 million images, for a classifier 550,000, tiny 1.1 million, adversarial 330,000)")
-    add("--minutes", type=positive(float), help="training time that decides the epochs where --epochs is not given "
-        "(default: 4.8, so that the files are there within 6; classifier 9, tiny 5.5, adversarial 7.5)")
-    add("--per-class", type=positive(int), help="train on so many images of each class, chosen by --seed")
-    add("--seed", type=positive(int, or_zero=True, below=2 ** 32), default=0, help="of weights, noise, order of images")
-    add("--batch", type=positive(int), help="images per step; 64 was no better and slower")
-    add("--lr", type=positive(float), help="top learning rate (default: 2e-3, classifier 3e-3, tiny 6e-3)")
-    add("--label-weight", type=weight, help="of the discriminator's label loss (default: 0.3, acgan 0.5)")
-    add("--g-label-weight", type=weight, help="of that of the generator; more makes samples alike (default: 0.1, "
-        "acgan and cvae 0.5)")
-    add("--ink-weight", type=weight, help="of the loss that makes a sample as thick as asked")
-    add("--gan-weight", type=weight, help="of the cvae's adversarial loss, which sharpens; 0: a plain one")
-    add("--diffaugment", type=positive(int, or_zero=True, below=14), help="pixels by which the discriminator's images "
-        "are shifted, real and fake alike (default: 2 below 20,000 training images, else 0)")
-    add("--balance", type=positive(float, or_zero=True, below=1.001), help="0: every image as often as the "
-        "others, 1: every class, between: classes as often as size ** (1 - balance) (default: 0.5 where one class is "
-        "twice as large as another, else 0)")
-    add("--warp", type=weight, help="strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
-        "the like; less where they turn one class into another; 0: shifts alone")
-    add("--r1", type=weight, help="gradient penalty at real images (pixels in [-1, 1]) at the start")
-    add("--r1-end", type=weight, help="and at the end")
-    add("--ema", type=positive(float, or_zero=True, below=1), help="memory of the averaged generator, per step")
-    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
+    add("--epochs", type=number(int, above=0), help="passes over the training images (default: as many as fit into "
+        f"--minutes, but no more images in all than {by_model({m: v['images'] for m, v in DEFAULTS.items()})})")
+    add("--minutes", type=positive, help="training time that decides the epochs where --epochs is not given "
+        f"(default: {by_model({m: v['minutes'] for m, v in DEFAULTS.items()})})")
+    add("--per-class", type=number(int, above=0), help="train on so many images of each class, chosen by --seed")
+    add("--seed", type=number(int, at_least=0, below=2 ** 32), default=0, help="of weights, noise, order of images")
+    add("--batch", type=number(int, above=0), default=BATCH, help="images per step")
+    add("--balance", type=number(float, at_least=0, at_most=1), help="0: every image as often as the others, 1: every "
+        f"class, between: classes as often as size ** (1 - balance) (default: {BALANCE} where one class is {UNEVEN} times "
+        "as large as another, else 0)")
+    add("--diffaugment", type=number(int, at_least=0, below=14), help="pixels by which the discriminator's images are "
+        f"shifted, real and fake alike (default: {SHIFT} below {SCARCE:,} training images, else 0)")
+    add_setting("--lr", positive, "top learning rate")
+    add_setting("--label-weight", weight, "of the discriminator's label loss")
+    add_setting("--g-label-weight", weight, "of that of the generator; more makes samples alike")
+    add_setting("--ink-weight", weight, "of the loss that makes a sample as thick as it should be")
+    add_setting("--gan-weight", weight, "of the cvae's adversarial loss, which sharpens; 0: a plain one")
+    add_setting("--r1", weight, "gradient penalty at real images (pixels in [-1, 1]) at the start")
+    add_setting("--r1-end", weight, "and at the end")
+    add_setting("--ema", number(float, above=0, below=1), "memory of the averaged generator, per step")
+    add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
+                "the like; less where they turn one class into another; 0: shifts alone")
+    add_device_option(parser)
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
-    add("--save-every", type=positive(float), default=20, help="seconds between two saves of what --resume needs")
+    add("--save-every", type=positive, default=20, help="seconds between two saves of what --resume needs")
     add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
     add("--dry-run", action="store_true", help="print the resolved settings, take one step, write nothing")
-    parser.set_defaults(**SETTINGS)
     args = parser.parse_args(argv)
-    if args.adversarial and args.model not in ("classifier", AdversarialRecogniser.name):
-        parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
     if args.adversarial:
-        args.model = AdversarialRecogniser.name
+        if args.model not in ("classifier", AdversarialClassifierTrainer.name):
+            parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
+        args.model = AdversarialClassifierTrainer.name
     del args.adversarial
     return args
 
 
-def positive(kind, or_zero=False, below=math.inf):
-    """An argparse type: a finite number above 0, or 0 too."""
-    def number(text):
-        value = kind(text)
-        if not 0 <= value < below or value == 0 and not or_zero:
-            raise argparse.ArgumentTypeError(f"{text} is not {'0 or more' if or_zero else 'above 0'}" +
-                                             (f" and below {below}" if below < math.inf else ""))
-        return value
-    number.__name__ = kind.__name__
-    return number
+def stopped_run(args):
+    """(settings, state) of the run that --resume goes on with; its own settings hold. Raises UserError where there is
+    none, or where another setting was asked for."""
+    folders = [args.out] if args.out else [default_folder("saved_models", name)
+                                           for name in ([args.dataset] if args.dataset else ["mnist", "strokes"])]
+    paths = [Path(folder) / f"{TRAINERS[args.model].name}.resume.pth" for folder in folders]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        raise UserError(f"nothing to resume: there is no {paths[0]}; start a run without --resume")
+    state = read_state(path)
+    defaults, saved = vars(parse_args([])), state["settings"]
+    free = {"resume": True, "dry_run": args.dry_run, "device": args.device, "out": str(path.parent),
+            "data_dir": args.data_dir or saved["data_dir"]}
+    for name, value in vars(args).items():
+        if name not in free and value not in (defaults[name], saved.get(name)):
+            raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {saved.get(name)}; "
+                            "leave it out, or start anew without --resume")
+    return argparse.Namespace(**{**defaults, **saved, **free}), state
 
 
-def live_line(r, losses, speed):
-    left = (r.steps - r.i) / speed
-    line = (f"epoch {min(r.epochs, r.i // r.steps_per_epoch + 1)}/{r.epochs}  step {r.i:,}/{r.steps:,}  "
-            f"{speed * r.batch:,.0f} images/s  " + "  ".join(f"{k} {v:.3f}" for k, v in losses.items()) +
-            f"  ETA {int(left // 60)}:{int(left % 60):02d}")
-    if sys.stdout.isatty():
-        print(f"\r\033[K{line[:shutil.get_terminal_size().columns - 1]}", end="", flush=True)
-    else:
-        print(line, flush=True)
+def resolve(args, glyphs):
+    """Fill in the settings that were not given: those that depend on the data, then those of the model."""
+    sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
+    if args.diffaugment is None:
+        args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE else 0
+    if args.balance is None:
+        args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
+    if args.minutes is None:
+        args.minutes = DEFAULTS[args.model]["minutes"]
+    args.out = args.out or str(default_folder("saved_models", args.dataset))
+    for setting in fields(TRAINERS[args.model].Settings):
+        if getattr(args, setting.name, None) is None:
+            setattr(args, setting.name, setting.default)
 
 
-def train(r):
-    """The loop: step, log, pictures, save, until all epochs are done."""
-    sums, count, since_log, since_save, since_line = {}, 0, r.seconds, r.seconds, -math.inf
-    mark = (r.i, r.seconds)
-    clock = time.perf_counter() - r.seconds
-    with open(r.log, "a", encoding="utf-8") as log:
-        while r.i < r.steps:
-            losses = r.step()
-            for k, v in losses.items():           # a loss may set in later in the run
-                total, n = sums.get(k, (0.0, 0))
-                sums[k] = total + v, n + 1
-            count += 1
-            r.seconds = time.perf_counter() - clock
-            at_end_of_epoch = r.i % r.steps_per_epoch == 0
-            if r.i == WARM_STEPS:
-                mark = (r.i, r.seconds)
-            if not r.args.epochs and (r.i == PLAN_STEPS or at_end_of_epoch and r.i > PLAN_STEPS):
-                r.plan((r.i - mark[0]) / (r.seconds - mark[1]))
-                mark = (r.i, r.seconds)
-            if r.seconds - since_log > LOG_SECONDS or r.i == r.steps:
-                means = {k: float(total / n) for k, (total, n) in sums.items()}
-                speed = count / (r.seconds - since_log)
-                if not all(math.isfinite(v) for v in means.values()):
-                    stop_at_nan(r)
-                row = {"step": r.i, "epoch": round(r.i / r.steps_per_epoch, 3), "seconds": round(r.seconds, 2),
-                       "images_per_second": round(speed * r.batch), **{k: round(v, 5) for k, v in means.items()}}
-                log.write(json.dumps(row) + "\n")
-                log.flush()
-                sums, count, since_log = {}, 0, r.seconds
-                if sys.stdout.isatty() or r.seconds - since_line > 10 or r.i == r.steps:
-                    live_line(r, means, speed)
-                    since_line = r.seconds
-            # the first pictures come quickly, when most changes, later ones more slowly
-            if r.makes_images and r.i >= r.steps * ((len(r.frames) + 1) / FRAMES) ** 1.5:
-                r.draw_frame()
-            if r.args.snapshots and at_end_of_epoch:
-                r.save_snapshot()
-            if r.seconds - since_save > r.args.save_every and count == 0:      # the losses have just been looked at
-                if not r.is_finite():
-                    stop_at_nan(r)
-                r.save_state()
-                since_save = r.seconds
-    if sys.stdout.isatty():
-        print()
+# ---- how long --------------------------------------------------------------------------------------------------------
+
+def max_epochs(run):
+    """The most epochs that a run without --epochs takes, however fast the machine."""
+    limits = DEFAULTS[run.args.model]
+    return min(math.ceil(limits["images"] / len(run.glyphs.x_train)), limits.get("passes", math.inf))
 
 
-def stop_at_nan(r):
+def plan_epochs(run, steps_per_second):
+    """The epochs that fit into --minutes at this speed. In the first quarter of a run their number may grow; later only
+    shrink, when the machine has become clearly slower, as the learning rate is on its way down by then."""
+    seconds_left = max(0.0, 60 * run.args.minutes - run.seconds)
+    too_slow = (run.steps - run.step) / steps_per_second > 1.05 * seconds_left
+    if run.step >= run.steps / 4 and not too_slow:
+        return run.epochs
+    fit = math.floor((run.step + seconds_left * steps_per_second) / run.batches.per_epoch)
+    fit = max(1, fit, math.ceil(run.step / run.batches.per_epoch))
+    return min(fit, run.epochs if too_slow else max_epochs(run))
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+
+def train_step(trainer, batch, lr):
+    """One step of every optimizer; of a GAN the discriminator's first, then the generator's. -> {name: loss, a tensor}"""
+    trainer.set_lr(lr)
+    losses = {}
+    for optimizer, loss, parts in trainer.losses(batch):         # forward
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses |= parts
+    trainer.end_step(batch)                                      # the averaged weights follow
+    return losses
+
+
+def train(run, progress):
+    """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is not a number."""
+    trainer, batches, settings = run.trainer, run.batches, run.trainer.settings
+    preview = Preview(run) if trainer.makes_images else None
+    started = time.perf_counter() - run.seconds
+    log, saved_at = LossLog(run), run.seconds
+    timed_step, timed_at = run.step, run.seconds                 # since when the speed is measured
+    while run.step < run.steps:
+        batches.refit_prior(trainer, run.step)
+        batch = batches.batch(run.step, run.steps)
+        lr = learning_rate(run.step, run.steps, settings.lr, settings.warm_up, settings.final_lr)
+        losses = train_step(trainer, batch, lr)
+        run.step += 1
+        run.seconds = time.perf_counter() - started
+        log.add(losses)
+        epoch_ends = run.step % batches.per_epoch == 0
+
+        # how many epochs fit
+        if run.step == WARM_STEPS:
+            timed_step, timed_at = run.step, run.seconds
+        if not run.args.epochs and (run.step == PLAN_STEPS or epoch_ends and run.step > PLAN_STEPS):
+            epochs = plan_epochs(run, (run.step - timed_step) / (run.seconds - timed_at))
+            timed_step, timed_at = run.step, run.seconds
+            if epochs != run.epochs:
+                run.plan(epochs)
+                progress(f"{epochs} epochs of {len(run.glyphs.x_train):,} images fit into {run.args.minutes:g} minutes here")
+
+        # log, draw, save
+        if run.seconds - log.written_at > LOG_SECONDS or run.step == run.steps:
+            means, speed = log.means()
+            if not all(math.isfinite(v) for v in means.values()):
+                stop_at_nan(run)
+            log.write()
+            progress(f"epoch {min(run.epochs, run.step // batches.per_epoch + 1)}/{run.epochs}  {speed:,.0f} images/s  "
+                     + "  ".join(f"{name} {v:.3f}" for name, v in means.items()) + "  step", run.step, run.steps)
+        if preview and preview.is_due():
+            preview.draw()
+            if len(run.frames) == 1:
+                progress(f"first samples after {run.seconds:.0f} s, drawn anew as it goes on: {run.path('_samples.png')}")
+        if run.args.snapshots and epoch_ends:
+            run.save_snapshot()
+        if run.seconds - saved_at > run.args.save_every and log.written_at == run.seconds:   # the losses are known
+            if not run.is_finite():
+                stop_at_nan(run)
+            run.save_state()
+            saved_at = run.seconds
+
+
+def stop_at_nan(run):
     """Losses are not finite: leave the last good weights as files, and say what to do."""
-    at = r.i
-    if not r.state.is_file():
-        raise UserError(f"the loss is not a number at step {at}, before anything was saved: try a lower --lr")
-    r.load_state(models.read_archive(r.state))
-    r.settle()
-    for name in r.objective.products:
-        models.save(r.out / f"{name}.pth", r.checkpoint(name))
-    raise UserError(f"the loss is not a number at step {at}; the weights of step {r.i} are in {r.path('.pth')}: "
-                    "start anew with a lower --lr")
+    step = run.step
+    if not run.state.is_file():
+        raise UserError(f"the loss is not a number at step {step}, before anything was saved: try a lower --lr")
+    run.load_state(read_state(run.state))
+    run.finish()
+    run.save_checkpoints()
+    raise UserError(f"the loss is not a number at step {step}; the weights of step {run.step} are in "
+                    f"{run.path('.pth')}: start anew with a lower --lr")
 
 
-def measure_generator(r):
-    """How well 10,000 samples of the averaged generator keep to the thickness asked for, and how much samples of one
-    class differ (variance of a pixel, over that of training images), as a dict of JSON types. (fid.py and benchmarks/
-    measure the rest: it needs a classifier.)"""
-    g, n = r.glyphs, 10_000
-    images, labels, t = sample_all(r.sampler(), n, seed=1)
-    drawn = data.thickness(images, labels, r.ink_table)
-    rho = [spearman(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
-    known = data.place_in_class(g.y_train, 0) < max(2, n // len(g.classes))              # as many of each class
-    real = variance_in_class(g.x_train[known], g.y_train[known])
-    diversity = {"diversity": round(variance_in_class(images, labels) / real, 4)} if real > 1 else {}
-    return {"samples": n, "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
-            "thickness_correlation": round(float(np.mean(rho)), 4), **diversity}
+# ---- measuring and writing -------------------------------------------------------------------------------------------
+
+def measure_generator(run):
+    """How well 10,000 samples of the averaged generator keep to the thickness they should have, and how much samples of
+    one class differ (variance of a pixel, over that of training images), as a dict of JSON types. (fid.py and
+    benchmarks/ measure the rest: it needs a classifier.)"""
+    g, n = run.glyphs, 10_000
+    images, labels, t = sample_all(run.sampler(), n, seed=1)
+    drawn = data.thickness(images, labels, run.batches.ink_table)
+    rho = [statistics.rank_correlation(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
+    measured = {"samples": n, "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
+                "thickness_correlation": round(float(np.mean(rho)), 4)}
+    as_many = data.place_in_class(g.y_train, 0) < max(2, n // len(g.classes))            # of each class
+    real = variance_in_class(g.x_train[as_many], g.y_train[as_many])
+    if real > 1:
+        measured["diversity"] = round(variance_in_class(images, labels) / real, 4)
+    return measured
 
 
 def variance_in_class(images, labels):
@@ -190,84 +269,47 @@ def variance_in_class(images, labels):
     return float(np.mean([np.var(images[labels == k].astype(np.float32), axis=0).mean() for k in np.unique(labels)]))
 
 
-def measure_classifier(r):
+def measure_classifier(run):
     """Accuracy on val and test, plain and balanced (the mean over the classes), as a dict of JSON types; draws the
     confusion matrix of test."""
-    g, found, network = r.glyphs, {}, r.objective.products[r.name][1]
+    g, measured = run.glyphs, {}
+    _, network = run.trainer.checkpoints[run.name]
     for split, images, labels in (("val", g.x_val, g.y_val), ("test", g.x_test, g.y_test)):
         if not len(images):               # one's own classes of one image each leave nothing to hold out
             continue
-        table = statistics.confusion(labels, predict(network.eval(), images), len(g.classes))
-        measured = statistics.scores(table)
-        found |= {f"{split}_{k}": round(measured[k], 4) for k in ("accuracy", "balanced_accuracy")}
-    if len(g.x_test) and len(g.classes) <= SHOWN:
-        figures.save(charts.heatmap(table, g.classes, g.classes, title=f"{r.title}: test images by class and answer"),
-                     r.path("_confusion.png"))
-    return found
+        table = statistics.confusion_matrix(labels, predict(network.eval(), images), len(g.classes))
+        scores = statistics.classification_scores(table)
+        measured |= {f"{split}_{k}": round(scores[k], 4) for k in ("accuracy", "balanced_accuracy")}
+    if len(g.x_test) and len(g.classes) <= MAX_CLASSES:
+        title = f"{run.title}: test images by class and answer"
+        figures.save(charts.heatmap(table, g.classes, g.classes, title=title), run.path("_confusion.png"))
+    return measured
 
 
-def finish(r):
+def finish(run, progress):
     """Measure, then write weights, ONNX, pictures and the record."""
-    found = r.settle() | (measure_generator(r) if r.makes_images else measure_classifier(r))
-    for name in r.objective.products:
-        models.save(r.out / f"{name}.pth", r.checkpoint(name, found if name == r.name else None))
-    proof = export_onnx.export(models.load(r.path(".pth")), r.path(".onnx"))
-    if "test_accuracy" in found:
-        proof["test_accuracy"] = round(export_onnx.accuracy(r.path(".onnx"), r.glyphs.x_test, r.glyphs.y_test), 4)
-    r.save_curves()
-    if r.makes_images:
-        r.save_gif()
-    r.write_record(seconds=round(r.wall_seconds, 1), metrics=found, onnx=proof)
-    r.end()
-    say("  ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in found.items()))
-    files = [r.out / f"{name}.pth" for name in r.objective.products] + [r.path(".onnx")]
-    say(f"{r.wall_seconds:.0f} s in all. Wrote {', '.join(map(str, files))} and {r.name}.json, {r.name}_* beside them")
+    measured = run.finish() | (measure_generator(run) if run.trainer.makes_images else measure_classifier(run))
+    paths = run.save_checkpoints(measured)
+    proof = export_onnx.export(models.load(run.path(".pth")), run.path(".onnx"))
+    if "test_accuracy" in measured:
+        proof["test_accuracy"] = round(export_onnx.accuracy(run.path(".onnx"), run.glyphs.x_test, run.glyphs.y_test), 4)
+    save_loss_curves(run)
+    if run.trainer.makes_images:
+        Preview(run).save_gif()
+    run.write_record(seconds=round(run.wall_seconds, 1), metrics=measured, onnx=proof)
+    run.end()
+    progress("  ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in measured.items()))
+    written = ", ".join(map(str, [*paths, run.path(".onnx")]))
+    progress(f"{run.wall_seconds:.0f} s in all. Wrote {written} and {run.name}.json, {run.name}_* beside them")
 
 
-def settle(args):
-    """Fill in what depends on other settings; with --resume, take the settings of the stopped run. -> (args, state)"""
-    state = None
-    if args.resume:
-        folders = [args.out] if args.out else [out_folder(args.dataset or name) for name in ("mnist", "strokes")]
-        paths = [Path(folder) / f"{OBJECTIVES[args.model].name}.resume.pth" for folder in folders]
-        path = next((p for p in paths if p.is_file()), None)
-        if path is None:
-            raise UserError(f"nothing to resume: there is no {paths[0]}; start a run without --resume")
-        state = models.read_archive(path)
-        if not isinstance(state, dict) or state.get("version") != models.VERSION or "settings" not in state:
-            raise UserError(f"{path} is not the state of a run of this version: start the run anew")
-        usual, before = vars(parse_args([])), state["settings"]
-        new = {"resume": True, "dry_run": args.dry_run, "device": args.device, "out": str(path.parent),
-               "data_dir": args.data_dir or before["data_dir"]}
-        for name, value in vars(args).items():
-            if name not in new and value not in (usual[name], before.get(name)):
-                raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {before.get(name)}; "
-                                "leave it out, or start anew without --resume")
-        args = argparse.Namespace(**{**usual, **before, **new})
-    preset = PRESETS[args.model]
-    for name in ("lr", "minutes", "label_weight", "g_label_weight"):
-        if getattr(args, name) is None:
-            setattr(args, name, preset.get(name))
-    return args, state
-
-
-def adapt(args, glyphs):
-    """Fill in the settings that depend on the data."""
-    sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
-    if args.diffaugment is None:
-        args.diffaugment = 2 if len(glyphs.x_train) < SCARCE else 0
-    if args.balance is None:
-        args.balance = 0.5 if sizes.max() >= 2 * sizes[sizes > 0].min() else 0.0
-
-
-def out_folder(dataset):
-    """Where a data set's models go by default."""
-    return "saved_models" if dataset == "mnist" else f"saved_models/{Path(dataset).stem}"
-
+# ---- the command -----------------------------------------------------------------------------------------------------
 
 def main(argv=None):
     started = time.perf_counter()
-    args, state = settle(parse_args(argv))
+    args, state = parse_args(argv), None
+    if args.resume:
+        args, state = stopped_run(args)
     device = choose_device(args.device)
     args.bf16 = has_bf16(device) if args.precision == "auto" else args.precision == "bf16"
     torch.set_flush_denormal(True)             # as Adam's moments fade they would slow the CPU down
@@ -278,29 +320,33 @@ def main(argv=None):
         glyphs = glyphs.subset(args.per_class, args.seed)
     if state:
         glyphs.notice = state["notice"]
-    args.out = args.out or out_folder(args.dataset)
-    adapt(args, glyphs)
-    r = Run(args, glyphs, device, started)
-    say(f"{args.model} on {glyphs.name}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, "
-        f"{device.type}, {torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
-    say("settings: " + json.dumps(r.record()["settings"]))
-    for text in [glyphs.notice.upper()] * bool(glyphs.notice) + glyphs.warnings:
-        say(f"NOTE: {text}")
+    resolve(args, glyphs)
+
+    run, progress = Run(args, glyphs, device, started), Progress()
+    run.plan(args.epochs or max_epochs(run))
+    progress(f"{run.title}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, {device.type}, "
+             f"{torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
+    progress("settings: " + json.dumps(run.record()["settings"]))
+    if glyphs.notice:
+        progress(f"NOTE: {glyphs.notice.upper()}")
+    for warning in glyphs.warnings:
+        progress(f"NOTE: {warning}")
     if args.dry_run:
-        losses = r.step()
-        say("dry run, nothing written; one step: " + ", ".join(f"{k} {float(v):.3f}" for k, v in losses.items()))
+        losses = train_step(run.trainer, run.batches.batch(0, run.steps), args.lr)
+        progress("dry run, nothing written; one step: " + ", ".join(f"{k} {float(v):.3f}" for k, v in losses.items()))
         return
     if state:
-        r.load_state(state)
-        say(f"goes on from step {r.i:,} of {r.steps:,}")
+        run.load_state(state)
+        progress(f"goes on from step {run.step:,} of {run.steps:,}")
     else:
-        r.begin()
+        run.begin()
     try:
-        train(r)
+        train(run, progress)
     except KeyboardInterrupt:
-        say(f"stopped at step {r.i:,}" + ("; go on with the same command and --resume" if r.state.is_file() else ""))
+        how = "; go on with the same command and --resume" if run.state.is_file() else ""
+        progress(f"stopped at step {run.step:,}{how}")
         raise
-    finish(r)
+    finish(run, progress)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,194 @@
+"""Training of classifiers: losses against their formulas, batches and shares, functions of the seed."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_gan import make, make_batch, take_step
+
+import models
+from datasets import strokes
+from training import classifier
+from training.classifier import (CLASSIFIER_TRAINERS, AdversarialClassifierTrainer, ClassifierTrainer, accuracy,
+                                 class_balanced, predict, predict_probabilities, train_classifier)
+from training.trainer import Batch
+from utils.files import UserError
+
+X, Y = strokes.generate(400, seed=5)
+EPS = AdversarialClassifierTrainer.EPS
+
+
+def stroke_batch(seed=0):
+    return Batch(models.from_uint8(torch.from_numpy(X[:40])), torch.from_numpy(Y[:40]), None, 0, 0.0,
+                 torch.Generator().manual_seed(seed))
+
+
+# ---- the trainers of train.py ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", CLASSIFIER_TRAINERS)
+def test_a_step_learns_and_repeats(name):
+    trainer, twin = (make(CLASSIFIER_TRAINERS[name]) for _ in range(2))
+    losses, again = ([float(take_step(t, stroke_batch(i), lr=3e-3)["loss"]) for i in range(10)] for t in (trainer, twin))
+    assert np.mean(losses[-3:]) < np.mean(losses[:3]) and again == losses
+    assert all(torch.equal(a, b) for a, b in zip(trainer.classifier.parameters(), twin.classifier.parameters()))
+    assert trainer.classifier.training
+    for name, p in trainer.classifier.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, name
+
+
+def test_the_loss_is_the_smoothed_cross_entropy_of_logits():
+    trainer, batch = make(ClassifierTrainer), make_batch()
+    trainer.augment = lambda batch: batch.images
+    (_, loss, _), = trainer.losses(batch)
+    log_p = trainer.classifier(batch.images).log_softmax(1)
+    smoothed = 0.95 * F.one_hot(batch.labels, 10) + 0.05 / 10
+    torch.testing.assert_close(loss, -(smoothed * log_p).sum(1).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_without_warp_images_are_only_moved():
+    batch = stroke_batch()
+    batch.images = batch.images * F.pad(torch.ones(22, 22), [3] * 4)                     # no ink near the frame
+    changes = {}
+    for strength in (0.0, 1.0):
+        batch.rng.manual_seed(0)
+        warped = make(ClassifierTrainer, warp=strength).augment(batch)
+        changes[strength] = (warped.sum((1, 2, 3)) / batch.images.sum((1, 2, 3)) - 1).abs().max()
+    assert changes[0.0] < 1e-4 and changes[1.0] > 0.05
+
+
+def test_sizes():
+    sizes = {name: models.n_parameters(make(t).classifier) for name, t in CLASSIFIER_TRAINERS.items()}
+    assert sizes["classifier"] <= 300_000 and sizes["classifier-tiny"] <= 25_000
+    for trainer in CLASSIFIER_TRAINERS.values():
+        assert make(trainer, classes=49).rounded.features(torch.zeros(2, 1, 28, 28)).shape[1] <= 128
+
+
+@pytest.mark.parametrize("name", CLASSIFIER_TRAINERS)
+def test_finish_rounds_a_copy_to_half_precision(name):
+    trainer = make(CLASSIFIER_TRAINERS[name])
+    for i in range(2):
+        take_step(trainer, stroke_batch(i))
+    before = copy.deepcopy(trainer.classifier.state_dict())
+    assert trainer.finish(None, None, None) == {}
+    assert all(torch.equal(v, before[k]) for k, v in trainer.classifier.state_dict().items())   # it goes on as it was
+    for k, v in trainer.rounded.state_dict().items():
+        if v.ndim > 1:
+            assert torch.equal(v, v.half().float()) and not torch.equal(v, before[k])
+            torch.testing.assert_close(v, before[k], rtol=2 ** -11, atol=2 ** -25)
+        else:
+            assert torch.equal(v, before[k])
+    kind, network = trainer.checkpoints[trainer.name]
+    assert kind == "classifier" and network is trainer.rounded and not network.training
+
+
+def test_attacked_images_stay_in_the_ball_and_mislead():
+    trainer, batch = make(AdversarialClassifierTrainer), stroke_batch()
+    for i in range(10):
+        take_step(trainer, stroke_batch(i), lr=3e-3)
+    x, y = batch.images, batch.labels
+    attacked = trainer.attack(x, y, batch.rng)
+    assert (attacked - x).abs().max() <= EPS + 1e-6 and attacked.min() >= 0 and attacked.max() <= 1
+    trainer.classifier.eval()
+    noise = (x + EPS * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) - 1)).clamp(0, 1)
+    with torch.no_grad():
+        losses = [float(F.cross_entropy(trainer.classifier(images), y)) for images in (x, noise, attacked)]
+    assert losses[2] > losses[0] and losses[2] > losses[1]
+    assert trainer.ATTACK_STEPS == 2 and not torch.equal(trainer.augment(batch), x), "it is what training sees"
+
+
+# ---- a training on few images ----------------------------------------------------------------------------------------
+
+def weights(network):
+    return torch.cat([v.flatten().float() for v in network.state_dict().values()])
+
+
+def test_classifier_is_a_function_of_its_seed_and_leaves_the_global_state_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    one, same, other = (train_classifier(X, Y, steps=3, seed=s, augment="classical", batch=16) for s in (1, 1, 2))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(weights(one), weights(same)) and not torch.equal(weights(one), weights(other))
+    assert not one.training and not any(p.requires_grad for p in one.parameters())
+
+
+def test_it_learns():
+    network = train_classifier(X[:300], Y[:300], steps=100, seed=0)
+    assert accuracy(network, X[300:], Y[300:]) > 0.8
+
+
+def labels_of_batches(monkeypatch, **options):
+    """The labels of every batch that a training takes; real images are of class 0 and 1, synthetic ones of 1 and 2."""
+    seen = []
+    original = F.cross_entropy
+    monkeypatch.setattr(classifier.F, "cross_entropy", lambda z, y, *a, **k: seen.append(y.numpy().copy()) or
+                        original(z, y, *a, **k))
+    real = np.zeros((30, 28, 28), np.uint8), np.repeat([0, 1], [25, 5])
+    synthetic = np.full((40, 28, 28), 200, np.uint8), np.repeat([1, 2], 20)
+    train_classifier(*real, synthetic=synthetic, n_classes=3, batch=20, **options)
+    return seen
+
+
+def test_every_batch_holds_the_share_of_synthetic_images(monkeypatch):
+    seen = labels_of_batches(monkeypatch, steps=60, share=0.25)
+    assert len(seen) == 60 and all(len(y) == 20 for y in seen)
+    counts = np.bincount(np.concatenate(seen), minlength=3) / 1200
+    assert np.allclose(counts, [0.75 * 25 / 30, 0.75 * 5 / 30 + 0.125, 0.125], atol=0.01)     # passes, not random picks
+
+
+def test_pretraining_is_synthetic_alone(monkeypatch):
+    seen = labels_of_batches(monkeypatch, steps=10, share=0.0, first=0.4)
+    assert [bool((y == 0).any()) for y in seen] == [False] * 4 + [True] * 6
+    assert not any((y == 2).any() for y in seen[4:])
+
+
+def test_synthetic_only_and_wrong_arguments():
+    none = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
+    a, b = (train_classifier(x, y, steps=2, synthetic=(X, Y)) for x, y in ((None, None), none))
+    assert torch.equal(weights(a), weights(b))
+    with pytest.raises(UserError, match="at least one image"):
+        train_classifier(None, None)
+    with pytest.raises(UserError, match="none or classical"):
+        train_classifier(X, Y, augment="more")
+
+
+def test_class_weights_pull_answers_to_the_heavy_class():
+    heavy = np.where(np.arange(10) == 3, 50.0, 0.1)
+    network = train_classifier(X, Y, steps=25, class_weights=heavy)
+    assert np.mean(predict(network, X) == 3) > 0.5
+
+
+def test_oversampling_makes_classes_even_and_shares_hold_within_a_class():
+    labels = torch.tensor([0] * 90 + [1] * 9 + [1] * 300 + [2] * 5)
+    is_synthetic = torch.tensor([False] * 99 + [True] * 305)
+    chosen = class_balanced(labels, is_synthetic, 0.25, torch.Generator().manual_seed(0))(30_000)
+    counts = torch.bincount(labels[chosen]) / 30_000
+    assert torch.allclose(counts, torch.full((3,), 1 / 3), atol=0.012)
+    of_one = is_synthetic[chosen][labels[chosen] == 1].float().mean()
+    assert abs(float(of_one) - 0.25) < 0.02
+
+
+def test_every_variant_takes_equal_steps_from_equal_weights(monkeypatch):
+    rates, starts = [], []
+    original = classifier.set_lr
+
+    def record(optimizer, lr):
+        if len(rates) % 9 == 0:
+            starts.append(torch.cat([p.detach().flatten() for g in optimizer.param_groups for p in g["params"]]))
+        rates.append(lr)
+        original(optimizer, lr)
+    monkeypatch.setattr(classifier, "set_lr", record)
+    for options in ({}, {"synthetic": (X[:50], Y[:50])}, {"augment": "classical"}, {"balanced": True}):
+        train_classifier(X, Y, steps=9, seed=3, **options)
+    assert rates == rates[:9] * 4 and rates[0] > 0
+    assert all(torch.equal(p, starts[0]) for p in starts)
+
+
+def test_probabilities_and_predictions_agree_at_any_number_of_images():
+    network = models.SmallClassifier(10).eval()
+    p = predict_probabilities(network, X)
+    assert p.shape == (400, 10) and np.allclose(p.sum(1), 1, atol=1e-5)
+    assert np.array_equal(predict(network, X), p.argmax(1))
+    assert np.allclose(predict_probabilities(network, X[:3]), p[:3], atol=1e-5)
+    assert accuracy(network, X, p.argmax(1)) == 1.0

@@ -1,0 +1,231 @@
+"""The GANs: each loss against its formula, and what each term brings about."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import models
+from training.gan import (R1_EVERY, AdversarialLoss, AuxiliaryClassifierGAN, ConditionalGAN, ema_copy, ink_loss, soft_ink,
+                          update_ema)
+from training.trainer import Batch, Trainer, learning_rate, set_lr
+from training.vae import ConditionalVAE
+
+CPU = torch.device("cpu")
+
+
+def make_batch(n=12, classes=10, step=0, progress=0.5, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.rand(n, 1, 28, 28, generator=rng).contiguous(memory_format=torch.channels_last)
+    return Batch(images, torch.arange(n) % classes, torch.rand(n, generator=rng), step, progress, rng)
+
+
+def make(trainer, classes=10, bf16=False, **settings):
+    torch.manual_seed(0)
+    return trainer(trainer.Settings(**settings), classes, CPU, bf16)
+
+
+def take_step(trainer, batch, lr=1e-3):
+    trainer.set_lr(lr)
+    logged = {}
+    for optimizer, loss, parts in trainer.losses(batch):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        logged |= parts
+    trainer.end_step(batch)
+    return logged
+
+
+def weights(network):
+    return {k: v.clone() for k, v in network.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("trainer", [ConditionalGAN, AuxiliaryClassifierGAN, ConditionalVAE])
+@pytest.mark.parametrize("more", [{}, {"bf16": True}, {"diffaugment": 3}])
+def test_every_parameter_gets_a_finite_gradient(trainer, more):
+    trainer = make(trainer, **more)
+    losses = take_step(trainer, make_batch())
+    assert all(v.isfinite() for v in losses.values())
+    for name in trainer.networks.keys() - {"ema"}:
+        for parameter, p in trainer.networks[name].named_parameters():
+            assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, parameter
+
+
+def test_each_half_step_leaves_the_other_network_alone():
+    gan = make(ConditionalGAN)
+    gan.set_lr(1e-3)
+    halves = gan.losses(make_batch())
+    optimizer, loss, _ = next(halves)
+    g, d = weights(gan.generator), weights(gan.discriminator)
+    loss.backward()
+    assert all(p.grad is None for p in gan.generator.parameters())
+    optimizer.step()
+    assert same(g, weights(gan.generator)) and not same(d, weights(gan.discriminator))
+    for p in gan.discriminator.parameters():
+        p.grad = None
+    optimizer, loss, _ = next(halves)
+    d = weights(gan.discriminator)
+    loss.backward()
+    assert all(p.grad is None and p.requires_grad for p in gan.discriminator.parameters())
+    assert all(p.grad is not None for p in gan.generator.parameters())
+    optimizer.step()
+    assert same(d, weights(gan.discriminator))
+
+
+class Scores(torch.nn.Module):
+    """A discriminator whose score is the mean ink times 10, and whose label logits favour class 1 by as much."""
+
+    def forward(self, images, label, thickness):
+        score = 10 * images.mean((1, 2, 3))
+        return score, torch.stack([torch.zeros_like(score), score], 1)
+
+
+@pytest.mark.parametrize("fake_labels", [False, True])
+def test_losses_are_those_of_the_papers(fake_labels):
+    """Non-saturating logistic loss, label cross-entropy of both sides, R1, worked out by hand."""
+    trainer = Trainer(ConditionalGAN.Settings(label_weight=0.3, g_label_weight=0.1, r1=0.2, r1_end=0.6), CPU)
+    adversarial = AdversarialLoss(trainer, 2, fake_labels=fake_labels)
+    adversarial.discriminator = Scores()
+    real, fake, y = torch.full((2, 1, 28, 28), 0.3), torch.full((2, 1, 28, 28), 0.1), torch.tensor([0, 1])
+    batch = Batch(real, y, torch.zeros(2), step=1, progress=0.25, rng=torch.Generator())
+    d_adversarial = np.log1p(np.exp(-3)) + np.log1p(np.exp(1))
+    ce = {score: (np.log1p(np.exp(score)) + np.log1p(np.exp(-score))) / 2 for score in (1, 3)}    # of labels 0 and 1
+    label = (ce[3] + ce[1]) / 2 if fake_labels else ce[3]
+    loss, parts = adversarial.discriminator_loss(batch, fake)
+    assert float(parts["D"]) == pytest.approx(d_adversarial, rel=1e-5)
+    assert float(loss) == pytest.approx(d_adversarial + 0.3 * label, rel=1e-5)
+
+    # gradient of the score: 10 / 784 at each of 784 pixels; per unit of [-1, 1] half of it; weight at a quarter: 0.3
+    penalty = 784 * (10 / 784 / 2) ** 2
+    with_r1, _ = adversarial.discriminator_loss(replace(batch, step=R1_EVERY), fake)
+    assert float(with_r1 - loss) == pytest.approx(0.3 / 2 * R1_EVERY * penalty, rel=1e-4)
+
+    loss, parts = adversarial.generator_loss(batch, fake)
+    assert float(parts["G"]) == pytest.approx(np.log1p(np.exp(-1)), rel=1e-5)
+    assert float(parts["label"]) == pytest.approx(ce[1], rel=1e-5)
+    assert float(loss) == pytest.approx(np.log1p(np.exp(-1)) + 0.1 * ce[1], rel=1e-5)
+
+
+def test_ink_loss_is_the_difference_in_pixels_over_forty():
+    thick, thin = torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 28, 28)
+    thick[:, :, :10, :10], thin[:, :, :10, :2] = 1, 1
+    assert float(ink_loss(thick, thin)) == pytest.approx(80 / 40, rel=1e-3)
+    assert float(ink_loss(thin, thin)) == 0
+
+
+def test_soft_ink_counts_what_data_counts():
+    rng = np.random.default_rng(0)
+    images = (rng.random((5, 28, 28)) < 0.2) * np.uint8(255)
+    counted = soft_ink(models.from_uint8(torch.from_numpy(images)))
+    torch.testing.assert_close(counted, torch.from_numpy((images > 127).sum((1, 2))).float(), atol=0.1, rtol=0)
+
+
+def test_the_generator_loss_asks_for_ink_and_label():
+    """The generator's loss is the adversarial one plus the weighted ink loss: without the weight it falls by that much."""
+    losses = {}
+    for weight in (0.0, 0.5):
+        *_, (_, loss, parts) = make(ConditionalGAN, ink_weight=weight, r1=0, r1_end=0).losses(make_batch(step=1))
+        losses[weight] = float(loss.detach()), float(parts["ink"])
+    assert losses[0.5][0] - losses[0.0][0] == pytest.approx(0.5 * losses[0.5][1], rel=1e-4)
+
+
+def test_diff_augment_shifts_what_the_discriminator_sees_and_nothing_else():
+    trainer = Trainer(ConditionalGAN.Settings(diffaugment=2), CPU)
+    adversarial = AdversarialLoss(trainer, 2)
+    images = torch.zeros(50, 1, 28, 28)
+    images[:, :, 10:18, 10:18] = 1
+    seen = adversarial.diff_augment(images, torch.Generator().manual_seed(0))
+    assert not torch.equal(seen, images) and torch.equal(seen.sum((1, 2, 3)), images.sum((1, 2, 3)))
+
+
+def test_ema_follows_its_formula_and_covers_batch_norm():
+    a = models.Generator(models.GeneratorConfig())
+    b = models.Generator(models.GeneratorConfig())
+    for v in b.buffers():
+        v.add_(3)                            # both start with the same statistics
+    before, other = weights(a), weights(b)
+    update_ema(a, b, 0.9, step=1000)
+    for k, v in weights(a).items():
+        if v.is_floating_point():
+            torch.testing.assert_close(v, 0.9 * before[k] + 0.1 * other[k])
+    assert not torch.equal(weights(a)["net.0.running_mean"], before["net.0.running_mean"])
+
+
+def test_ema_forgets_young_weights_faster():
+    a, b = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    before, other = weights(a), weights(b)
+    update_ema(a, b, 0.999, step=0)
+    torch.testing.assert_close(a.weight.data, 0.05 * before["weight"] + 0.95 * other["weight"])
+
+
+def test_the_ema_lags_behind_the_network():
+    gan = make(ConditionalGAN)
+    start = weights(ema_copy(gan.generator))
+    for step in range(2):
+        take_step(gan, make_batch(step=step), lr=1e-2)
+    ema, now = weights(gan.ema), weights(gan.generator)
+    assert not same(ema, now) and not same(ema, start)
+
+
+def test_learning_rate_warms_up_and_decays():
+    rates = [learning_rate(step, 1000, 2e-3, warm_up=50, final=0.02) for step in range(1000)]
+    assert rates[0] == pytest.approx(2e-3 / 50) and max(rates) == pytest.approx(2e-3, rel=0.01)
+    assert np.argmax(rates) == 49 and all(np.diff(rates[50:]) < 0)
+    assert rates[-1] == pytest.approx(0.02 * 2e-3, rel=0.01) and learning_rate(999, 1000, 1, 50) < 1e-5
+    assert learning_rate(0, 8, 1.0, warm_up=50) == pytest.approx(0.5)          # at most a quarter of all steps
+
+
+def test_the_mixing_layer_learns_at_a_tenth_of_the_rate():
+    gan = make(ConditionalGAN)
+    gan.set_lr(2e-3)
+    assert [g["lr"] for g in gan.optimizers["generator"].param_groups] == pytest.approx([2e-3, 2e-4])
+    optimizer = torch.optim.SGD(torch.nn.Linear(1, 1).parameters())
+    set_lr(optimizer, 0.5)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_the_score_of_an_acgan_does_not_see_the_condition():
+    x, y = torch.rand(4, 1, 28, 28), torch.arange(4)
+    for trainer, sees in ((ConditionalGAN, True), (AuxiliaryClassifierGAN, False)):
+        discriminator = make(trainer).discriminator
+        a, b = discriminator(x, y, torch.zeros(4))[0], discriminator(x, y + 1, torch.ones(4))[0]
+        assert torch.equal(a, b) is not sees
+
+
+def test_a_generator_learns_to_fool_a_fixed_discriminator():
+    """Steps of the generator alone lower its own loss: the sign of the adversarial loss is right."""
+    gan = make(ConditionalGAN, ink_weight=0, g_label_weight=0)
+    batch = make_batch()
+    noise = torch.randn(12, 64, generator=torch.Generator().manual_seed(1))
+
+    def score():
+        fake = gan.generator(noise, batch.labels, batch.thickness)
+        return float(gan.discriminator(fake, batch.labels, batch.thickness)[0].mean())
+    before = score()
+    for _ in range(10):
+        fake = gan.generator(noise, batch.labels, batch.thickness)
+        loss, _ = gan.adversarial.generator_loss(batch, fake)
+        gan.optimizers["generator"].zero_grad()
+        loss.backward()
+        gan.optimizers["generator"].step()
+    assert score() > before
+
+
+def test_a_discriminator_learns_to_tell_real_from_fake():
+    gan = make(ConditionalGAN, label_weight=0)
+    batch, fake = make_batch(), torch.zeros(12, 1, 28, 28)
+    gan.set_lr(1e-3)
+    for _ in range(20):
+        loss, _ = gan.adversarial.discriminator_loss(batch, fake)
+        gan.optimizers["discriminator"].zero_grad()
+        loss.backward()
+        gan.optimizers["discriminator"].step()
+    real_scores, fake_scores = (gan.discriminator(x, batch.labels, batch.thickness)[0] for x in (batch.images, fake))
+    assert F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean() < 0.5
+    assert real_scores.min() > fake_scores.max()

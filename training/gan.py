@@ -1,0 +1,167 @@
+"""Conditional GANs: the adversarial losses of both sides, the projection GAN and the auxiliary-classifier GAN."""
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+import models
+from training.augment import shift
+from training.trainer import Trainer
+
+R1_EVERY = 16              # steps between two R1 penalties; the penalty is scaled up by as much
+
+
+@dataclass
+class GANSettings:
+    """Learning rate and weights of the losses; chosen by short trials on MNIST (docs/notes.md)."""
+    lr: float = 2e-3                 # training breaks down at 1.5 to 2 times this
+    warm_up: int = 50                # steps
+    final_lr: float = 0.02           # share of lr at the end
+    label_weight: float = 0.3        # of the discriminator's label loss
+    g_label_weight: float = 0.1      # of the generator's label loss; more makes samples alike
+    ink_weight: float = 0.5          # of the loss that makes a sample as thick as it should be
+    r1: float = 0.05                 # gradient penalty at the start, weak for speed ...
+    r1_end: float = 0.15             # ... and at the end, where the slope would grow and samples would suffer
+    diffaugment: int = 0             # pixels by which the discriminator's images are shifted
+    ema: float = 0.999               # memory of the averaged generator, per step
+
+
+@dataclass
+class ACGANSettings(GANSettings):
+    label_weight: float = 0.5        # the label enters by this loss alone
+    g_label_weight: float = 0.5
+
+
+# ---- what the generators of a GAN and of a VAE share -----------------------------------------------------------------
+
+def soft_ink(images):
+    """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127 of 255), made differentiable."""
+    return torch.sigmoid(20 * (images - 0.5)).sum((1, 2, 3))
+
+
+def ink_loss(fake, real):
+    """How far the ink of each fake is from that of the real image of the same class and thickness, in units of 40
+    pixels, about one standard deviation of MNIST."""
+    return (soft_ink(fake) - soft_ink(real)).abs().mean() / 40
+
+
+def ema_copy(network):
+    """A copy in eval mode, without gradients, for update_ema."""
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def update_ema(ema, network, decay, step):
+    """ema <- decay * ema + (1 - decay) * network, weights and batch-norm statistics. Young weights are forgotten faster,
+    so that the average is of use from the first seconds on."""
+    decay = min(decay, (1 + step) / (20 + step))
+
+    def floats(module):
+        return [v for v in module.state_dict().values() if v.is_floating_point()]
+    torch._foreach_lerp_(floats(ema), floats(network), 1 - decay)
+
+
+class AdversarialLoss:
+    """A discriminator and both sides' losses: non-saturating logistic (Goodfellow et al. 2014) with lazy R1 (Mescheder
+    et al. 2018, Karras et al. 2020) and an auxiliary label loss (Odena et al. 2017, arXiv:1610.09585).
+
+    `projection`: the score sees label and thickness (Miyato and Koyama 2018); `fake_labels`: the label head learns from
+    fakes, too.
+    """
+
+    def __init__(self, trainer, n_classes, projection=True, fake_labels=False):
+        self.settings, self.autocast, self.fake_labels = trainer.settings, trainer.autocast, fake_labels
+        config = models.DiscriminatorConfig(n_classes, projection=projection)
+        self.discriminator = trainer.to_device(models.Discriminator(config))
+        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99), fused=True)
+
+    def diff_augment(self, images, rng):
+        """Where data are scarce the discriminator sees shifted images, real and fake alike, so that it does not learn the
+        training images by heart (Zhao et al. 2020, arXiv:2006.10738)."""
+        return shift(images, self.settings.diffaugment, rng) if self.settings.diffaugment else images
+
+    def discriminator_loss(self, batch, fake):
+        """Tell real from fake, name the label, keep the gradient at real images small. -> (loss, values to log)"""
+        y, t = batch.labels, batch.thickness
+        real, fake = self.diff_augment(batch.images, batch.rng), self.diff_augment(fake, batch.rng)
+        with self.autocast():
+            scores, logits = self.discriminator(torch.cat([real, fake]), torch.cat([y, y]), torch.cat([t, t]))
+            real_scores, fake_scores = scores.chunk(2)
+            adversarial = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
+            if self.fake_labels:
+                label = F.cross_entropy(logits, torch.cat([y, y]))
+            else:
+                label = F.cross_entropy(logits[:len(real)], y)
+            loss = adversarial + self.settings.label_weight * label
+        if batch.step % R1_EVERY == 0:
+            weight = self.settings.r1 + batch.progress * (self.settings.r1_end - self.settings.r1)
+            loss = loss + weight / 2 * R1_EVERY * self.r1_penalty(real, y, t)
+        return loss, {"D": adversarial.detach()}
+
+    def r1_penalty(self, real, y, t):
+        """Mean squared norm of the score's gradient at real images, per unit of pixels in [-1, 1]; in fp32."""
+        real = real.detach().requires_grad_()
+        gradient, = torch.autograd.grad(self.discriminator(real, y, t)[0].sum(), real, create_graph=True)
+        return gradient.square().sum((1, 2, 3)).mean() / 4
+
+    def generator_loss(self, batch, fake):
+        """Pass for real, be classified as the label that was asked for. -> (loss, values to log)"""
+        y, t = batch.labels, batch.thickness
+        self.discriminator.requires_grad_(False)
+        with self.autocast():
+            scores, logits = self.discriminator(self.diff_augment(fake, batch.rng), y, t)
+            adversarial, label = F.softplus(-scores).mean(), F.cross_entropy(logits, y)
+        self.discriminator.requires_grad_(True)
+        loss = adversarial + self.settings.g_label_weight * label
+        return loss, {"G": adversarial.detach(), "label": label.detach()}
+
+
+# ---- the GANs --------------------------------------------------------------------------------------------------------
+
+class ConditionalGAN(Trainer):
+    """A projection GAN with an ink loss for the thickness dial and an averaged generator. The same fake images, with the
+    labels and thickness of the real ones, serve both half steps."""
+    name, discriminator_name = "generator", "discriminator"
+    makes_images, Settings = True, GANSettings
+    projection, fake_labels = True, False
+
+    def __init__(self, settings, n_classes, device, bf16=False):
+        super().__init__(settings, device, bf16)
+        self.generator = self.to_device(models.Generator(models.GeneratorConfig(n_classes)))
+        self.ema = ema_copy(self.generator)
+        self.adversarial = AdversarialLoss(self, n_classes, self.projection, self.fake_labels)
+        self.discriminator = self.adversarial.discriminator
+        # the layer that mixes noise and condition learns slowly, as StyleGAN's mapping does (Karras et al. 2019): at the
+        # others' rate training breaks down from 1.5 times the default rate on
+        mix = [p for n, p in self.generator.named_parameters() if n.startswith("mix.")]
+        rest = [p for n, p in self.generator.named_parameters() if not n.startswith("mix.")]
+        groups = [{"params": rest}, {"params": mix, "scale": 0.1}]
+        self.networks = {"generator": self.generator, "ema": self.ema, "discriminator": self.discriminator}
+        self.optimizers = {"generator": torch.optim.Adam(groups, betas=(0.0, 0.99), fused=True),
+                           "discriminator": self.adversarial.optimizer}
+        self.checkpoints = {self.name: ("generator", self.ema),
+                            self.discriminator_name: ("discriminator", self.discriminator)}
+
+    def losses(self, batch):
+        """The discriminator's loss, then the generator's, as Trainer says."""
+        noise = torch.randn(len(batch.images), self.generator.cfg.latent, generator=batch.rng).to(self.device)
+        with self.autocast():
+            fake = self.generator(noise, batch.labels, batch.thickness)
+        loss, parts = self.adversarial.discriminator_loss(batch, fake.detach())
+        yield self.optimizers["discriminator"], loss, parts
+
+        loss, parts = self.adversarial.generator_loss(batch, fake)
+        ink = ink_loss(fake, batch.images)
+        yield self.optimizers["generator"], loss + self.settings.ink_weight * ink, parts | {"ink": ink.detach()}
+
+    def end_step(self, batch):
+        update_ema(self.ema, self.generator, self.settings.ema, batch.step)
+
+
+class AuxiliaryClassifierGAN(ConditionalGAN):
+    """The same with the discriminator of Odena et al. 2017 (arXiv:1610.09585): its score does not see the condition;
+    the label enters by its label head alone, trained on real and fake images."""
+    name, discriminator_name = "acgan", "acgan_discriminator"
+    Settings = ACGANSettings
+    projection, fake_labels = False, True

@@ -1,0 +1,174 @@
+"""Conditional VAE, sharpened by an adversarial loss, and the mixture of Gaussians that becomes its prior."""
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import models
+from training.gan import AdversarialLoss, GANSettings, ema_copy, ink_loss, update_ema
+from training.trainer import Trainer
+
+KL_WARM_UP = 0.15          # share of the run in which the weight of the KL term rises to 1 (Bowman et al. 2016)
+ADVERSARIAL_FROM = 0.2     # share of the run after which decoded samples must fool the discriminator
+MAX_CODES = 20_000         # codes of a class that its mixture is fitted to
+
+
+@dataclass
+class VAESettings(GANSettings):
+    g_label_weight: float = 0.5
+    gan_weight: float = 10.0         # of the adversarial loss, against a reconstruction of about 70 nats; 0: a plain VAE
+
+
+class ConditionalVAE(Trainer):
+    """Conditional VAE (Kingma and Welling 2014, Sohn et al. 2015): Bernoulli cross-entropy summed over pixels plus KL.
+
+    A mixture prior is fitted to the codes every few hundred steps and at the end (models.Prior). What is decoded from it
+    must pass a discriminator, too, against blur (Larsen et al. 2016; reconstructions are not shown to it here).
+    """
+    name = "cvae"
+    makes_images, Settings = True, VAESettings
+
+    def __init__(self, settings, n_classes, device, bf16=False):
+        super().__init__(settings, device, bf16)
+        components = min(10, max(1, 1000 // n_classes))
+        self.vae = self.to_device(models.CVAE(models.CVAEConfig(n_classes, components=components)))
+        self.ema = ema_copy(self.vae)
+        self.networks = {"vae": self.vae, "ema": self.ema}
+        self.optimizers = {"vae": torch.optim.Adam(self.vae.parameters(), betas=(0.9, 0.99), fused=True)}
+        self.checkpoints = {self.name: ("cvae", self.ema)}
+        self.adversarial = AdversarialLoss(self, n_classes) if settings.gan_weight else None
+        if self.adversarial:
+            self.networks["discriminator"] = self.adversarial.discriminator
+            self.optimizers["discriminator"] = self.adversarial.optimizer
+
+    def losses(self, batch):
+        """The discriminator's loss where there is one, then that of encoder and decoder, as Trainer says."""
+        x, y, t = batch.images, batch.labels, batch.thickness
+        with self.autocast():
+            mean, log_var = self.vae.encoder(x, y, t)
+            noise = torch.randn(mean.shape, generator=batch.rng).to(self.device)
+            logits = self.vae.decoder.logits(mean + noise * (log_var / 2).exp(), y, t)
+        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        kl = kl_divergence(mean, log_var).mean()
+        loss = reconstruction + min(1.0, batch.progress / KL_WARM_UP) * kl
+        parts = {"pixels": reconstruction.detach(), "KL": kl.detach()}
+        if self.adversarial and batch.progress >= ADVERSARIAL_FROM:
+            noise = torch.randn(len(x), self.vae.cfg.latent, generator=batch.rng).to(self.device)
+            with self.autocast():
+                fake = self.vae(noise, y, t)
+            d_loss, d_parts = self.adversarial.discriminator_loss(batch, fake.detach())
+            yield self.optimizers["discriminator"], d_loss, parts | d_parts
+
+            g_loss, parts = self.adversarial.generator_loss(batch, fake)
+            ink = ink_loss(fake, x)
+            loss = loss + self.settings.gan_weight * (g_loss + self.settings.ink_weight * ink)
+            parts["ink"] = ink.detach()
+        yield self.optimizers["vae"], loss, parts
+
+    def end_step(self, batch):
+        for part in ("encoder", "decoder"):                # the prior is fitted, not averaged
+            update_ema(getattr(self.ema, part), getattr(self.vae, part), self.settings.ema, batch.step)
+
+    def refit_prior(self, images, labels, thickness):
+        self.finish(images, labels, thickness)
+        self.vae.prior.load_state_dict(self.ema.prior.state_dict())
+
+    @torch.no_grad()
+    def finish(self, images, labels, thickness):
+        """Fit the prior of the averaged network to the codes of these images. -> {"kl": nats per image,
+        "active_units": values of the code whose mean varies by more than 0.01 (Burda et al. 2016)}"""
+        parts = [self.ema.encoder(models.from_uint8(x), y, t) for x, y, t in
+                 zip(images.split(1000), labels.split(1000), thickness.split(1000))]
+        mean, log_var = (torch.cat(p).cpu() for p in zip(*parts))
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
+        codes = (mean + noise * (log_var / 2).exp()).numpy()
+        if np.abs(codes).max() > 1e4 or not np.isfinite(codes).all():      # blown up: the run is about to stop for that
+            return {}
+        cfg, thick = self.ema.cfg, thickness.cpu().numpy() >= 0.5
+        buffers = fit_prior(codes, labels.cpu().numpy(), thick, cfg.n_classes, cfg.components)
+        for name, values in zip(("thresholds", "mean", "root"), buffers):
+            getattr(self.ema.prior, name).copy_(torch.from_numpy(values))
+        return {"kl": round(float(kl_divergence(mean, log_var).mean()), 2),
+                "active_units": int((mean.var(0) > 0.01).sum())}
+
+
+def kl_divergence(mean, log_var):
+    """KL(N(mean, exp(log_var)) || N(0, I)) in nats, float [N], of float [N, d]."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)
+
+
+# ---- the prior: mixtures of Gaussians, by expectation maximisation (Dempster et al. 1977) -----------------------------
+
+def log_density(x, mean, cov):
+    """log N(x; mean_c, cov_c) of x [N, d] for components mean [C, d], cov [C, d, d] -> [N, C]."""
+    cholesky = np.linalg.cholesky(cov)
+    whiten = np.linalg.inv(cholesky)
+    n, (components, d) = len(x), mean.shape
+    white = x @ whiten.reshape(-1, d).T - (whiten @ mean[:, :, None]).reshape(-1)        # one product for all: [N, C d]
+    log_det = 2 * np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(1)
+    return -0.5 * ((white ** 2).reshape(n, components, d).sum(2) + log_det + d * np.log(2 * np.pi))
+
+
+def fit_gmm(x, components, rng, start=None, prior_cov=None, prior_count=0.0, steps=30):
+    """Fit a Gaussian mixture to x float [N, d]: (weights [C], means [C, d], covariances [C, d, d]), float64.
+
+    `start`: a mixture to begin from, else random points. `prior_cov` [d, d] counts as `prior_count` more points in every
+    component's covariance, so that components of few points stay sane.
+    """
+    x = np.asarray(x, np.float64)
+    n, d = x.shape
+    prior_cov = np.cov(x.T, bias=True) if prior_cov is None else prior_cov
+    floor = 1e-4 * np.eye(d)
+    if components == 1:                       # nothing to iterate, which counts where there are thousands of classes
+        cov = (np.cov(x.T, bias=True) * n + prior_count * prior_cov) / (n + prior_count) + floor
+        return np.ones(1), x.mean(0, keepdims=True), cov[None]
+    if start is None:
+        start = (np.full(components, 1 / components), x[rng.choice(n, components, replace=False)],
+                 np.repeat(prior_cov[None] + floor, components, 0))
+    weights, mean, cov = start
+    for _ in range(steps):
+        log_joint = log_density(x, mean, cov) + np.log(weights)
+        log_joint -= log_joint.max(1, keepdims=True)
+        responsibilities = np.exp(log_joint)
+        responsibilities /= responsibilities.sum(1, keepdims=True)                       # [N, C]
+        counts = responsibilities.sum(0) + 1e-9
+        weights, mean = counts / counts.sum(), (responsibilities.T @ x) / counts[:, None]
+        weighted = (responsibilities[:, :, None] * x[:, None]).reshape(n, -1)            # [N, C d]
+        scatter = (weighted.T @ x).reshape(-1, d, d) - counts[:, None, None] * (mean[:, :, None] * mean[:, None])
+        cov = (scatter + prior_count * prior_cov) / (counts + prior_count)[:, None, None] + floor
+    return weights, mean, cov
+
+
+def fit_prior(codes, labels, thick, n_classes, components, seed=0):
+    """The buffers of models.Prior for codes float [N, d] with labels int [N] and thick bool [N].
+
+    One mixture per class and style half. Both halves of a class start from the mixture of the whole class, so that
+    component c of "thin" and of "thick" go together and a sample changes little where the dial passes the middle. Fewer
+    than 40 codes for a component make fewer components; covariances lean on that of all codes about their class's mean
+    with the weight of 20 codes (d = 16 wants more than 16). A half without codes takes the mixture of its class, a
+    class without any the standard normal.
+    -> thresholds [2 K, C], mean [2 K C, d], Cholesky factors [2 K C, d, d], float32.
+    """
+    codes, d = np.asarray(codes, np.float64), codes.shape[1]
+    rng = np.random.default_rng(seed)
+    thresholds = np.full((2 * n_classes, components), 1e9)
+    means = np.zeros((2 * n_classes, components, d))
+    cholesky = np.tile(np.eye(d), (2 * n_classes, components, 1, 1))
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n_classes)))
+    members = [indices[::-(-len(indices) // MAX_CODES)] for indices in by_class if len(indices)]
+    scatter = sum(np.cov(codes[indices].T, bias=True) * len(indices) for indices in members)
+    within_class = scatter / max(1, sum(map(len, members)) - n_classes)
+    for indices in members:
+        halves = [codes[indices[thick[indices] == half]] for half in (False, True)]
+        count = int(np.clip(min(len(h) for h in halves) // 40, 1, components))
+        whole = fit_gmm(codes[indices], count, rng, prior_cov=within_class, prior_count=20)
+        for half, x in enumerate(halves):
+            weights, mean, cov = fit_gmm(x, count, rng, whole, within_class, 20) if len(x) else whole
+            cell = 2 * labels[indices[0]] + half
+            ends = np.cumsum(weights)[:-1].clip(1e-9, 1 - 1e-9)
+            thresholds[cell, :count - 1] = [NormalDist().inv_cdf(e) for e in ends]
+            means[cell, :count], cholesky[cell, :count] = mean, np.linalg.cholesky(cov)
+    return (thresholds.astype(np.float32), means.reshape(-1, d).astype(np.float32),
+            cholesky.reshape(-1, d, d).astype(np.float32))
