@@ -22,7 +22,7 @@ from torch import nn  # noqa: E402
 import models  # noqa: E402
 from generate_digits import open_generator  # noqa: E402
 from metrics.features import DEFAULT_MODEL  # noqa: E402
-from training.objectives import kl_divergence  # noqa: E402
+from training.vae import kl_divergence  # noqa: E402
 from utils.cli import Parser, run_command  # noqa: E402
 
 CODE, HIDDEN = 10, 512

@@ -32,7 +32,7 @@ import fid  # noqa: E402
 import models  # noqa: E402
 from generate_digits import open_generator, sample_all  # noqa: E402
 from metrics.features import DEFAULT_MODEL, Extractor  # noqa: E402
-from training.objectives import OBJECTIVES  # noqa: E402
+from training.run import TRAINERS  # noqa: E402
 from utils.cli import Parser, run_command  # noqa: E402
 from utils.files import UserError  # noqa: E402
 
@@ -119,7 +119,7 @@ def quality(bench, source):
 
 def main():
     parser = Parser(__doc__.split("\n")[0])
-    parser.add_argument("--model", choices=[m for m in OBJECTIVES if hasattr(OBJECTIVES[m], "fool")], default="cgan")
+    parser.add_argument("--model", choices=[m for m, trainer in TRAINERS.items() if trainer.makes_images], default="cgan")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="a folder for the runs, <out>/<seed>/")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--dataset", default="mnist")
@@ -130,7 +130,7 @@ def main():
     args = parser.parse_args()
     if not re.fullmatch(r"\d+(,\d+)*", args.seeds):
         raise UserError(f"--seeds {args.seeds}: give whole numbers, as 0,1,2")
-    seeds, args.name = [int(s) for s in args.seeds.split(",")], OBJECTIVES[args.model].name
+    seeds, args.name = [int(s) for s in args.seeds.split(",")], TRAINERS[args.model].name
     bench = Bench(args)                    # first: what is missing shows before the training, not after
     for seed in seeds:
         if not args.measure_only:

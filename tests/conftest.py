@@ -1,4 +1,4 @@
-"""What several tests share: the repository's commands as subprocesses, one tiny trained generator and classifier."""
+"""What several tests share: the repository's commands as subprocesses, one tiny trained model of each kind."""
 import os
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def command(*words, cwd=ROOT, env=None, timeout=120):
     """Run a script of the repository as a user does; returns the finished process with its text."""
     script, *rest = map(str, words)
     return subprocess.run([sys.executable, str(ROOT / script), *rest], cwd=cwd, capture_output=True, text=True,
-                          timeout=timeout, env={**ENVIRONMENT, **(env or {})})
+                          timeout=timeout, env={**ENVIRONMENT, **(env or {})}, check=False)
 
 
 def commands(*many):
@@ -36,6 +36,15 @@ def assert_one_line_error(done, *words):
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     for word in words:
         assert str(word) in lines[0]
+
+
+def one_line_error(main, *words):
+    """The same of a script's main(), in this process: the text of the error that run_command() would print."""
+    from utils.files import UserError
+    with pytest.raises(UserError) as error:
+        main([str(word) for word in words])
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 @pytest.fixture(scope="session")
