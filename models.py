@@ -3,9 +3,10 @@
     generator = load("saved_models/generator.pth").model
     images = to_uint8(generator(noise, label, thickness))  # float32 [N, 1, 28, 28] in [0, 1] -> uint8 [N, 28, 28]
 
-Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 1 on background 0; a network that wants
-another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0, 1], the rank of an
-image's ink within its class (data.py). All networks work in channels-last memory and under bf16 autocast.
+Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 1 on background 0; a network
+that wants another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0,
+1], the rank of an image's ink within its class (data.py). All networks work in channels-last memory and
+under bf16 autocast.
 """
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
@@ -27,8 +28,8 @@ def conv(n_in, n_out, stride=1, bias=False):
 
 
 def thickness_basis(t):
-    """t float [N] in [0, 1] -> float [N, BASIS]: triangular bumps, each row sums to 1, so that a bias-free linear layer
-    on top interpolates linearly between its BASIS column vectors."""
+    """t float [N] in [0, 1] -> float [N, BASIS]: triangular bumps, each row sums to 1, so that a bias-free
+    linear layer on top interpolates linearly between its BASIS column vectors."""
     knots = torch.linspace(0, 1, BASIS, device=t.device, dtype=t.dtype)
     return (1 - (t[:, None] - knots).abs() * (BASIS - 1)).clamp(min=0)
 
@@ -58,8 +59,9 @@ class Condition(nn.Module):
 
 
 def to_range(logits):
-    """Logits -> pixels in [0, 1]. The sigmoid is stretched a little and cut, so that it reaches 0 and 1: four pixels of
-    five are background, exactly 0, and a plain sigmoid leaves a veil of 1 to 20 grey levels there."""
+    """Logits -> pixels in [0, 1]. The sigmoid is stretched a little and cut, so that it reaches 0 and 1:
+    four pixels of five are background, exactly 0, and a plain sigmoid leaves a veil of 1 to 20 grey levels
+    there."""
     return (1.04 * torch.sigmoid(2 * logits) - 0.02).clamp(0, 1)
 
 
@@ -97,7 +99,8 @@ class Generator(nn.Module):
         return self.net(h).float()
 
     def forward(self, noise, label, thickness):
-        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0, 1]."""
+        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0,
+        1]."""
         return to_range(self.logits(noise, label, thickness))
 
 
@@ -111,8 +114,8 @@ class DiscriminatorConfig:
 
 
 class Discriminator(nn.Module):
-    """Projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637) with an auxiliary label head; without the
-    projection an auxiliary-classifier discriminator (Odena et al. 2017, arXiv:1610.09585).
+    """Projection discriminator (Miyato and Koyama 2018, arXiv:1802.05637) with an auxiliary label head;
+    without the projection an auxiliary-classifier discriminator (Odena et al. 2017, arXiv:1610.09585).
 
     The image is folded to 16 channels at 7x7 first: at 28x28 the same convolutions cost 16 times as much."""
 
@@ -173,9 +176,9 @@ class Encoder(nn.Module):
 class Prior(nn.Module):
     """Noise -> code, by a mixture of Gaussians for each class and style half (thin, thick).
 
-    Codes of one class are no standard normal, and decoding what lies between them gives blurred hybrids. The first
-    noise value picks the component: where it falls among `thresholds`, the normal quantiles of the summed weights. It
-    starts as one standard normal each; mixture.py fits it.
+    Codes of one class are no standard normal, and decoding what lies between them gives blurred hybrids. The
+    first noise value picks the component: where it falls among `thresholds`, the normal quantiles of the
+    summed weights. It starts as one standard normal each; mixture.py fits it.
     """
 
     def __init__(self, cfg):
@@ -194,7 +197,8 @@ class Prior(nn.Module):
 
 
 class CVAE(nn.Module):
-    """Conditional variational autoencoder (Kingma and Welling 2014, Sohn et al. 2015); used like a Generator."""
+    """Conditional variational autoencoder (Kingma and Welling 2014, Sohn et al. 2015); used like a
+    Generator."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -203,7 +207,8 @@ class CVAE(nn.Module):
         self.decoder = Generator(GeneratorConfig(cfg.n_classes, cfg.latent - 1, cfg.embed, cfg.hidden, cfg.c0, cfg.c1))
 
     def forward(self, noise, label, thickness):
-        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0, 1]."""
+        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0,
+        1]."""
         return self.decoder(self.prior(noise, label, thickness), label, thickness)
 
 
@@ -216,11 +221,13 @@ class ClassifierConfig:
 
 
 class Contrast(nn.Module):
-    """[-1, 1] -> [-1, 1], steep for grey levels, nearly flat for those within `margin`, of [0, 1], of black and white.
+    """[-1, 1] -> [-1, 1], steep for grey levels, nearly flat for those within `margin`, of [0, 1], of black
+    and white.
 
-    A perturbation of at most `margin` hardly moves a pixel that was black or white: what adversarial training on MNIST
-    finds by itself, as thresholds in the first layer (Madry et al. 2018, arXiv:1706.06083, appendix C). The flat parts
-    keep a tenth of the slope, so that gradients still tell an attacker which way to go.
+    A perturbation of at most `margin` hardly moves a pixel that was black or white: what adversarial
+    training on MNIST finds by itself, as thresholds in the first layer (Madry et al. 2018, arXiv:1706.06083,
+    appendix C). The flat parts keep a tenth of the slope, so that gradients still tell an attacker which way
+    to go.
     """
 
     def __init__(self, margin):
@@ -255,9 +262,9 @@ class Classifier(nn.Module):
 
 
 class SmallClassifier(nn.Module):
-    """The network of the studies, with the interface of Classifier: two of its five 3x3 convolutions stride, so
-    that hundreds of trainings are affordable: 72,602 parameters, 13 ms a step of 64 images on one core, where
-    Classifier of the same size takes twice as long."""
+    """The network of the studies, with the interface of Classifier: two of its five 3x3 convolutions stride,
+    so that hundreds of trainings are affordable: 72,602 parameters, 13 ms a step of 64 images on one core,
+    where Classifier of the same size takes twice as long."""
 
     def __init__(self, n_classes, width=16):
         super().__init__()
@@ -287,8 +294,9 @@ MAKES_IMAGES = ("generator", "cvae")       # kinds that turn noise, label and th
 class Checkpoint:
     """A network with what one must know to use it.
 
-    `classes`: the characters that people read, by label; `ink_table`: int32 [n_classes, 256], the ink quantiles that
-    give thickness its meaning (data.py); `info`: JSON types only (data set, its hash, licence, measured figures).
+    `classes`: the characters that people read, by label; `ink_table`: int32 [n_classes, 256], the ink
+    quantiles that give thickness its meaning (data.py); `info`: JSON types only (data set, its hash,
+    licence, measured figures).
     """
     kind: str
     model: nn.Module
@@ -321,7 +329,8 @@ def write_archive(content, path):
 
 
 def read_archive(path):
-    """The content of a torch file, by the safe loader. Raises UserError for a missing, foreign or damaged file."""
+    """The content of a torch file, by the safe loader. Raises UserError for a missing, foreign or damaged
+    file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no such file: {path}")

@@ -4,9 +4,10 @@
     python train.py --model classifier                # reads digits, and is the feature extractor of fid.py
     python train.py --dataset strokes --epochs 2 --out try
 
-Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl), a sheet of samples, a GIF of
-the training and the loss curves. A run that was stopped goes on with --resume, on a CPU to the same weights bit for bit
-where --epochs is given; without it the clock decides how many epochs fit (the record tells how many, and when).
+Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl), a sheet of
+samples, a GIF of the training and the loss curves. A run that was stopped goes on with --resume, on a CPU to
+the same weights bit for bit where --epochs is given; without it the clock decides how many epochs fit (the
+record tells how many, and when).
 """
 import argparse
 import json
@@ -28,11 +29,19 @@ from training.preview import MAX_CLASSES, Preview, save_loss_curves
 from training.run import TRAINERS, LossLog, Run, read_state
 from training.trainer import has_bf16, learning_rate
 from utils import charts, figures
-from utils.cli import (Parser, Progress, add_data_options, add_device_option, choose_device, default_folder, number,
-                       run_command)
+from utils.cli import (
+    Parser,
+    Progress,
+    add_data_options,
+    add_device_option,
+    choose_device,
+    default_folder,
+    number,
+    run_command,
+)
 from utils.files import UserError
 
-# ---- settings --------------------------------------------------------------------------------------------------------
+# ---- settings ----------------------------------------------------------------------------------------
 # How long a model trains by default: `minutes` decide the epochs, so that everything is there within 6 (classifiers: 10)
 # on 2 cores; never more `images` in all, after which more of them gained nothing on MNIST, nor more `passes` over a
 # handful of images. Learning rate and weights of the losses stand with the losses, in training/*.py.
@@ -54,7 +63,8 @@ LOG_SECONDS = 1.0          # between two rows of the log
 
 
 def by_model(values):
-    """{model: value} as text for --help: "4.8 for cgan, acgan, cvae; 9 for classifier", or the value alone."""
+    """{model: value} as text for --help: "4.8 for cgan, acgan, cvae; 9 for classifier", or the value
+    alone."""
     models_of = {}
     for model, value in values.items():
         models_of.setdefault(f"{value:,}" if isinstance(value, int) else f"{value:g}", []).append(model)
@@ -116,8 +126,8 @@ def parse_args(argv=None):
 
 
 def stopped_run(args):
-    """(settings, state) of the run that --resume goes on with; its own settings hold. Raises UserError where there is
-    none, or where another setting was asked for."""
+    """(settings, state) of the run that --resume goes on with; its own settings hold. Raises UserError where
+    there is none, or where another setting was asked for."""
     folders = [args.out] if args.out else [default_folder("saved_models", name)
                                            for name in ([args.dataset] if args.dataset else ["mnist", "strokes"])]
     paths = [Path(folder) / f"{TRAINERS[args.model].name}.resume.pth" for folder in folders]
@@ -150,7 +160,7 @@ def resolve(args, glyphs):
             setattr(args, setting.name, setting.default)
 
 
-# ---- how long --------------------------------------------------------------------------------------------------------
+# ---- how long ----------------------------------------------------------------------------------------
 
 def max_epochs(run):
     """The most epochs that a run without --epochs takes, however fast the machine."""
@@ -159,8 +169,9 @@ def max_epochs(run):
 
 
 def plan_epochs(run, steps_per_second):
-    """The epochs that fit into --minutes at this speed. In the first quarter of a run their number may grow; later only
-    shrink, when the machine has become clearly slower, as the learning rate is on its way down by then."""
+    """The epochs that fit into --minutes at this speed. In the first quarter of a run their number may grow;
+    later only shrink, when the machine has become clearly slower, as the learning rate is on its way down by
+    then."""
     seconds_left = max(0.0, 60 * run.args.minutes - run.seconds)
     too_slow = (run.steps - run.step) / steps_per_second > 1.05 * seconds_left
     if run.step >= run.steps / 4 and not too_slow:
@@ -170,10 +181,11 @@ def plan_epochs(run, steps_per_second):
     return min(fit, run.epochs if too_slow else max_epochs(run))
 
 
-# ---- the loop --------------------------------------------------------------------------------------------------------
+# ---- the loop ----------------------------------------------------------------------------------------
 
 def train_step(trainer, batch, lr):
-    """One step of every optimizer; of a GAN the discriminator's first, then the generator's. -> {name: loss, a tensor}"""
+    """One step of every optimizer; of a GAN the discriminator's first, then the generator's. -> {name: loss,
+    a tensor}"""
     trainer.set_lr(lr)
     losses = {}
     for optimizer, loss, parts in trainer.losses(batch):         # forward
@@ -186,7 +198,8 @@ def train_step(trainer, batch, lr):
 
 
 def train(run, progress):
-    """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is not a number."""
+    """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is not a
+    number."""
     trainer, batches, settings = run.trainer, run.batches, run.trainer.settings
     preview = Preview(run) if trainer.makes_images else None
     started = time.perf_counter() - run.seconds
@@ -245,12 +258,12 @@ def stop_at_nan(run):
                     f"{run.path('.pth')}: start anew with a lower --lr")
 
 
-# ---- measuring and writing -------------------------------------------------------------------------------------------
+# ---- measuring and writing ---------------------------------------------------------------------------
 
 def measure_generator(run):
-    """How well 10,000 samples of the averaged generator keep to the thickness they should have, and how much samples of
-    one class differ (variance of a pixel, over that of training images), as a dict of JSON types. (fid.py and
-    benchmarks/ measure the rest: it needs a classifier.)"""
+    """How well 10,000 samples of the averaged generator keep to the thickness they should have, and how much
+    samples of one class differ (variance of a pixel, over that of training images), as a dict of JSON types.
+    (fid.py and benchmarks/ measure the rest: it needs a classifier.)"""
     g, n = run.glyphs, 10_000
     images, labels, t = sample_all(run.sampler(), n, seed=1)
     drawn = data.thickness(images, labels, run.batches.ink_table)
@@ -265,13 +278,14 @@ def measure_generator(run):
 
 
 def variance_in_class(images, labels):
-    """Variance of a pixel among the images of one class, mean over pixels and images; uint8 [N, 28, 28], int64 [N]."""
+    """Variance of a pixel among the images of one class, mean over pixels and images; uint8 [N, 28, 28],
+    int64 [N]."""
     return float(np.mean([np.var(images[labels == k].astype(np.float32), axis=0).mean() for k in np.unique(labels)]))
 
 
 def measure_classifier(run):
-    """Accuracy on val and test, plain and balanced (the mean over the classes), as a dict of JSON types; draws the
-    confusion matrix of test."""
+    """Accuracy on val and test, plain and balanced (the mean over the classes), as a dict of JSON types;
+    draws the confusion matrix of test."""
     g, measured = run.glyphs, {}
     _, network = run.trainer.checkpoints[run.name]
     for split, images, labels in (("val", g.x_val, g.y_val), ("test", g.x_test, g.y_test)):
@@ -303,7 +317,7 @@ def finish(run, progress):
     progress(f"{run.wall_seconds:.0f} s in all. Wrote {written} and {run.name}.json, {run.name}_* beside them")
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command -------------------------------------------------------------------------------------
 
 def main(argv=None):
     started = time.perf_counter()

@@ -68,7 +68,7 @@ def test_warp_moves_turns_and_stretches_as_far_as_it_says(size):
     dots = [torch.exp(-((x - at) ** 2 + y ** 2) / 3).expand(n, 1, height, width) for at in (-6, 6)]
 
     def places(**how):
-        usual = dict(degrees=0, scale=0, shear=0, pixels=0, elastic=0)
+        usual = {"degrees": 0, "scale": 0, "shear": 0, "pixels": 0, "elastic": 0}
         out = [warp(d, seeded(), **{**usual, **how}) for d in dots]
         return [torch.stack([(o[:, 0] * x).sum((1, 2)), (o[:, 0] * y).sum((1, 2))], 1) / o.sum((1, 2, 3))[:, None]
                 for o in out]

@@ -10,8 +10,16 @@ from test_gan import make, make_batch, take_step
 import models
 from datasets import strokes
 from training import classifier
-from training.classifier import (CLASSIFIER_TRAINERS, AdversarialClassifierTrainer, ClassifierTrainer, accuracy,
-                                 class_balanced, predict, predict_probabilities, train_classifier)
+from training.classifier import (
+    CLASSIFIER_TRAINERS,
+    AdversarialClassifierTrainer,
+    ClassifierTrainer,
+    accuracy,
+    class_balanced,
+    predict,
+    predict_probabilities,
+    train_classifier,
+)
 from training.trainer import Batch
 from utils.files import UserError
 
@@ -33,8 +41,8 @@ def test_a_step_learns_and_repeats(name):
     assert np.mean(losses[-3:]) < np.mean(losses[:3]) and again == losses
     assert all(torch.equal(a, b) for a, b in zip(trainer.classifier.parameters(), twin.classifier.parameters()))
     assert trainer.classifier.training
-    for name, p in trainer.classifier.named_parameters():
-        assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, name
+    for layer, p in trainer.classifier.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, layer
 
 
 def test_the_loss_is_the_smoothed_cross_entropy_of_logits():

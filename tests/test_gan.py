@@ -7,8 +7,16 @@ import torch
 import torch.nn.functional as F
 
 import models
-from training.gan import (R1_EVERY, AdversarialLoss, AuxiliaryClassifierGAN, ConditionalGAN, ema_copy, ink_loss, soft_ink,
-                          update_ema)
+from training.gan import (
+    R1_EVERY,
+    AdversarialLoss,
+    AuxiliaryClassifierGAN,
+    ConditionalGAN,
+    ema_copy,
+    ink_loss,
+    soft_ink,
+    update_ema,
+)
 from training.trainer import Batch, Trainer, learning_rate, set_lr
 from training.vae import ConditionalVAE
 

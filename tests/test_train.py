@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_run_leaves_what_the_readme_names(trained):
         assert record["dataset_sha256"] and record["metrics"] and record["settings"]["seed"] == 0
         rows = [json.loads(line) for line in (trained / f"{name}.log.jsonl").read_text().splitlines()]
         assert rows[-1]["step"] == record["steps"] == record["epochs"] * (record["train_images"] // 32)
-        assert all(a["step"] < b["step"] for a, b in zip(rows, rows[1:], strict=False))
+        assert all(a["step"] < b["step"] for a, b in pairwise(rows))
         open_session(trained / f"{name}.onnx", "classifier" if name == "classifier" else "generator")
     with Image.open(trained / "generator_training.gif") as gif:
         assert gif.n_frames > 5

@@ -12,10 +12,11 @@ SIGMA = 4          # smoothness of an elastic field in pixels (Simard et al. 200
 
 
 def shift(images, pixels, rng):
-    """Move every image by its own whole number of pixels in [-pixels, pixels] on each axis; what leaves it is lost.
+    """Move every image by its own whole number of pixels in [-pixels, pixels] on each axis; what leaves it
+    is lost.
 
-    images float [N, 1, H, W], background 0; rng: a CPU torch.Generator. Differentiable, so it serves as the translation
-    of differentiable augmentation too (Zhao et al. 2020, arXiv:2006.10738).
+    images float [N, 1, H, W], background 0; rng: a CPU torch.Generator. Differentiable, so it serves as the
+    translation of differentiable augmentation too (Zhao et al. 2020, arXiv:2006.10738).
     """
     n, _, height, width = images.shape
     moves = torch.randint(0, 2 * pixels + 1, (2, n), generator=rng).to(images.device)
@@ -29,11 +30,12 @@ def shift(images, pixels, rng):
 def warp(images, rng, degrees=15, scale=0.15, shear=0.15, pixels=2, elastic=8.0):
     """Distort every image in its own way, affinely and elastically, by one bilinear resampling.
 
-    images float [N, 1, H, W] in [0, 1], background 0; returns float32 of the same shape and range. In this order, each
-    drawn uniformly: a move within +-`pixels` along each axis, then about the centre a stretch of each axis within
-    1 +- `scale`, a rotation within +-`degrees`, a horizontal shear within +-`shear`. `elastic` is the alpha of Simard
-    et al. 2003 at sigma 4: 8 moves a pixel by 0.33 pixels (root mean square, along each axis), 20 by 0.81, 0 not at
-    all. What leaves the frame is lost; nothing is flipped. rng: a CPU torch.Generator; all that is drawn comes from it.
+    images float [N, 1, H, W] in [0, 1], background 0; returns float32 of the same shape and range. In this
+    order, each drawn uniformly: a move within +-`pixels` along each axis, then about the centre a stretch of
+    each axis within 1 +- `scale`, a rotation within +-`degrees`, a horizontal shear within +-`shear`.
+    `elastic` is the alpha of Simard et al. 2003 at sigma 4: 8 moves a pixel by 0.33 pixels (root mean
+    square, along each axis), 20 by 0.81, 0 not at all. What leaves the frame is lost; nothing is flipped.
+    rng: a CPU torch.Generator; all that is drawn comes from it.
     """
     n, _, height, width = images.shape
     u = (2 * torch.rand(6, n, generator=rng) - 1).to(images.device)
@@ -60,18 +62,20 @@ def centred_grid(height, width, device):
 
 @functools.cache
 def bumps(size):
-    """Gaussians of SIGMA around knots SIGMA pixels apart, 2 SIGMA beyond both ends; unit rows: float32 [size, knots].
+    """Gaussians of SIGMA around knots SIGMA pixels apart, 2 SIGMA beyond both ends; unit rows: float32
+    [size, knots].
 
-    White noise on the knots times these is smooth noise of variance 1 at every pixel: what smoothing white noise on all
-    pixels gives, for a tenth of the numbers.
+    White noise on the knots times these is smooth noise of variance 1 at every pixel: what smoothing white
+    noise on all pixels gives, for a tenth of the numbers.
     """
     knots = torch.arange(-2 * SIGMA, size + 2 * SIGMA, SIGMA)
     return F.normalize(torch.exp(-(torch.arange(size)[:, None] - knots) ** 2 / (2 * SIGMA ** 2)), dim=1)
 
 
 def elastic_field(n, height, width, alpha, rng):
-    """Displacements in pixels, float32 [n, height, width, 2]: uniform noise in [-1, 1] smoothed by a Gaussian of SIGMA
-    and unit sum, times alpha. That has the root mean square alpha / sqrt(3) / sqrt(4 pi SIGMA^2), which is set here."""
+    """Displacements in pixels, float32 [n, height, width, 2]: uniform noise in [-1, 1] smoothed by a
+    Gaussian of SIGMA and unit sum, times alpha. That has the root mean square alpha / sqrt(3) / sqrt(4 pi
+    SIGMA^2), which is set here."""
     rms = alpha / math.sqrt(12 * math.pi) / SIGMA
     by_row, by_column = bumps(height), bumps(width)
     noise = torch.randn(n, 2, by_row.shape[1], by_column.shape[1], generator=rng)

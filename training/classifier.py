@@ -42,18 +42,21 @@ class AdversarialClassifierSettings(ClassifierSettings):
 
 
 class ClassifierTrainer(Trainer):
-    """A classifier: cross-entropy with smoothed labels on warped images, AdamW (Loshchilov and Hutter 2019)."""
+    """A classifier: cross-entropy with smoothed labels on warped images, AdamW (Loshchilov and Hutter
+    2019)."""
     name = "classifier"
     Settings = ClassifierSettings
-    architecture = {}          # what its ClassifierConfig sets
 
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
-        self.classifier = self.to_device(models.Classifier(models.ClassifierConfig(n_classes, **self.architecture)))
+        self.classifier = self.to_device(models.Classifier(self.config(n_classes)))
         self.rounded = copy.deepcopy(self.classifier).requires_grad_(False).eval()
         self.networks = {"classifier": self.classifier}
         self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
         self.checkpoints = {self.name: ("classifier", self.rounded)}
+
+    def config(self, n_classes):
+        return models.ClassifierConfig(n_classes)
 
     def augment(self, batch):
         """The images that the network is trained on: float32 [B, 1, 28, 28] in [0, 1]."""
@@ -73,8 +76,9 @@ class ClassifierTrainer(Trainer):
 
     @torch.no_grad()
     def finish(self, images, labels, thickness):
-        """Make `rounded` the network of now, the weights of its convolutions and linear layers rounded to what fp16 can
-        hold: what is measured and saved is then to the bit what an ONNX file of half the size holds."""
+        """Make `rounded` the network of now, the weights of its convolutions and linear layers rounded to
+        what fp16 can hold: what is measured and saved is then to the bit what an ONNX file of half the size
+        holds."""
         self.rounded.load_state_dict(self.classifier.state_dict())
         for layer in self.rounded.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -86,7 +90,9 @@ class TinyClassifierTrainer(ClassifierTrainer):
     """The same in a tenth of the parameters: 24,930 for ten classes."""
     name = "classifier-tiny"
     Settings = TinyClassifierSettings
-    architecture = {"width": 8, "last": 40}
+
+    def config(self, n_classes):
+        return models.ClassifierConfig(n_classes, width=8, last=40)
 
 
 class AdversarialClassifierTrainer(ClassifierTrainer):
@@ -94,16 +100,18 @@ class AdversarialClassifierTrainer(ClassifierTrainer):
     (arXiv:1706.06083), solved in few steps from a random start as in Wong et al. 2020 (arXiv:2001.03994)."""
     name = "classifier-adversarial"
     Settings = AdversarialClassifierSettings
-    architecture = {"width": 16, "margin": 0.3}
     EPS = 0.3                  # how far any pixel may be changed, of [0, 1]
     ATTACK_STEPS = 2
+
+    def config(self, n_classes):
+        return models.ClassifierConfig(n_classes, width=16, margin=self.EPS)
 
     def augment(self, batch):
         return self.attack(shift(batch.images, 1, batch.rng), batch.labels, batch.rng)
 
     def attack(self, images, labels, rng):
-        """The images, changed by at most EPS within [0, 1] so that the loss grows. (attacks.pgd is the one to judge by:
-        this one runs in the network's own precision and takes no copy of it.)"""
+        """The images, changed by at most EPS within [0, 1] so that the loss grows. (attacks.pgd is the one
+        to judge by: this one runs in the network's own precision and takes no copy of it.)"""
         self.classifier.eval()                 # batch norm as it will be when the network is used
         low, high = (images - self.EPS).clamp(min=0), (images + self.EPS).clamp(max=1)
         adversarial = low + (high - low) * torch.rand(images.shape, generator=rng).to(images.device)
@@ -120,7 +128,7 @@ class AdversarialClassifierTrainer(ClassifierTrainer):
 CLASSIFIER_TRAINERS = {t.name: t for t in (ClassifierTrainer, TinyClassifierTrainer, AdversarialClassifierTrainer)}
 
 
-# ---- a training on few images ----------------------------------------------------------------------------------------
+# ---- a training on few images ------------------------------------------------------------------------
 
 def shuffled_passes(indices, rng):
     """Endless shuffled passes over `indices` int64 [N]: a function n -> the next n of them."""
@@ -138,7 +146,8 @@ def shuffled_passes(indices, rng):
 def class_balanced(labels, is_synthetic, share, rng):
     """Random images with every class equally often: a function n -> indices int64 [n] (with repetition).
 
-    Of the classes that have both kinds a synthetic image (`is_synthetic` bool [N]) is taken with probability `share`.
+    Of the classes that have both kinds a synthetic image (`is_synthetic` bool [N]) is taken with probability
+    `share`.
     """
     cell = 2 * labels + is_synthetic
     counts = torch.bincount(cell, minlength=2 * int(labels.max()) + 2).double()
@@ -149,8 +158,8 @@ def class_balanced(labels, is_synthetic, share, rng):
 
 
 def join_sets(*sets):
-    """Sets of (uint8 images, labels), or None or (None, None) -> images uint8 [N, 28, 28], labels int64 [N], the index
-    of each image's set int64 [N]; tensors. Raises UserError where there is no image at all."""
+    """Sets of (uint8 images, labels), or None or (None, None) -> images uint8 [N, 28, 28], labels int64 [N],
+    the index of each image's set int64 [N]; tensors. Raises UserError where there is no image at all."""
     empty = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
     sets = [empty if s is None or s[0] is None else s for s in sets]
     images, labels = (np.concatenate(parts) for parts in zip(*sets))
@@ -165,16 +174,17 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
                      label_smoothing=0.0, mixup=0.0):
     """Train a fresh models.SmallClassifier for `steps` steps of `batch` images; returns it in eval mode.
 
-    x uint8 [N, 28, 28], y int64 [N]: real images, None or empty for synthetic images only. synthetic: (images, labels)
-    of the same kinds; `share` of each batch is taken from it. `first`: during this part of the steps, at the start,
-    batches are synthetic only (pre-training). balanced: every class equally often (over-sampling); `share` then holds
-    within the classes that have synthetic images. class_weights: float [n_classes], of the loss. augment: "none" or
-    "classical", a fresh affine and elastic warp (augment.warp) of every image, real or not, at every step; `affine`
-    scales its usual ranges, `elastic` is the strength of the rest. mixup: a of Beta(a, a), from which the weight of a
-    batch's pairs of images is drawn (Zhang et al. 2018), 0: none. AdamW, warm-up, then a cosine to zero.
+    x uint8 [N, 28, 28], y int64 [N]: real images, None or empty for synthetic images only. synthetic:
+    (images, labels) of the same kinds; `share` of each batch is taken from it. `first`: during this part of
+    the steps, at the start, batches are synthetic only (pre-training). balanced: every class equally often
+    (over-sampling); `share` then holds within the classes that have synthetic images. class_weights: float
+    [n_classes], of the loss. augment: "none" or "classical", a fresh affine and elastic warp (augment.warp)
+    of every image, real or not, at every step; `affine` scales its usual ranges, `elastic` is the strength
+    of the rest. mixup: a of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang
+    et al. 2018), 0: none. AdamW, warm-up, then a cosine to zero.
 
-    Whatever is random follows from the seed; the global random state is left as it was. Raises UserError where there is
-    no image, or for another `augment`.
+    Whatever is random follows from the seed; the global random state is left as it was. Raises UserError
+    where there is no image, or for another `augment`.
     """
     device = torch.device(device)
     if augment not in ("none", "classical"):
@@ -226,7 +236,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     return network.eval().requires_grad_(False)
 
 
-# ---- answers ---------------------------------------------------------------------------------------------------------
+# ---- answers -----------------------------------------------------------------------------------------
 
 @torch.inference_mode()
 def predict_probabilities(network, images):
@@ -243,5 +253,6 @@ def predict(network, images):
 
 
 def accuracy(network, images, labels):
-    """Share of uint8 images [N, 28, 28] to which a classifier in eval mode gives their labels int64 [N]: a float."""
+    """Share of uint8 images [N, 28, 28] to which a classifier in eval mode gives their labels int64 [N]: a
+    float."""
     return float(np.mean(predict(network, images) == labels))

@@ -1,4 +1,5 @@
-"""Conditional GANs: the adversarial losses of both sides, the projection GAN and the auxiliary-classifier GAN."""
+"""Conditional GANs: the adversarial losses of both sides, the projection GAN and the auxiliary-classifier
+GAN."""
 import copy
 from dataclasses import dataclass
 
@@ -33,16 +34,17 @@ class ACGANSettings(GANSettings):
     g_label_weight: float = 0.5
 
 
-# ---- what the generators of a GAN and of a VAE share -----------------------------------------------------------------
+# ---- what the generators of a GAN and of a VAE share -------------------------------------------------
 
 def soft_ink(images):
-    """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127 of 255), made differentiable."""
+    """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127 of 255), made
+    differentiable."""
     return torch.sigmoid(20 * (images - 0.5)).sum((1, 2, 3))
 
 
 def ink_loss(fake, real):
-    """How far the ink of each fake is from that of the real image of the same class and thickness, in units of 40
-    pixels, about one standard deviation of MNIST."""
+    """How far the ink of each fake is from that of the real image of the same class and thickness, in units
+    of 40 pixels, about one standard deviation of MNIST."""
     return (soft_ink(fake) - soft_ink(real)).abs().mean() / 40
 
 
@@ -53,8 +55,8 @@ def ema_copy(network):
 
 @torch.no_grad()
 def update_ema(ema, network, decay, step):
-    """ema <- decay * ema + (1 - decay) * network, weights and batch-norm statistics. Young weights are forgotten faster,
-    so that the average is of use from the first seconds on."""
+    """ema <- decay * ema + (1 - decay) * network, weights and batch-norm statistics. Young weights are
+    forgotten faster, so that the average is of use from the first seconds on."""
     decay = min(decay, (1 + step) / (20 + step))
 
     def floats(module):
@@ -63,11 +65,12 @@ def update_ema(ema, network, decay, step):
 
 
 class AdversarialLoss:
-    """A discriminator and both sides' losses: non-saturating logistic (Goodfellow et al. 2014) with lazy R1 (Mescheder
-    et al. 2018, Karras et al. 2020) and an auxiliary label loss (Odena et al. 2017, arXiv:1610.09585).
+    """A discriminator and both sides' losses: non-saturating logistic (Goodfellow et al. 2014) with lazy R1
+    (Mescheder et al. 2018, Karras et al. 2020) and an auxiliary label loss (Odena et al. 2017,
+    arXiv:1610.09585).
 
-    `projection`: the score sees label and thickness (Miyato and Koyama 2018); `fake_labels`: the label head learns from
-    fakes, too.
+    `projection`: the score sees label and thickness (Miyato and Koyama 2018); `fake_labels`: the label head
+    learns from fakes, too.
     """
 
     def __init__(self, trainer, n_classes, projection=True, fake_labels=False):
@@ -77,12 +80,13 @@ class AdversarialLoss:
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99), fused=True)
 
     def diff_augment(self, images, rng):
-        """Where data are scarce the discriminator sees shifted images, real and fake alike, so that it does not learn the
-        training images by heart (Zhao et al. 2020, arXiv:2006.10738)."""
+        """Where data are scarce the discriminator sees shifted images, real and fake alike, so that it does
+        not learn the training images by heart (Zhao et al. 2020, arXiv:2006.10738)."""
         return shift(images, self.settings.diffaugment, rng) if self.settings.diffaugment else images
 
     def discriminator_loss(self, batch, fake):
-        """Tell real from fake, name the label, keep the gradient at real images small. -> (loss, values to log)"""
+        """Tell real from fake, name the label, keep the gradient at real images small. -> (loss, values to
+        log)"""
         y, t = batch.labels, batch.thickness
         real, fake = self.diff_augment(batch.images, batch.rng), self.diff_augment(fake, batch.rng)
         with self.autocast():
@@ -100,7 +104,8 @@ class AdversarialLoss:
         return loss, {"D": adversarial.detach()}
 
     def r1_penalty(self, real, y, t):
-        """Mean squared norm of the score's gradient at real images, per unit of pixels in [-1, 1]; in fp32."""
+        """Mean squared norm of the score's gradient at real images, per unit of pixels in [-1, 1]; in
+        fp32."""
         real = real.detach().requires_grad_()
         gradient, = torch.autograd.grad(self.discriminator(real, y, t)[0].sum(), real, create_graph=True)
         return gradient.square().sum((1, 2, 3)).mean() / 4
@@ -117,11 +122,11 @@ class AdversarialLoss:
         return loss, {"G": adversarial.detach(), "label": label.detach()}
 
 
-# ---- the GANs --------------------------------------------------------------------------------------------------------
+# ---- the GANs ----------------------------------------------------------------------------------------
 
 class ConditionalGAN(Trainer):
-    """A projection GAN with an ink loss for the thickness dial and an averaged generator. The same fake images, with the
-    labels and thickness of the real ones, serve both half steps."""
+    """A projection GAN with an ink loss for the thickness dial and an averaged generator. The same fake
+    images, with the labels and thickness of the real ones, serve both half steps."""
     name, discriminator_name = "generator", "discriminator"
     makes_images, Settings = True, GANSettings
     projection, fake_labels = True, False
@@ -160,8 +165,8 @@ class ConditionalGAN(Trainer):
 
 
 class AuxiliaryClassifierGAN(ConditionalGAN):
-    """The same with the discriminator of Odena et al. 2017 (arXiv:1610.09585): its score does not see the condition;
-    the label enters by its label head alone, trained on real and fake images."""
+    """The same with the discriminator of Odena et al. 2017 (arXiv:1610.09585): its score does not see the
+    condition; the label enters by its label head alone, trained on real and fake images."""
     name, discriminator_name = "acgan", "acgan_discriminator"
     Settings = ACGANSettings
     projection, fake_labels = False, True

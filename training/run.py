@@ -1,8 +1,9 @@
-"""A training run: the order of its batches, its state on disk, its record; and training a generator without files.
+"""A training run: the order of its batches, its state on disk, its record; and training a generator without
+files.
 
-Whatever is random in step i depends on (seed, i) alone, so that a run that was stopped goes on to the same weights.
-While a run lasts its files are <name>.resume.*: weights, log and record of an earlier run stay whole until this one has
-ended.
+Whatever is random in step i depends on (seed, i) alone, so that a run that was stopped goes on to the same
+weights. While a run lasts its files are <name>.resume.*: weights, log and record of an earlier run stay
+whole until this one has ended.
 """
 import json
 import math
@@ -32,7 +33,8 @@ class Batches:
     """The training images on the device, and which of them a step sees."""
 
     def __init__(self, glyphs, seed, size, balance, device):
-        """`balance`: 0 every image as often as the others, 1 every class, between: classes as size ** (1 - balance)."""
+        """`balance`: 0 every image as often as the others, 1 every class, between: classes as size ** (1 -
+        balance)."""
         n_classes = len(glyphs.classes)
         self.seed, self.device = seed, device
         self.images = torch.from_numpy(glyphs.x_train).to(device)        # the whole set, uint8 [N, 28, 28]
@@ -61,8 +63,8 @@ class Batches:
         return torch.Generator().manual_seed(int(seed))
 
     def draw_order(self, epoch):
-        """The order of the images in an epoch, int64 [N]: each once, or with `balance` those of rare classes more often,
-        each image as often as its weight says, rounded down or up (systematic resampling)."""
+        """The order of the images in an epoch, int64 [N]: each once, or with `balance` those of rare classes
+        more often, each image as often as its weight says, rounded down or up (systematic resampling)."""
         n, rng = len(self.images), self.rng(0, epoch)
         order = torch.randperm(n, generator=rng)
         if self.cumulative_weights is None:
@@ -86,7 +88,8 @@ class Batches:
 
 
 class Run:
-    """One run of train.py: its trainer and batches, how far it is, and its files. `args`: all settings, resolved."""
+    """One run of train.py: its trainer and batches, how far it is, and its files. `args`: all settings,
+    resolved."""
 
     def __init__(self, args, glyphs, device, started):
         self.args, self.glyphs, self.device = args, glyphs, device
@@ -213,8 +216,8 @@ class Run:
             "optimizers": {k: m.state_dict() for k, m in self.trainer.optimizers.items()}}, self.state)
 
     def load_state(self, state):
-        """Go back to a saved state; the log loses the rows of steps that will be taken again. Raises UserError where
-        the state is of other data or of another version of this code."""
+        """Go back to a saved state; the log loses the rows of steps that will be taken again. Raises
+        UserError where the state is of other data or of another version of this code."""
         if state["data"] != self.glyphs.sha256:
             raise UserError(f"{self.state} was trained on other data than {self.glyphs.name} holds now")
         try:
@@ -263,7 +266,8 @@ class LossLog:
 
 
 def read_state(path):
-    """The state that save_state wrote. Raises UserError where it is missing, damaged or of another version."""
+    """The state that save_state wrote. Raises UserError where it is missing, damaged or of another
+    version."""
     state = models.read_archive(path)
     if not isinstance(state, dict) or state.get("version") != models.VERSION or "step" not in state:
         raise UserError(f"{path} is not the state of a run of this version: start the run anew")
@@ -277,15 +281,15 @@ def processor_name():
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
-# ---- without a command line ------------------------------------------------------------------------------------------
+# ---- without a command line --------------------------------------------------------------------------
 
 def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0, **settings):
     """Train a generator on the training images of `glyphs` alone, without files; returns a source for
     generate_digits.sample_all.
 
-    model: "cgan", "acgan" or "cvae"; balance: see Batches; settings: of the trainer's own. The discriminator's images
-    are shifted by 2 pixels unless told otherwise, as it would learn few images by heart. The global random state is left
-    as it was.
+    model: "cgan", "acgan" or "cvae"; balance: see Batches; settings: of the trainer's own. The
+    discriminator's images are shifted by 2 pixels unless told otherwise, as it would learn few images by
+    heart. The global random state is left as it was.
     """
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -1,4 +1,5 @@
-"""What the training of every model has in common: its networks and optimizers, batches, learning rate, precision.
+"""What the training of every model has in common: its networks and optimizers, batches, learning rate,
+precision.
 
 A Trainer turns batches into losses; the loop belongs to whoever trains (train.py, run.train_generator):
 
@@ -27,11 +28,11 @@ class Batch:
 
 
 class Trainer:
-    """Base class. A subclass sets `name` (the stem of its files), `Settings` (a dataclass: learning rate, weights of the
-    losses), and in __init__ `networks` and `optimizers` (dicts: the state that a run resumes from) and `checkpoints`
-    (file stem -> (kind, network): what a run saves). It defines `losses(batch)`, a Python generator of (optimizer, loss,
-    {name: value to log}), each to be stepped before the next is asked for. One that makes images has `ema`, the averaged
-    generator that is sampled, scored and saved."""
+    """Base class. A subclass sets `name` (the stem of its files), `Settings` (a dataclass: learning rate,
+    weights of the losses), and in __init__ `networks` and `optimizers` (dicts: the state that a run resumes
+    from) and `checkpoints` (file stem -> (kind, network): what a run saves). It defines `losses(batch)`, a
+    Python generator of (optimizer, loss, {name: value to log}), each to be stepped before the next is asked
+    for. One that makes images has `ema`, the averaged generator that is sampled, scored and saved."""
     name = ""
     makes_images = False
 
@@ -55,11 +56,12 @@ class Trainer:
         """Called after the last optimizer of a step."""
 
     def refit_prior(self, images, labels, thickness):
-        """Called every few hundred steps with some training images: uint8 [N, 28, 28], int64 [N], float32 [N]."""
+        """Called every few hundred steps with some training images: uint8 [N, 28, 28], int64 [N], float32
+        [N]."""
 
     def finish(self, images, labels, thickness):
-        """Make the checkpoints ready for use; called before they are saved, at an epoch's end or the run's, with all
-        training images, as in refit_prior. Returns figures for the record, JSON types."""
+        """Make the checkpoints ready for use; called before they are saved, at an epoch's end or the run's,
+        with all training images, as in refit_prior. Returns figures for the record, JSON types."""
         return {}
 
 
@@ -70,8 +72,8 @@ def set_lr(optimizer, lr):
 
 
 def learning_rate(step, steps, peak, warm_up, final=0.0):
-    """Learning rate of a step: linear warm-up over `warm_up` steps (at most a quarter of all), times a cosine from
-    `peak` to `final` of it."""
+    """Learning rate of a step: linear warm-up over `warm_up` steps (at most a quarter of all), times a
+    cosine from `peak` to `final` of it."""
     warm = min(1.0, (step + 1) / min(warm_up, steps / 4))
     return peak * warm * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
