@@ -214,7 +214,7 @@ def test_a_generator_learns_to_fool_a_fixed_discriminator():
 
     def score():
         fake = gan.generator(noise, batch.labels, batch.thickness)
-        return float(gan.discriminator(fake, batch.labels, batch.thickness)[0].mean())
+        return float(gan.discriminator(fake, batch.labels, batch.thickness)[0].detach().mean())
     before = score()
     for _ in range(10):
         fake = gan.generator(noise, batch.labels, batch.thickness)
