@@ -1,15 +1,12 @@
 """Make labelled images with a trained generator; with an .onnx file nothing of PyTorch is needed.
 
     python generate_digits.py --generator saved_models/generator.pth --num_digits 10
-    python generate_digits.py --num_digits 100 --digits 0,3,9 --style thick --seed 1
-    python generate_digits.py --num_digits 1000000 --format npz --out million.npz
+    python generate_digits.py --num_digits 100 --digits 0,3,9 --style thick --seed 1 --format npz --out some.npz
 
-Sample i is a function of (generator file, --seed, i) alone: a longer run begins with the images of a shorter one, at any
-batch size, and the .pth and the .onnx of one training give the same images, at most one grey level apart.
-
-Thickness is a dial: t is the rank of an image's stroke thickness among the training images of its class (data.py says
-how that is measured), 0 the thinnest, 1 the thickest. --style thin draws t from [0, 0.5), thick from [0.5, 1], both in
-turn; --thickness 0.8 sets it.
+Sample i is a function of (generator file, --seed, i) alone: a longer run begins with the images of a shorter one, and
+the .pth and the .onnx of one training give the same images, at most one grey level apart. Thickness is a dial, t: the
+rank of the pen's thickness among the training images of the class (as data.py measures it), 0 the thinnest, 1 the
+thickest. --style thin draws t from [0, 0.5), thick from [0.5, 1], both in turn; --thickness 0.8 sets it.
 """
 import csv
 import re
@@ -28,7 +25,6 @@ BLOCK = 64                                                    # samples that are
 SHEET_LIMIT = 400                                             # images on the sheet of a run
 DEFAULT_OUT = {"png": "generated", "npz": "generated.npz", "sheet": "generated.png"}
 COLUMNS = ["file", "label", "class", "style", "thickness"]    # of labels.csv
-IMAGE_FILE = re.compile(r"\d{5,}_.+_(thin|thick)\.png")
 
 
 # ---- what sample i is ------------------------------------------------------------------------------------------------
@@ -36,7 +32,7 @@ IMAGE_FILE = re.compile(r"\d{5,}_.+_(thin|thick)\.png")
 def random_words(seed, start, n, words):
     """uint64 [n, words]: the random words of samples start .. start + n - 1; `words` must be a multiple of 4.
 
-    Raw Philox (Salmon et al., 2011), not numpy's Generator, whose streams may change with numpy's version.
+    Raw Philox (Salmon et al., 2011) is the same in every version of numpy; the draws of its Generator may change.
     """
     stream = np.random.Philox(key=seed, counter=start * (words // 4))     # one counter step gives 4 words
     return stream.random_raw(n * words).reshape(n, words)
@@ -60,8 +56,7 @@ def sample_conditions(u, start, digits, style="both", thickness=None):
     """Label int64 [n] and thickness float32 [n] of n samples from `start` on, given their u ~ U[0, 1).
 
     Labels cycle through `digits` (class indices). Thickness is `thickness` where that is a number, else uniform in
-    [0, 0.5) for style "thin", in [0.5, 1] for "thick"; "both" takes them in turn, so that every class gets as many of
-    each.
+    [0, 0.5) for style "thin", [0.5, 1] for "thick"; "both": in turn, so that every class gets as many of each.
     """
     rounds, position = np.divmod(np.arange(start, start + len(u)), len(digits))
     labels = np.asarray(digits, np.int64)[position]
@@ -91,13 +86,11 @@ def sample_all(source, n, **options):
     return tuple(np.concatenate(part) for part in zip(*sample(source, n, **options)))
 
 
-# ---- generators: called with noise [n, latent], label [n], thickness [n] they give uint8 images [n, 28, 28] ----------
-
 class OnnxGenerator:
-    """A generator file in ONNX."""
+    """A generator file in ONNX; called with noise, label, thickness it gives uint8 images [n, 28, 28]."""
 
     def __init__(self, path):
-        from utils.onnx_session import open_session           # here: with a .pth, onnxruntime need not be installed
+        from utils.onnx_session import open_session  # here: with a .pth, onnxruntime need not be installed
         self.session, meta = open_session(path, "generator")
         self.classes, self.latent = meta["classes"], meta["latent_dim"]
 
@@ -106,13 +99,13 @@ class OnnxGenerator:
 
 
 class TorchGenerator:
-    """A generator network of models.py, on the device it is on."""
+    """A generator network of models.py, on whichever device; called with noise, label, thickness it gives uint8 images."""
 
     def __init__(self, model, classes):
         self.model, self.classes, self.latent = model, classes, model.cfg.latent
 
     def __call__(self, noise, label, thickness):
-        import torch                                          # here: an .onnx works without it
+        import torch  # here: an .onnx works without it
 
         from models import to_uint8
         device = next(self.model.parameters()).device
@@ -143,17 +136,14 @@ def parse_args(argv=None):
     add("--generator", type=non_empty_path, default=str(Path(__file__).parent / "saved_models" / "generator.onnx"),
         help="a generator file of train.py, .pth or .onnx")
     add("--num_digits", "--num-digits", type=number(int, at_least=1), default=10, help="how many images")
-    add("--digits", help="classes to make, in turn, as 0,3,9; by name, or by number from 0 where no name is one "
-        "(default: all)")
+    add("--digits", help="classes to make, in turn, as 0,3,9: names, or numbers where no name is one (default: all)")
     dial = parser.add_mutually_exclusive_group()
     dial.add_argument("--style", choices=["thin", "thick", "both"], default="both", help="both: in turn")
-    dial.add_argument("--thickness", type=number(float, at_least=0, at_most=1),
-                      help="0 the thinnest to 1 the thickest of its class, instead of --style")
+    dial.add_argument("--thickness", type=number(float, at_least=0, at_most=1), help="0 thinnest, 1 thickest of the class")
     add("--seed", type=number(int, at_least=0, below=2 ** 64), default=0, help="another seed, other images")
-    add("--format", choices=list(DEFAULT_OUT), default="png", help="png: one file each, labels.csv, sheet.png; "
-        "npz: one file with images, labels, thickness, classes; sheet: one picture")
-    add("--out", type=non_empty_path, help="folder for png, file for npz and sheet (default: generated/, generated.npz, "
-        "generated.png)")
+    add("--format", choices=list(DEFAULT_OUT), default="png", help="png: one file each, labels.csv, sheet.png; npz: "
+        "images, labels, thickness, classes in one file; sheet: one picture")
+    add("--out", type=non_empty_path, help="folder for png, else file (default: generated, generated.npz, generated.png)")
     return parser.parse_args(argv)
 
 
@@ -179,49 +169,38 @@ def with_progress(blocks, n):
 
 
 def write_sheet(path, blocks, classes, title):
-    """Images [(images, labels, thickness)] as one picture."""
+    """All images as one picture."""
     images, labels, t = (np.concatenate(part) for part in zip(*blocks))
     figures.save(figures.sheet(images, labels, classes, t, title), path)
 
 
-def file_name(i, label, t, classes):
-    """00000_7_thick.png; a class whose name no file system takes is written as its number."""
-    name = classes[label]
-    name = name if re.fullmatch(r"[^\W_][\w-]{0,40}", name) else str(label)
-    return f"{i:05d}_{name}_{'thick' if t >= 0.5 else 'thin'}.png"
-
-
 def remove_earlier(folder):
     """Remove labels.csv and the images of an earlier run, so that no image is left without its label or with another's.
-    Raises UserError where a labels.csv is not of this command."""
+    Raises UserError where labels.csv is not of this command."""
     table = folder / "labels.csv"
     if table.is_file():
-        with open(table, encoding="utf-8", errors="replace") as f:
-            if f.readline(200).strip() != ",".join(COLUMNS):
-                raise UserError(f"{table} was not written by this command: choose another --out")
+        if table.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
+            raise UserError(f"{table} was not written by this command: choose another --out")
         table.unlink()
     for path in folder.glob("*.png"):
-        if IMAGE_FILE.fullmatch(path.name):
+        if re.fullmatch(r"\d{5,}_.+_(thin|thick)\.png", path.name):
             path.unlink()
 
 
-def write_pngs(folder, blocks, classes, title):
-    """One PNG per image, then labels.csv and sheet.png. What an earlier run left in the folder goes first."""
+def write_pngs(folder, blocks, classes):
+    """One PNG per image, as 00000_7_thick.png, then labels.csv. What an earlier run left in the folder goes first."""
     remove_earlier(folder)
-    i, first_blocks = 0, []
+    # a class whose name not every file system takes is written as its number
+    names = [c if re.fullmatch(r"[^\W_][\w-]{0,40}", c) else str(k) for k, c in enumerate(classes)]
     with atomic(folder / "labels.csv") as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
         table.writerow(COLUMNS)
-        for block in blocks:
-            if i < SHEET_LIMIT:
-                first_blocks.append([part[:SHEET_LIMIT - i] for part in block])
-            for image, label, t in zip(*block):
-                name = file_name(i, label, t, classes)
-                with atomic(folder / name, sync=False) as png:
-                    Image.fromarray(image).save(png, format="PNG")
-                table.writerow([name, label, classes[label], "thick" if t >= 0.5 else "thin", f"{t:.4f}"])
-                i += 1
-    write_sheet(folder / "sheet.png", first_blocks, classes, title)
+        for i, (image, label, t) in enumerate(row for block in blocks for row in zip(*block)):
+            style = "thick" if t >= 0.5 else "thin"
+            file = f"{i:05d}_{names[label]}_{style}.png"
+            with atomic(folder / file, sync=False) as tmp_image:
+                Image.fromarray(image).save(tmp_image, format="PNG")
+            table.writerow([file, label, classes[label], style, f"{t:.4f}"])
 
 
 def write_npz(path, blocks, n, classes):
@@ -235,35 +214,37 @@ def write_npz(path, blocks, n, classes):
                 f.write(images.tobytes())
                 labels.append(y)
                 thickness.append(t)
-        arrays = {"labels": np.concatenate(labels), "thickness": np.concatenate(thickness), "classes": np.array(classes)}
+        arrays = {"labels": np.concatenate(labels), "thickness": np.concatenate(thickness), "classes": classes}
         for name, array in arrays.items():
             with z.open(name + ".npy", "w", force_zip64=True) as f:
-                np.lib.format.write_array(f, array)
+                np.lib.format.write_array(f, np.asarray(array))
 
 
 def main(argv=None):
     args = parse_args(argv)
     n, out = args.num_digits, Path(args.out or DEFAULT_OUT[args.format])
-    if args.format == "png" and out.is_file():
-        raise UserError(f"--out {out} is a file, but --format png writes a folder")
-    if args.format != "png" and out.is_dir():
-        raise UserError(f"--out {out} is a folder, but --format {args.format} writes a file")
+    kind = "folder" if args.format == "png" else "file"
+    if out.exists() and out.is_dir() != (kind == "folder"):
+        raise UserError(f"--out {out}: --format {args.format} writes a {kind}, which this is not; choose another name")
     source = open_generator(args.generator)
-    classes = source.classes
-    digits = None if args.digits is None else class_indices(args.digits, classes)
+    digits = None if args.digits is None else class_indices(args.digits, source.classes)
     style = f"style {args.style}" if args.thickness is None else f"thickness {args.thickness:g}"
     title = f"{n:,} samples, {style}, seed {args.seed}"
-    drawn = min(n, SHEET_LIMIT) if args.format == "sheet" else n
-    blocks = with_progress(sample(source, drawn, args.seed, digits, args.style, args.thickness), drawn)
+
+    def blocks(n):
+        return with_progress(sample(source, n, args.seed, digits, args.style, args.thickness), n)
+
+    on_sheet = min(n, SHEET_LIMIT)
     if args.format == "png":
-        write_pngs(out, blocks, classes, title)
+        write_pngs(out, blocks(n), source.classes)
+        write_sheet(out / "sheet.png", blocks(on_sheet), source.classes, title)
         print(f"{n:,} images, labels.csv and sheet.png in {out}/")
     elif args.format == "npz":
-        write_npz(out, blocks, n, classes)
+        write_npz(out, blocks(n), n, source.classes)
         print(f"{n:,} images in {out}")
     else:
-        write_sheet(out, blocks, classes, title)
-        print(f"{drawn:,} images on {out}" + (f" (of {n:,}: a sheet holds no more)" if drawn < n else ""))
+        write_sheet(out, blocks(on_sheet), source.classes, title)
+        print(f"{on_sheet:,} images on {out}" + (f" (of {n:,}: a sheet holds no more)" if on_sheet < n else ""))
 
 
 if __name__ == "__main__":

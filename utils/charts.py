@@ -5,14 +5,13 @@
     bars({"10 per class": {"real": (0.81, 0.79, 0.83), "real + CGAN": (0.84, 0.83, 0.85)}}, y_title="accuracy")
     heatmap(confusion, classes, classes, x_title="predicted", y_title="true class")
 
-Each returns a PIL image, the same for the same arguments; `figures.save` writes it. Twelve series differ in colour, and
-in dashes and marker, so that they can be told apart without colour.
+Each returns a PIL image, for figures.save. Twelve series differ in colour, and without it in dashes and marker.
 """
 import math
 from itertools import cycle
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from utils import figures
 from utils.figures import GREY, INK, RULE, SMALL, WHITE
@@ -20,7 +19,7 @@ from utils.files import UserError
 
 
 def _shape(corners, turn=0.0, radii=(1.2,)):
-    """A marker: corners around a circle, the first at `turn` of a full turn from the top; their radii take turns."""
+    """Corners around the origin, the first at `turn` of a full turn from the top; their radii alternate."""
     angles = 2 * math.pi * (np.arange(corners) / corners + turn)
     return [(r * math.sin(a), -r * math.cos(a)) for a, r in zip(angles, cycle(radii))]
 
@@ -29,13 +28,10 @@ def _shape(corners, turn=0.0, radii=(1.2,)):
 COLOURS = [figures.ACCENT, (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (0, 0, 0),
            (128, 128, 128), (136, 34, 85), (140, 140, 30), (110, 70, 190), (120, 70, 30)]
 DASHES = [(), (9, 4), (2, 3), (9, 3, 2, 3)]  # lengths on, off, ... in pixels
-MARKERS = [_shape(24, radii=[1]), _shape(4, 1 / 8), _shape(3), _shape(4), _shape(3, 1 / 2), _shape(8, 0, (1.4, 0.5))]
+MARKERS = [_shape(24, radii=[1]), _shape(4, 1 / 8), _shape(3), _shape(4), _shape(3, 1 / 2), _shape(8, 0, (1.5, 0.6))]
 FAINT = (232, 232, 232)
-SMOOTHING = 3  # shapes are drawn this much larger, then reduced
-
-
-def _colour(i):
-    return COLOURS[i % len(COLOURS)]
+SMOOTHING = 3                                # shapes are drawn this much larger, then reduced
+tick_text = "{:,.6g}".format                 # 0.25, 1,500, 2e+07, 3e-05
 
 
 class _Canvas:
@@ -49,9 +45,6 @@ class _Canvas:
         """A filled polygon."""
         self.draw.polygon([(x * SMOOTHING, y * SMOOTHING) for x, y in points], fill=colour)
 
-    def box(self, x0, y0, x1, y1, colour):
-        self.area([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour)
-
     def line(self, points, colour, width=1.0, dash=()):
         """A polyline; dash holds lengths on, off, ... along it."""
         for piece in _dashes(np.array(points), dash) if dash else [points]:
@@ -60,36 +53,32 @@ class _Canvas:
 
     def curve(self, points, i):
         """A line in the style of series i."""
-        self.line(points, _colour(i), 2.4, DASHES[i % len(DASHES)])
+        self.line(points, COLOURS[i % 12], 2.4, DASHES[i % 4])
 
     def marker(self, x, y, i):
         """The marker of series i, with a white edge."""
-        for radius, colour in ((5.2, WHITE), (4.0, _colour(i))):
-            self.area([(x + a * radius, y + b * radius) for a, b in MARKERS[i % len(MARKERS)]], colour)
+        for radius, colour in ((5.2, WHITE), (4.0, COLOURS[i % 12])):
+            self.area([(x + a * radius, y + b * radius) for a, b in MARKERS[i % 6]], colour)
 
-    def text(self, *args, **options):
-        """See figures.write."""
-        self.texts.append((args, options))
+    def text(self, *args):
+        """figures.write's arguments after the image."""
+        self.texts.append(args)
 
     def page(self, title, footer):
         image = self.image.reduce(SMOOTHING)
-        for args, options in self.texts:
-            figures.write(image, *args, **options)
+        for args in self.texts:
+            figures.write(image, *args)
         return figures.page([image], title, footer)
 
 
 def _dashes(points, dash):
-    """The dashes of a polyline [n, 2], polylines themselves; dash: lengths on, off, ... along it."""
+    """Yield the dashes of a polyline [n, 2], polylines themselves; dash: lengths on, off, ... along it."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     edges = np.cumsum([0, *np.resize(dash, len(dash) * math.ceil(along[-1] / sum(dash)))])
-    pieces = []
     for start, end in zip(edges[::2], edges[1::2]):
-        places = [start, *along[(along > start) & (along < end)], end]
-        pieces.append(np.stack([np.interp(places, along, axis) for axis in points.T], 1).tolist())
-    return pieces
+        stops = [start, *along[(along > start) & (along < end)], end]
+        yield list(zip(*(np.interp(stops, along, axis) for axis in points.T)))
 
-
-# ---- axes ------------------------------------------------------------------------------------------------------------
 
 def ticks(lo, hi, n=6):
     """At most n + 1 round values in [lo, hi], their step 1, 2 or 5 times a power of ten; `[lo]` for an empty range."""
@@ -98,9 +87,8 @@ def ticks(lo, hi, n=6):
     raw = (hi - lo) / n
     power = 10.0 ** math.floor(math.log10(raw))
     step = power * next(m for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    digits = max(0, 1 - math.floor(math.log10(step)))
     first, last = math.ceil(lo / step - 1e-9), math.floor(hi / step + 1e-9)
-    return [round(i * step, digits) + 0.0 for i in range(first, last + 1)]  # + 0.0 turns -0.0 into 0.0
+    return [i * step for i in range(first, last + 1)]
 
 
 def log_ticks(lo, hi):
@@ -110,14 +98,6 @@ def log_ticks(lo, hi):
     values = [m * 10.0 ** e for e in range(a, b + 1, max(1, (b - a) // 8)) for m in marks]
     values = [v for v in values if lo * (1 - 1e-9) <= v <= hi * (1 + 1e-9)]
     return values if len(values) > 1 else ticks(lo, hi, 4)
-
-
-def tick_text(v):
-    """0.25, 1,500, 2e7, 3e-5."""
-    if v == 0 or 1e-4 <= abs(v) < 1e7:
-        return f"{v:,.6f}".rstrip("0").rstrip(".")
-    digits, power = f"{v:.2e}".split("e")
-    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
 
 
 def alike(values):
@@ -130,7 +110,7 @@ def alike(values):
 
 
 def _axis(values, log=False, limits=None, margin=0.04):
-    """The ticks of an axis for these values, with a little room at both ends, or with the given limits; and the function
+    """The ticks of an axis for these values, with a little room at both ends, or of the given limits; and the function
     from a value to its position, 0 at the low end and 1 at the high end."""
     scale = math.log10 if log else float
     values = [scale(v) for v in np.ravel(values) if np.isfinite(v) and (v > 0 or not log)]
@@ -149,8 +129,8 @@ def _axis(values, log=False, limits=None, margin=0.04):
 
 
 def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
-    """An empty plot with its y axis: canvas, box (left, top, right, bottom). The legend holds names; sample(canvas, x, y,
-    i) draws what stands beside name i."""
+    """An empty plot with its y axis and a legend: canvas, box (left, top, right, bottom). legend: names;
+    sample(canvas, x, y, i) draws what stands beside name i."""
     (width, height), (tick_values, position) = size, y_axis
     left = max(figures.text_width(tick_text(v), SMALL) for v in tick_values) + (38 if y_title else 12)
     canvas, x, y = _Canvas(width, height), left, 10
@@ -176,8 +156,7 @@ def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
 
 def smoothed(y, window):
     """Centred running mean over `window` points (fewer at the ends); gaps stay gaps and spoil no neighbour."""
-    y = np.asarray(y, dtype=np.float64)
-    good, kernel = np.isfinite(y), np.ones(min(window, len(y)))
+    good, kernel = np.isfinite(y), np.ones(max(1, min(window, len(y))))
     sums, counts = (np.convolve(a, kernel, "same") for a in (np.where(good, y, 0), good))
     return np.where(good, sums / np.maximum(counts, 1), np.nan)
 
@@ -189,11 +168,9 @@ def _pieces(*arrays):
     return [tuple(a[i:j] for a in arrays) for i, j in zip(edges[::2], edges[1::2])]
 
 
-def _drawable(name, arrays, logs, limits):
+def _drawable(arrays, logs, limits):
     """Float64 copies of x, y (and low, high), with not-a-number for what cannot be drawn."""
     arrays = [np.array(a, dtype=np.float64).reshape(-1) for a in arrays]
-    if len(arrays) not in (2, 4) or len({len(a) for a in arrays}) > 1:
-        raise UserError(f"curve {name!r} needs x, y (and low, high) of one length, not {[len(a) for a in arrays]}")
     for k, a in enumerate(arrays):
         lo, hi = limits[k > 0] or (-np.inf, np.inf)
         if k > 1:
@@ -206,25 +183,21 @@ def _draw_behind(canvas, i, points, x, y, band, raw):
     """What lies behind the line of series i: its band (of a single point, an error bar) or, faintly, its raw values."""
     for a, low, high in _pieces(x, *band) if band else []:
         if len(a) > 1:
-            canvas.area(points(a, low) + points(a, high)[::-1], (*_colour(i), 45))
+            canvas.area(points(a, low) + points(a, high)[::-1], (*COLOURS[i % 12], 45))
         else:
-            canvas.line(points(a, low) + points(a, high), _colour(i), 1.4)
-    if raw:
-        layer = _Canvas(canvas.image.width // SMOOTHING, canvas.image.height // SMOOTHING)
-        for a, b in _pieces(x, y):
-            layer.line(points(a, b), tuple(255 - (255 - c) * 3 // 10 for c in _colour(i)))
-        canvas.image.paste(ImageChops.multiply(canvas.image, layer.image))  # so that no series hides another
+            canvas.line(points(a, low) + points(a, high), COLOURS[i % 12], 1.4)
+    for piece in _pieces(x, y) if raw else []:
+        canvas.line(points(*piece), tuple(255 - (255 - c) * 3 // 10 for c in COLOURS[i % 12]))
 
 
 def curves(series, title="", x_title="", y_title="", log_x=False, log_y=False, x_range=None, y_range=None, smooth=1,
            footer="", size=(860, 460)):
     """A line plot. series: dict name -> (x, y), or (x, y, low, high) for a band around the line; arrays of one length.
 
-    Not-a-number, values outside a given range and, on a logarithmic axis, values <= 0 are gaps; a series without a value
-    says so in the legend. smooth > 1: the raw line faint, its running mean over that many points strong. Raises UserError
-    for unequal lengths.
+    Not-a-number, values outside a given range and, on a logarithmic axis, values <= 0 are gaps; a series without a
+    value says so in the legend. smooth > 1: the raw line faint, its running mean over that many points strong.
     """
-    data = [_drawable(name, s, (log_x, log_y), (x_range, y_range)) for name, s in series.items()]
+    data = [_drawable(s, (log_x, log_y), (x_range, y_range)) for s in series.values()]
     x_ticks, x_position = _axis(np.concatenate([x[np.isfinite(y)] for x, y, *_ in data] or [[]]), log_x, x_range)
     y_axis = _axis(np.concatenate([v for _, *ys in data for v in ys] or [[]]), log_y, y_range)
     marked = [smooth <= 1 and np.isfinite(y).sum() <= 40 for _, y, *_ in data]
@@ -249,16 +222,13 @@ def curves(series, title="", x_title="", y_title="", log_x=False, log_y=False, x
     for i, (x, y, *band) in enumerate(data):
         _draw_behind(canvas, i, points, x, y, band, smooth > 1)
     canvas.line([(x0, y0), (x0, y1), (x1, y1)], GREY)
-    for i, (x, y, *_) in enumerate(data):
-        for piece in _pieces(x, smoothed(y, smooth) if smooth > 1 else y):
-            canvas.curve(points(*piece), i)
-    for i, (x, y, *_) in enumerate(data):
-        for piece in _pieces(x, y):
-            if marked[i] or len(piece[0]) == 1:
-                for point in points(*piece):
-                    canvas.marker(*point, i)
-    if all(empty):
-        canvas.text((x0 + x1) / 2, (y0 + y1) / 2, "no data", figures.TEXT, GREY, "m")
+    lines = [(i, points(*piece)) for i, (x, y, *_) in enumerate(data)
+             for piece in _pieces(x, smoothed(y, smooth) if smooth > 1 else y)]
+    for i, line in lines:
+        canvas.curve(line, i)
+    for i, line in lines:
+        for point in line if marked[i] or len(line) == 1 else []:
+            canvas.marker(*point, i)
     if smooth > 1:
         footer = f"{footer} Faint: raw values; strong: running mean over {smooth:,} points.".strip()
     return canvas.page(title, footer)
@@ -279,7 +249,7 @@ def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420))
     y_axis = _axis([data, np.zeros_like(data)], limits=y_range, margin=0.09)
 
     def sample(canvas, x, y, i):
-        canvas.box(x + 8, y - 6, x + 32, y + 6, _colour(i))
+        canvas.line([(x + 8, y), (x + 32, y)], COLOURS[i % 12], 12)
 
     width = max(size[0], 80 + len(groups) * (22 * len(names) + 24))
     labels = [figures.wrap(group, SMALL, (width - 80) / len(groups) - 8)[:3] for group in groups]
@@ -302,7 +272,7 @@ def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420))
             if not math.isfinite(value):
                 canvas.text(x, at(0) - 10, "n/a", SMALL, GREY, "m")
                 continue
-            canvas.box(x - wide * 0.44, at(value), x + wide * 0.44, at(0), _colour(i))
+            canvas.line([(x, at(value)), (x, at(0))], COLOURS[i % 12], 0.88 * wide)
             if low < high:
                 for a, b in (((0, low), (0, high)), ((-4, low), (4, low)), ((-4, high), (4, high))):
                     canvas.line([(x + a[0], at(a[1])), (x + b[0], at(b[1]))], INK, 1.4)
@@ -317,27 +287,22 @@ def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420))
 def heatmap(matrix, rows, columns, title="", x_title="", y_title=""):
     """A matrix [R, C] as coloured cells with a colour bar: confusion matrices, robustness tables.
 
-    rows, columns: their labels. Up to 24 columns, every cell shows its value. Below and above zero the colours diverge;
-    not-a-number cells are grey with a dash.
+    rows, columns: their labels. Of up to 24 columns every cell shows its value; not-a-number is grey with a dash.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape != (len(rows), len(columns)) or not matrix.size:
         raise UserError(f"a heat map needs a matrix of {len(rows)} x {len(columns)} labels, not {list(matrix.shape)}")
     finite = matrix[np.isfinite(matrix)]
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
-    colour_map = "sequential"
-    if low < 0 < high:
-        colour_map, low, high = "diverging", -max(-low, high), max(-low, high)
     value_text = alike(matrix)
     words = [[value_text(v) for v in row] for row in matrix] if len(columns) <= 24 else []
-    ch = cw = max(2, min(24, 1200 // max(matrix.shape)))  # height and width of a cell
+    ch, cw = 24, 24                                                          # height and width of a cell
     if words:
         ch, cw = 30, max(34, max(figures.text_width(word, SMALL) for row in words for word in row) + 12)
     rows, columns = ([figures.fit(figures.class_name(names, i), SMALL, 180) for i in range(len(names))]
                      for names in (rows, columns))
     widest_row, widest_column = (max(figures.text_width(name, SMALL) for name in names) for names in (rows, columns))
-    every_row, every_column = math.ceil(17 / ch), math.ceil(17 / cw)  # label every so many
-    turned = widest_column > cw * every_column - 4
+    turned = widest_column > cw - 4
     left = widest_row + (40 if y_title else 14)
     top = (widest_column + 12 if turned else 26) + (24 if x_title else 0)
     right, bottom = left + cw * len(columns), top + ch * len(rows)
@@ -346,20 +311,20 @@ def heatmap(matrix, rows, columns, title="", x_title="", y_title=""):
     tail = 50 + max(figures.text_width(tick_text(v), SMALL) for v in marks)
     image = Image.new("RGB", (right + tail, max(bottom, top + len(bar)) + 10), WHITE)
     draw = ImageDraw.Draw(image)
-    cells = figures.colours(matrix, low, high, colour_map)
-    for x, y, pixels in ((left, top, cells.repeat(ch, 0).repeat(cw, 1)),
-                         (right + 20, top, figures.colours(bar, low, high, colour_map)[:, None].repeat(14, 1))):
-        image.paste(Image.fromarray(pixels), (x, y))
-        draw.rectangle((x - 1, y - 1, x + pixels.shape[1], y + len(pixels)), outline=RULE)
+    cells = figures.colours(matrix, low, high)
+    for x, pixels in ((left, cells.repeat(ch, 0).repeat(cw, 1)),
+                      (right + 20, figures.colours(bar, low, high)[:, None].repeat(14, 1))):
+        image.paste(Image.fromarray(pixels), (x, top))
+        draw.rectangle((x - 1, top - 1, x + pixels.shape[1], top + len(pixels)), outline=RULE)
     for v in marks:
         y = top + (high - v) / ((high - low) or 1) * (len(bar) - 1)
         draw.line([(right + 34, y), (right + 38, y)], fill=GREY)
         figures.write(image, right + 42, y, tick_text(v), SMALL, GREY)
-    for i in range(0, len(rows), every_row):
-        figures.write(image, left - 8, top + (i + 0.5) * ch, rows[i], SMALL, align="r")
-    for i in range(0, len(columns), every_column):
-        figures.write(image, left + (i + 0.5) * cw, top - (8 if turned else 13), columns[i], SMALL,
-                      align="l" if turned else "m", turned=turned)
+    for i, name in enumerate(rows):
+        figures.write(image, left - 8, top + (i + 0.5) * ch, name, SMALL, align="r")
+    for j, name in enumerate(columns):
+        x, y, align = left + (j + 0.5) * cw, top - (8 if turned else 13), "l" if turned else "m"
+        figures.write(image, x, y, name, SMALL, align=align, turned=turned)
     for i, row in enumerate(words):
         for j, word in enumerate(row):
             dark = cells[i, j] @ (0.299, 0.587, 0.114) < 140

@@ -77,12 +77,12 @@ def add_data_options(parser, center=True):
     add = parser.add_argument
     add("--data-dir", type=non_empty_path, help="where named data sets lie (default: $GLYPHS_DATA, else data/)")
     if center:
-        add("--no-center", action="store_true", help="keep the frame of your own images; else they are cropped, centred")
+        add("--no-center", action="store_true", help="keep the frame of your own images; else it is cropped, centred")
 
 
 def add_device_option(parser):
     """--device, for choose_device()."""
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda if there is one")
 
 
 def choose_device(name):
@@ -107,11 +107,11 @@ def format_duration(seconds):
 
 
 class Progress:
-    """progress(text) writes a line; progress(text, done, total) one with the time left, on a terminal always in place.
+    """progress(text) writes a line; progress(text, done, total) one with the time left.
 
-    Elsewhere such a line comes every `every` seconds and at the end; nowhere before the work has lasted `delay` seconds.
-    `total` 0 or None: unknown. The time left follows from the speed since the first call of a series; a new series
-    begins with another total, or when `done` goes back.
+    On a terminal the latter is redrawn in place, elsewhere written every `every` seconds and at the end; never before
+    the work has lasted `delay` seconds. `total` 0 or None: unknown. The time left follows from the speed since the
+    first call of a series; a new series begins with another total, or when `done` goes back.
     """
 
     def __init__(self, stream=None, prefix="", every=10.0, delay=0.0):
@@ -121,7 +121,7 @@ class Progress:
         self.total, self.done, self.is_live = -1, 0, False
 
     def __call__(self, text, done=None, total=None):
-        now, line, ended = time.monotonic(), f"{self.prefix}{text}", True
+        line, now, ended = f"{self.prefix}{text}", time.monotonic(), True
         if done is not None:
             if total != self.total or done < self.done:
                 self.total, self.started, self.first, self.shown = total, now, done, -math.inf
@@ -135,7 +135,7 @@ class Progress:
         self.is_live = self.tty and not ended
         if self.is_live:                           # cut: what the terminal wraps cannot be redrawn
             line = line[:shutil.get_terminal_size().columns - 1]
-        print("\r\033[K" if self.tty else "", line, sep="", end="" if self.is_live else "\n", file=self.stream, flush=True)
+        print(f"\r\033[K{line}" if self.tty else line, end="" if self.is_live else "\n", file=self.stream, flush=True)
 
     def close(self):
         """End a live line, so that what follows begins on a line of its own."""

@@ -6,8 +6,8 @@
     overlay(image, map)                                a saliency map over its glyph
     save(picture, "results/samples.png")
 
-Each draws a PIL image from its arguments alone (and from the fonts of the machine, for letters that Pillow's font lacks).
-Glyphs are dark on white, each pixel a square of its own. Curves, bars and heat maps are in charts.py.
+Each draws from its arguments alone (and from the machine's fonts, for letters that Pillow's own lacks): dark on white,
+each pixel a square. Curves, bars and heat maps are in charts.py.
 """
 import functools
 import math
@@ -24,14 +24,13 @@ ACCENT = (0, 114, 178)
 MAPS = {"sequential": [(255, 255, 255), (205, 224, 241), (118, 173, 214), (37, 110, 175), (8, 44, 92)],
         "heat": [(255, 255, 255), (255, 222, 150), (250, 150, 60), (205, 50, 30), (110, 0, 25)],
         "diverging": [(0, 70, 150), (120, 175, 220), (255, 255, 255), (245, 155, 110), (165, 30, 20)]}
-MARGIN, MAX_WIDTH = 20, 1200     # pixels: around a page; of a sheet, which then wraps its classes
-MAX_NAME = 240                   # pixels of a label, which is then cut
-MAX_CLASSES = 64                 # on a sheet
-SCALE = 2                        # side of a glyph's pixel on a sheet
-GIF_FRAMES, GIF_GREYS = 12, 8    # ten classes then take about 250 kB
+MARGIN, MAX_WIDTH = 20, 1200           # pixels: around a page; of a sheet, which then wraps its classes
+MAX_NAME, MAX_CLASSES = 240, 64        # pixels of a label, which is then cut; on a sheet
+SCALE = 2                              # side of a glyph's pixel on a sheet
+GIF_FRAMES, GIF_GREYS = 12, 8          # ten classes then take about 250 kB
 # Pillow's own font, then those of Linux, macOS and Windows that have Greek, Arabic, Japanese, ... letters
 FONTS = ["", "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansArabic-Regular.ttf", "DroidSansFallbackFull.ttf",
-         "ipaexg.ttf", "ipag.ttf", "Arial Unicode.ttf", "Hiragino Sans GB.ttc", "arial.ttf", "YuGothM.ttc", "msgothic.ttc"]
+         "ipaexg.ttf", "ipag.ttf", "Arial Unicode.ttf", "Hiragino Sans GB.ttc", "arial.ttf", "msgothic.ttc"]
 
 
 def evenly_spaced(n, most):
@@ -49,17 +48,12 @@ def _open_font(name, size):
         return None
 
 
-def _bitmap(font, char):
-    mask = font.getmask(char)
-    return mask.size, bytes(mask)
-
-
 @functools.lru_cache(4096)
 def _find_font(text):
     """The first of FONTS that has every character of the text, or None. A missing one is drawn like U+FFFF."""
     for name in FONTS if text.isprintable() else []:
         font = _open_font(name, TITLE)
-        if font and all(c == " " or _bitmap(font, c) != _bitmap(font, "\uffff") for c in set(text)):
+        if font and all(c == " " or bytes(font.getmask(c)) != bytes(font.getmask("\uffff")) for c in set(text)):
             return name
     return None
 
@@ -125,8 +119,6 @@ def write(image, x, y, text, size=TEXT, colour=INK, align="l", turned=False):
         ImageDraw.Draw(image).text((x, round(y + 0.36 * size)), text, colour, _open_font(name, size), anchor="ls")
 
 
-# ---- pages and files -------------------------------------------------------------------------------------------------
-
 def page(parts, title="", footer="", across=False, gap=18):
     """Pictures below (or beside) each other on one white page with a title and a footer."""
     starts = np.cumsum([0] + [(p.width if across else p.height) + gap for p in parts]).tolist()
@@ -158,8 +150,6 @@ def save(image, path):
 def _tile(image, scale):
     """uint8 [h, w] (ink 255) or RGB [h, w, 3] or a PIL image -> RGB uint8, each pixel a square of scale x scale."""
     image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise UserError(f"a picture must be uint8 [h, w] or [h, w, 3], not {image.dtype} {list(image.shape)}")
     rgb = np.repeat(255 - image[..., None], 3, 2) if image.ndim == 2 else image[..., :3]
     return rgb.repeat(scale, 0).repeat(scale, 1)
 
@@ -237,8 +227,8 @@ def sheet(images, labels, classes, thickness=None, title="", footer=""):
 def gif(frames, path, labels, classes, thickness=None, title=""):
     """Write a looping GIF of a training, atomically: GIF_FRAMES sheets at most, in few greys, over a bar of progress.
 
-    frames: list of (images uint8 [N, 28, 28], caption) at even distances, all from the same noise, labels and thickness.
-    Raises UserError for no frames.
+    frames: list of (images uint8 [N, 28, 28], caption), all from the same noise, labels and thickness. Raises UserError
+    for no frames.
     """
     if not frames:
         raise UserError(f"no frames for {path}: draw at least one")
@@ -257,8 +247,6 @@ def gif(frames, path, labels, classes, thickness=None, title=""):
                          duration=[400] * (len(pictures) - 1) + [3000])
 
 
-# ---- colours ---------------------------------------------------------------------------------------------------------
-
 def colours(values, low=0.0, high=1.0, name="sequential"):
     """Values [...] -> uint8 [..., 3] by a map of MAPS, low to high, clipped; not-a-number becomes light grey."""
     values = np.asarray(values, dtype=np.float64)
@@ -275,9 +263,6 @@ def overlay(image, saliency, limit=None, scale=4):
     largest magnitude of this map; give one to compare maps.
     """
     image, saliency = np.asarray(image), np.nan_to_num(np.asarray(saliency, dtype=np.float64))
-    if image.dtype != np.uint8 or image.ndim != 2 or saliency.shape != image.shape:
-        raise UserError(f"an overlay needs a uint8 image and a map of its shape, not {image.dtype} "
-                        f"{list(image.shape)} and {list(saliency.shape)}")
     limit = limit or np.abs(saliency).max() or 1.0
     if saliency.min() < 0:
         rgb = colours(saliency, -limit, limit, "diverging")
