@@ -99,7 +99,7 @@ class OnnxGenerator:
 
 
 class TorchGenerator:
-    """A generator network of models.py, on whichever device; called with noise, label, thickness it gives uint8 images."""
+    """A generator network of models.py, on any device; called as an OnnxGenerator is."""
 
     def __init__(self, model, classes):
         self.model, self.classes, self.latent = model, classes, model.cfg.latent
@@ -139,11 +139,11 @@ def parse_args(argv=None):
     add("--digits", help="classes to make, in turn, as 0,3,9: names, or numbers where no name is one (default: all)")
     dial = parser.add_mutually_exclusive_group()
     dial.add_argument("--style", choices=["thin", "thick", "both"], default="both", help="both: in turn")
-    dial.add_argument("--thickness", type=number(float, at_least=0, at_most=1), help="0 thinnest, 1 thickest of the class")
+    dial.add_argument("--thickness", type=number(float, at_least=0, at_most=1), help="0 (thinnest of its class) to 1")
     add("--seed", type=number(int, at_least=0, below=2 ** 64), default=0, help="another seed, other images")
     add("--format", choices=list(DEFAULT_OUT), default="png", help="png: one file each, labels.csv, sheet.png; npz: "
         "images, labels, thickness, classes in one file; sheet: one picture")
-    add("--out", type=non_empty_path, help="folder for png, else file (default: generated, generated.npz, generated.png)")
+    add("--out", type=non_empty_path, help="folder for png, else file (default: generated[.npz, .png])")
     return parser.parse_args(argv)
 
 

@@ -1,14 +1,13 @@
 """Plots with Pillow and numpy alone: curves, bars with error bars, heat maps.
 
     curves({"CGAN": (x, y), "CVAE": (x, y, low, high)}, x_title="epoch", y_title="FID")
-    curves({"discriminator": (steps, losses)}, smooth=50, log_y=True)
     bars({"10 per class": {"real": (0.81, 0.79, 0.83), "real + CGAN": (0.84, 0.83, 0.85)}}, y_title="accuracy")
     heatmap(confusion, classes, classes, x_title="predicted", y_title="true class")
 
 Each returns a PIL image, for figures.save. Twelve series differ in colour, and without it in dashes and marker.
 """
 import math
-from itertools import cycle
+from collections import namedtuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -21,7 +20,7 @@ from utils.files import UserError
 def _shape(corners, turn=0.0, radii=(1.2,)):
     """Corners around the origin, the first at `turn` of a full turn from the top; their radii alternate."""
     angles = 2 * math.pi * (np.arange(corners) / corners + turn)
-    return [(r * math.sin(a), -r * math.cos(a)) for a, r in zip(angles, cycle(radii))]
+    return [(r * math.sin(a), -r * math.cos(a)) for a, r in zip(angles, np.resize(radii, corners))]
 
 
 # Okabe & Ito's palette for colour-blind readers, its yellow (invisible on white) replaced by grey, and four darker ones
@@ -29,9 +28,9 @@ COLOURS = [figures.ACCENT, (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 1
            (128, 128, 128), (136, 34, 85), (140, 140, 30), (110, 70, 190), (120, 70, 30)]
 DASHES = [(), (9, 4), (2, 3), (9, 3, 2, 3)]  # lengths on, off, ... in pixels
 MARKERS = [_shape(24, radii=[1]), _shape(4, 1 / 8), _shape(3), _shape(4), _shape(3, 1 / 2), _shape(8, 0, (1.5, 0.6))]
-FAINT = (232, 232, 232)
-SMOOTHING = 3                                # shapes are drawn this much larger, then reduced
+FAINT, SMOOTHING = (232, 232, 232), 3        # of rules; shapes are drawn that much larger, then reduced
 tick_text = "{:,.6g}".format                 # 0.25, 1,500, 2e+07, 3e-05
+_Axis = namedtuple("_Axis", "ticks position")
 
 
 class _Canvas:
@@ -74,7 +73,7 @@ class _Canvas:
 def _dashes(points, dash):
     """Yield the dashes of a polyline [n, 2], polylines themselves; dash: lengths on, off, ... along it."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    edges = np.cumsum([0, *np.resize(dash, len(dash) * math.ceil(along[-1] / sum(dash)))])
+    edges = np.cumsum([0, *np.resize(dash, len(dash) * math.ceil(along[-1] / sum(dash)))]).clip(max=along[-1])
     for start, end in zip(edges[::2], edges[1::2]):
         stops = [start, *along[(along > start) & (along < end)], end]
         yield list(zip(*(np.interp(stops, along, axis) for axis in points.T)))
@@ -110,8 +109,8 @@ def alike(values):
 
 
 def _axis(values, log=False, limits=None, margin=0.04):
-    """The ticks of an axis for these values, with a little room at both ends, or of the given limits; and the function
-    from a value to its position, 0 at the low end and 1 at the high end."""
+    """An axis for these values with a little room at both ends, or for the given limits: the ticks, and the function from
+    a value to its position, 0 at the low end and 1 at the high end."""
     scale = math.log10 if log else float
     values = [scale(v) for v in np.ravel(values) if np.isfinite(v) and (v > 0 or not log)]
     if limits:
@@ -124,15 +123,13 @@ def _axis(values, log=False, limits=None, margin=0.04):
         room = (hi - lo) * margin
         lo = max(0, lo - room) if lo >= 0 and not log else lo - room     # the room ends at zero
         hi = hi if hi == 0 and not log else hi + room
-    tick_values = log_ticks(10 ** lo, 10 ** hi) if log else ticks(lo, hi)
-    return tick_values, lambda v: (scale(v) - lo) / (hi - lo)
+    return _Axis(log_ticks(10 ** lo, 10 ** hi) if log else ticks(lo, hi), lambda v: (scale(v) - lo) / (hi - lo))
 
 
 def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
-    """An empty plot with its y axis and a legend: canvas, box (left, top, right, bottom). legend: names;
-    sample(canvas, x, y, i) draws what stands beside name i."""
-    (width, height), (tick_values, position) = size, y_axis
-    left = max(figures.text_width(tick_text(v), SMALL) for v in tick_values) + (38 if y_title else 12)
+    """An empty plot: canvas, box (left, top, right, bottom). legend: names; sample(canvas, x, y, i) draws the key."""
+    width, height = size
+    left = max(figures.text_width(tick_text(v), SMALL) for v in y_axis.ticks) + (38 if y_title else 12)
     canvas, x, y = _Canvas(width, height), left, 10
     for i, name in enumerate(legend):
         name = figures.fit(name, SMALL, width - left - 60)
@@ -143,8 +140,8 @@ def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
         canvas.text(x + 40, y, name, SMALL)
         x += step
     box = left, y + 20 if legend else 10, width - right, height - bottom - (24 if x_title else 0)
-    for v in tick_values:
-        h = box[3] - position(v) * (box[3] - box[1])
+    for v in y_axis.ticks:
+        h = box[3] - y_axis.position(v) * (box[3] - box[1])
         canvas.line([(left, h), (box[2], h)], FAINT)
         canvas.text(left - 8, h, tick_text(v), SMALL, GREY, "r")
     canvas.text((left + box[2]) / 2, height - 10, figures.fit(x_title, SMALL, width - left), SMALL, INK, "m")
@@ -156,7 +153,9 @@ def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
 
 def smoothed(y, window):
     """Centred running mean over `window` points (fewer at the ends); gaps stay gaps and spoil no neighbour."""
-    good, kernel = np.isfinite(y), np.ones(max(1, min(window, len(y))))
+    if not len(y):
+        return np.asarray(y)
+    good, kernel = np.isfinite(y), np.ones(min(window, len(y)))
     sums, counts = (np.convolve(a, kernel, "same") for a in (np.where(good, y, 0), good))
     return np.where(good, sums / np.maximum(counts, 1), np.nan)
 
@@ -198,7 +197,7 @@ def curves(series, title="", x_title="", y_title="", log_x=False, log_y=False, x
     value says so in the legend. smooth > 1: the raw line faint, its running mean over that many points strong.
     """
     data = [_drawable(s, (log_x, log_y), (x_range, y_range)) for s in series.values()]
-    x_ticks, x_position = _axis(np.concatenate([x[np.isfinite(y)] for x, y, *_ in data] or [[]]), log_x, x_range)
+    x_axis = _axis(np.concatenate([x[np.isfinite(y)] for x, y, *_ in data] or [[]]), log_x, x_range)
     y_axis = _axis(np.concatenate([v for _, *ys in data for v in ys] or [[]]), log_y, y_range)
     marked = [smooth <= 1 and np.isfinite(y).sum() <= 40 for _, y, *_ in data]
     empty = [not _pieces(x, y) for x, y, *_ in data]
@@ -209,24 +208,22 @@ def curves(series, title="", x_title="", y_title="", log_x=False, log_y=False, x
             canvas.marker(x + 16, y, i)
 
     legend = [f"{name} (no data)" if none else name for name, none in zip(series, empty)]
-    right = 10 + max(figures.text_width(tick_text(v), SMALL) for v in x_ticks) // 2
+    right = 10 + max(figures.text_width(tick_text(v), SMALL) for v in x_axis.ticks) // 2
     canvas, (x0, y0, x1, y1) = _frame(size, legend, sample, y_axis, y_title, x_title, right)
 
     def points(x, y):
-        return [(x0 + x_position(a) * (x1 - x0), y1 - y_axis[1](b) * (y1 - y0)) for a, b in zip(x, y)]
+        return [(x0 + x_axis.position(a) * (x1 - x0), y1 - y_axis.position(b) * (y1 - y0)) for a, b in zip(x, y)]
 
-    for v in x_ticks:
-        x = x0 + x_position(v) * (x1 - x0)
+    for v in x_axis.ticks:
+        x = x0 + x_axis.position(v) * (x1 - x0)
         canvas.line([(x, y0), (x, y1)], FAINT)
         canvas.text(x, y1 + 14, tick_text(v), SMALL, GREY, "m")
     for i, (x, y, *band) in enumerate(data):
         _draw_behind(canvas, i, points, x, y, band, smooth > 1)
     canvas.line([(x0, y0), (x0, y1), (x1, y1)], GREY)
-    lines = [(i, points(*piece)) for i, (x, y, *_) in enumerate(data)
-             for piece in _pieces(x, smoothed(y, smooth) if smooth > 1 else y)]
+    lines = [(i, points(*piece)) for i, (x, y, *_) in enumerate(data) for piece in _pieces(x, smoothed(y, smooth))]
     for i, line in lines:
         canvas.curve(line, i)
-    for i, line in lines:
         for point in line if marked[i] or len(line) == 1 else []:
             canvas.marker(*point, i)
     if smooth > 1:
@@ -259,7 +256,7 @@ def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420))
     wide = min(step * 0.8 / len(names), 70)
 
     def at(v):
-        return y1 - min(max(y_axis[1](v), 0), 1) * (y1 - y0)
+        return y1 - min(max(y_axis.position(v), 0), 1) * (y1 - y0)
 
     value_text = alike([value for group in data for value, _, _ in group])
     has_room = all(figures.text_width(value_text(v), SMALL) <= wide + 2 for group in data for v, _, _ in group)
@@ -290,10 +287,7 @@ def heatmap(matrix, rows, columns, title="", x_title="", y_title=""):
     rows, columns: their labels. Of up to 24 columns every cell shows its value; not-a-number is grey with a dash.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
-    if matrix.shape != (len(rows), len(columns)) or not matrix.size:
-        raise UserError(f"a heat map needs a matrix of {len(rows)} x {len(columns)} labels, not {list(matrix.shape)}")
-    finite = matrix[np.isfinite(matrix)]
-    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    low, high = (np.nanmin(matrix), np.nanmax(matrix)) if np.isfinite(matrix).any() else (0.0, 1.0)
     value_text = alike(matrix)
     words = [[value_text(v) for v in row] for row in matrix] if len(columns) <= 24 else []
     ch, cw = 24, 24                                                          # height and width of a cell

@@ -124,8 +124,7 @@ def page(parts, title="", footer="", across=False, gap=18):
     starts = np.cumsum([0] + [(p.width if across else p.height) + gap for p in parts]).tolist()
     width = starts[-1] - gap if across else max(p.width for p in parts)
     height = max(p.height for p in parts) if across else starts[-1] - gap
-    if title or footer:
-        width = max(width, 320)
+    width = max(width, 320 if title or footer else 0)
     head, foot = wrap(title, TITLE, width), wrap(footer, SMALL, width)
     top = MARGIN + (26 * len(head) + 8 if head else 0)
     bottom = top + height + (18 * len(foot) + 10 if foot else 0)
@@ -212,8 +211,7 @@ def sheet(images, labels, classes, thickness=None, title="", footer=""):
         thick = np.asarray(thickness) >= 0.5
         blocks = {name: half for name, half in {"thin": ~thick, "thick": thick}.items() if half.any()}
     tile = images.shape[2] * SCALE + 4
-    # about as wide as high, within the width of the page
-    wide = round(math.sqrt(len(labels) / len(present) / len(shown)))
+    wide = round(math.sqrt(len(labels) / len(present) / len(shown)))         # then the sheet is about a square
     wide = max(1, min(wide, MAX_WIDTH // (tile * len(shown))))
     column = max(wide * tile, *(min(text_width(name, TEXT), MAX_NAME) + 10 for name in names))
     bands = min(len(shown), math.ceil(len(shown) * column / MAX_WIDTH))
@@ -264,9 +262,7 @@ def overlay(image, saliency, limit=None, scale=4):
     """
     image, saliency = np.asarray(image), np.nan_to_num(np.asarray(saliency, dtype=np.float64))
     limit = limit or np.abs(saliency).max() or 1.0
-    if saliency.min() < 0:
-        rgb = colours(saliency, -limit, limit, "diverging")
-    else:
-        rgb = colours(saliency, 0, limit, "heat")
+    low, name = (-limit, "diverging") if saliency.min() < 0 else (0, "heat")
+    rgb = colours(saliency, low, limit, name)
     rgb = (rgb * (1 - 0.4 * image[..., None] / 255)).round().astype(np.uint8)
     return Image.fromarray(_tile(rgb, scale))
