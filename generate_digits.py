@@ -139,11 +139,13 @@ def parse_args(argv=None):
     add("--digits", help="classes to make, in turn, as 0,3,9: names, or numbers where no name is one (default: all)")
     dial = parser.add_mutually_exclusive_group()
     dial.add_argument("--style", choices=["thin", "thick", "both"], default="both", help="both: in turn")
-    dial.add_argument("--thickness", type=number(float, at_least=0, at_most=1), help="0 (thinnest of its class) to 1")
+    dial.add_argument("--thickness", type=number(float, at_least=0, at_most=1),
+                      help="from 0, the thinnest of its class, to 1, the thickest; instead of --style")
     add("--seed", type=number(int, at_least=0, below=2 ** 64), default=0, help="another seed, other images")
     add("--format", choices=list(DEFAULT_OUT), default="png", help="png: one file each, labels.csv, sheet.png; npz: "
         "images, labels, thickness, classes in one file; sheet: one picture")
-    add("--out", type=non_empty_path, help="folder for png, else file (default: generated[.npz, .png])")
+    add("--out", type=non_empty_path,
+        help="folder for png, file for npz and sheet (default: generated/, generated.npz, generated.png)")
     return parser.parse_args(argv)
 
 

@@ -31,8 +31,9 @@ def test_types_give_values(option_type, text, value):
     (number(int, at_least=1), "0", "--option: 0 is not at least 1"), (number(int), "1.5", "invalid int value"),
     (number(float, above=0, below=1), "1", "1 is not above 0 and below 1"), (number(float), "nan", "nan is not finite"),
     (number(float, above=0), "inf", "inf is not above 0"), (number(float), "x", "invalid float value"),
-    (non_empty_path, "", "--option.*empty"), (non_empty_path, "  ", "empty"), (names_from(["a", "b"]), "a,x", "'x' is none of a, b"),
-    (names_from(["a", "b"]), "", "'' is none of"), (image_counts, "10,,x", "10,100,all"), (image_counts, "10,0", "above 0"),
+    (non_empty_path, "", "--option.*empty"), (non_empty_path, "  ", "empty"),
+    (names_from(["a", "b"]), "a,x", "'x' is none of a, b"), (names_from(["a", "b"]), "", "'' is none of"),
+    (image_counts, "10,,x", "10,100,all"), (image_counts, "10,0", "above 0"),
 ])
 def test_types_refuse_with_one_line_that_names_the_option_and_the_help(option_type, text, said):
     with pytest.raises(UserError, match=said) as error:

@@ -91,7 +91,7 @@ def test_thousands_of_classes_become_a_sample_that_is_declared(monkeypatch):
 def test_headings_differ_between_classes_and_say_the_class():
     images = np.zeros((10, 28, 28), np.uint8)                              # blank glyphs: all ink on the page is text
     ink = np.asarray(figures.sheet(images, np.arange(10), DIGITS).convert("L")) < 128
-    columns = [ink[:, figures.MARGIN + 60 * k:][:, 12:72] for k in range(10)]                # after the row labels' edge
+    columns = [ink[:, figures.MARGIN + 60 * k:][:, 12:72] for k in range(10)]
     assert all(c.any() for c in columns)
     assert len({c.tobytes() for c in columns}) == 10
 

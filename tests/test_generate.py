@@ -75,7 +75,7 @@ def test_styles_keep_to_their_half():
         _, _, t = sample_all(Echo(), 4000, style=style)
         assert low <= t.min() < low + 0.01 and high - 0.01 < t.max() <= high
         assert (t >= 0.5).all() == (style == "thick") and abs(t.mean() - (low + 0.25)) < 0.01
-    labels, t = sample_conditions(np.array([1 - 2.0 ** -53]), 0, [0], "thin")
+    _, t = sample_conditions(np.array([1 - 2.0 ** -53]), 0, [0], "thin")
     assert t[0] < 0.5                                                         # the largest u of all
     _, _, t = sample_all(Echo(), 50, thickness=0.8)
     assert (t == np.float32(0.8)).all()
@@ -96,8 +96,8 @@ def read(folder):
 
 def test_the_command_writes_pngs_labels_and_a_sheet_without_torch(tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('there is no torch here')")
-    done = command("generate_digits.py", "--generator", MODELS / "generator.onnx", "--out", tmp_path / "a", "--num-digits",
-                   12, env={"PYTHONPATH": str(tmp_path)})
+    done = command("generate_digits.py", "--generator", MODELS / "generator.onnx", "--out", tmp_path / "a",
+                   "--num-digits", 12, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert str(tmp_path / "a") in done.stdout
     images = read(tmp_path / "a")
@@ -121,8 +121,9 @@ def test_npz_with_digits_style_and_thickness(tmp_path):
     generate(tmp_path / "a.npz", "--num_digits", 70, "--digits", "0,3,9", "--style", "thick", "--format", "npz")
     source = generate_digits.open_generator(MODELS / "generator.onnx")
     with np.load(tmp_path / "a.npz") as z:
-        for name, wanted in zip(("images", "labels", "thickness"), sample_all(source, 70, digits=[0, 3, 9], style="thick")):
-            assert z[name].dtype == wanted.dtype and np.array_equal(z[name], wanted)
+        wanted = sample_all(source, 70, digits=[0, 3, 9], style="thick")
+        for name, array in zip(("images", "labels", "thickness"), wanted):
+            assert z[name].dtype == array.dtype and np.array_equal(z[name], array)
         assert list(z["labels"][:4]) == [0, 3, 9, 0] and z["thickness"].min() >= 0.5
         assert list(z["classes"]) == [str(i) for i in range(10)]
     generate(tmp_path / "b.npz", "--num_digits", 5, "--thickness", 0.8, "--format", "npz")
@@ -157,15 +158,15 @@ def test_a_labels_csv_of_the_users_own_is_kept(tmp_path, head):
 def test_classes_are_named_by_name_or_by_number_where_no_name_is_one():
     assert generate_digits.class_indices("b, a,2", ["a", "b", "c"]) == [1, 0, 2]
     assert generate_digits.class_indices("7,5", ["5", "7"]) == [1, 0]
-    for text, classes in (("0", ["5", "7"]), ("3", ["a", "b", "c"]), ("-1", ["a", "b"]), ("", ["a"]), ("a,,b", ["a", "b"])):
+    for text, classes in (("0", "57"), ("3", "abc"), ("-1", "ab"), ("", "ab"), ("a,,b", "ab")):
         with pytest.raises(UserError, match="no class"):
-            generate_digits.class_indices(text, classes)
+            generate_digits.class_indices(text, list(classes))
 
 
 @pytest.mark.parametrize("words, said", [
     (["--digits", "0,x"], "'x'"), (["--digits", "12"], "'12'"), (["--digits", ""], "''"),
     (["--num_digits", "0"], "at least 1"), (["--thickness", "1.5"], "1.5"), (["--thickness", "nan"], "nan"),
-    (["--seed", "-1"], "-1"), (["--seed", str(2 ** 64)], "below"), (["--thickness", "0.5", "--style", "thin"], "--style"),
+    (["--seed", "-1"], "-1"), (["--seed", str(2 ** 64)], "below"), (["--thickness", "0", "--style", "thin"], "--style"),
     (["--out", ""], "--out.*empty"), (["--generator", " "], "--generator.*empty"),
 ])
 def test_wrong_options_name_themselves_and_write_nothing(tmp_path, words, said):
