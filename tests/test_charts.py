@@ -140,9 +140,9 @@ def test_heat_map_cells_show_their_colours():
 
 
 def test_values_of_one_chart_have_the_same_decimals():
-    assert [charts.alike([0.5, 0.25])(v) for v in (0.5, 0.25)] == ["0.50", "0.25"]
-    assert charts.alike([980, 3])(980.0) == "980" and charts.alike([12.34, 5.0])(5.0) == "5.0"
-    assert charts.alike([math.nan])(math.nan) == "-" and charts.alike([])(1.0) == "1"
+    assert [charts.value_format([0.5, 0.25])(v) for v in (0.5, 0.25)] == ["0.50", "0.25"]
+    assert charts.value_format([980, 3])(980.0) == "980" and charts.value_format([12.34, 5.0])(5.0) == "5.0"
+    assert charts.value_format([math.nan])(math.nan) == "-" and charts.value_format([])(1.0) == "1"
 
 
 def test_the_same_arguments_give_the_same_picture():

@@ -99,7 +99,7 @@ def log_ticks(lo, hi):
     return values if len(values) > 1 else ticks(lo, hi, 4)
 
 
-def alike(values):
+def value_format(values):
     """A function that writes these values with the same decimals: none for whole numbers, else about three digits."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
@@ -258,7 +258,7 @@ def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420))
     def at(v):
         return y1 - min(max(y_axis.position(v), 0), 1) * (y1 - y0)
 
-    value_text = alike([value for group in data for value, _, _ in group])
+    value_text = value_format([value for group in data for value, _, _ in group])
     has_room = all(figures.text_width(value_text(v), SMALL) <= wide + 2 for group in data for v, _, _ in group)
     for g, (group, lines) in enumerate(zip(data, labels)):
         middle = x0 + (g + 0.5) * step
@@ -288,7 +288,7 @@ def heatmap(matrix, rows, columns, title="", x_title="", y_title=""):
     """
     matrix = np.asarray(matrix, dtype=np.float64)
     low, high = (np.nanmin(matrix), np.nanmax(matrix)) if np.isfinite(matrix).any() else (0.0, 1.0)
-    value_text = alike(matrix)
+    value_text = value_format(matrix)
     words = [[value_text(v) for v in row] for row in matrix] if len(columns) <= 24 else []
     ch, cw = 24, 24                                                          # height and width of a cell
     if words:
