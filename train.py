@@ -28,17 +28,7 @@ from training.classifier import AdversarialClassifierTrainer, predict
 from training.preview import MAX_CLASSES, Preview, save_loss_curves
 from training.run import TRAINERS, LossLog, Run, read_state
 from training.trainer import has_bf16, learning_rate
-from utils import charts, figures
-from utils.cli import (
-    Parser,
-    Progress,
-    add_data_options,
-    add_device_option,
-    choose_device,
-    default_folder,
-    number,
-    run_command,
-)
+from utils import charts, cli, figures
 from utils.files import UserError
 
 # ---- settings ----------------------------------------------------------------------------------------
@@ -74,8 +64,8 @@ def by_model(values):
 
 
 def parse_args(argv=None):
-    parser = Parser("Train one model on one data set.")
-    add, positive, weight = parser.add_argument, number(float, above=0), number(float, at_least=0)
+    parser = cli.Parser("Train one model on one data set.")
+    add, positive, weight = parser.add_argument, cli.number(float, above=0), cli.number(float, at_least=0)
 
     def add_setting(option, kind, text):                 # of a trainer
         name = option.removeprefix("--").replace("-", "_")
@@ -84,21 +74,22 @@ def parse_args(argv=None):
     add("--model", choices=TRAINERS, default="cgan", help="what to train")
     add("--adversarial", action="store_true", help="with --model classifier: make it robust to small changes of its "
         "images, by training on attacked ones; short for --model classifier-adversarial")
-    add("--dataset", help="mnist, kmnist, k49, arabic, strokes, strokes-arabic, or a path to your own "
-        "(default: mnist where it can be had, else strokes, said loudly)")
-    add_data_options(parser)
-    add("--out", help="folder to write to (default: saved_models for mnist, else saved_models/<dataset>)")
-    add("--epochs", type=number(int, above=0), help="passes over the training images (default: as many as fit into "
+    add("--dataset", type=cli.non_empty_path, help="mnist, kmnist, k49, arabic, strokes, strokes-arabic, or a path "
+        "to your own (default: mnist where it can be had, else strokes, said loudly)")
+    cli.add_data_options(parser)
+    add("--out", type=cli.non_empty_path, help="folder to write to (default: saved_models for mnist, else "
+        "saved_models/<dataset>)")
+    add("--epochs", type=cli.number(int, above=0), help="passes over the training images (default: as many as fit into "
         f"--minutes, but no more images in all than {by_model({m: v['images'] for m, v in DEFAULTS.items()})})")
     add("--minutes", type=positive, help="training time that decides the epochs where --epochs is not given "
         f"(default: {by_model({m: v['minutes'] for m, v in DEFAULTS.items()})})")
-    add("--per-class", type=number(int, above=0), help="train on so many images of each class, chosen by --seed")
-    add("--seed", type=number(int, at_least=0, below=2 ** 32), default=0, help="of weights, noise, order of images")
-    add("--batch", type=number(int, above=0), default=BATCH, help="images per step")
-    add("--balance", type=number(float, at_least=0, at_most=1), help="0: every image as often as the others, 1: every "
+    add("--per-class", type=cli.number(int, above=0), help="train on so many images of each class, chosen by --seed")
+    add("--seed", type=cli.number(int, at_least=0, below=2 ** 32), default=0, help="of weights, noise, order of images")
+    add("--batch", type=cli.number(int, above=0), default=BATCH, help="images per step")
+    add("--balance", type=cli.number(float, at_least=0, at_most=1), help="0: every image as often as the others, 1: every "
         f"class, between: classes as often as size ** (1 - balance) (default: {BALANCE} where one class is {UNEVEN} times "
         "as large as another, else 0)")
-    add("--diffaugment", type=number(int, at_least=0, below=14), help="pixels by which the discriminator's images are "
+    add("--diffaugment", type=cli.number(int, at_least=0, below=14), help="pixels by which the discriminator's images are "
         f"shifted, real and fake alike (default: {SHIFT} below {SCARCE:,} training images, else 0)")
     add_setting("--lr", positive, "top learning rate")
     add_setting("--label-weight", weight, "of the discriminator's label loss")
@@ -107,10 +98,10 @@ def parse_args(argv=None):
     add_setting("--gan-weight", weight, "of the cvae's adversarial loss, which sharpens; 0: a plain one")
     add_setting("--r1", weight, "gradient penalty at real images (pixels in [-1, 1]) at the start")
     add_setting("--r1-end", weight, "and at the end")
-    add_setting("--ema", number(float, above=0, below=1), "memory of the averaged generator, per step")
+    add_setting("--ema", cli.number(float, above=0, below=1), "memory of the averaged generator, per step")
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
                 "the like; less where they turn one class into another; 0: shifts alone")
-    add_device_option(parser)
+    cli.add_device_option(parser)
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
     add("--save-every", type=positive, default=20, help="seconds between two saves of what --resume needs")
@@ -128,7 +119,7 @@ def parse_args(argv=None):
 def stopped_run(args):
     """(settings, state) of the run that --resume goes on with; its own settings hold. Raises UserError where
     there is none, or where another setting was asked for."""
-    folders = [args.out] if args.out else [default_folder("saved_models", name)
+    folders = [args.out] if args.out else [cli.default_folder("saved_models", name)
                                            for name in ([args.dataset] if args.dataset else ["mnist", "strokes"])]
     paths = [Path(folder) / f"{TRAINERS[args.model].name}.resume.pth" for folder in folders]
     path = next((p for p in paths if p.is_file()), None)
@@ -154,7 +145,7 @@ def resolve(args, glyphs):
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
     if args.minutes is None:
         args.minutes = DEFAULTS[args.model]["minutes"]
-    args.out = args.out or str(default_folder("saved_models", args.dataset))
+    args.out = args.out or str(cli.default_folder("saved_models", args.dataset))
     for setting in fields(TRAINERS[args.model].Settings):
         if getattr(args, setting.name, None) is None:
             setattr(args, setting.name, setting.default)
@@ -324,7 +315,7 @@ def main(argv=None):
     args, state = parse_args(argv), None
     if args.resume:
         args, state = stopped_run(args)
-    device = choose_device(args.device)
+    device = cli.choose_device(args.device)
     args.bf16 = has_bf16(device) if args.precision == "auto" else args.precision == "bf16"
     torch.set_flush_denormal(True)             # as Adam's moments fade they would slow the CPU down
     torch.backends.cudnn.benchmark = True
@@ -336,7 +327,7 @@ def main(argv=None):
         glyphs.notice = state["notice"]
     resolve(args, glyphs)
 
-    run, progress = Run(args, glyphs, device, started), Progress()
+    run, progress = Run(args, glyphs, device, started), cli.Progress()
     run.plan(args.epochs or max_epochs(run))
     progress(f"{run.title}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, {device.type}, "
              f"{torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
@@ -364,4 +355,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    run_command(main)
+    cli.run_command(main)

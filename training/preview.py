@@ -31,14 +31,13 @@ class Preview:
         caption = f"epoch {r.step / r.batches.per_epoch:.1f}, {r.seconds:.0f} s"
         images = r.sampler()(self.noise, self.labels, self.thickness)
         r.frames.append((images, caption))
-        sheet = figures.sheet(images, self.labels, self.classes, self.thickness, r.title, caption,
-                              max_classes=MAX_CLASSES)
+        sheet = figures.sheet(images, self.labels, self.classes, self.thickness, r.title, caption)
         figures.save(sheet, r.path("_samples.png"))
 
     def save_gif(self):
         """Write <name>_training.gif."""
         figures.gif(self.run.frames, self.run.path("_training.gif"), self.labels, self.classes, self.thickness,
-                    self.run.title, max_classes=MAX_CLASSES)
+                    self.run.title)
 
 
 def save_loss_curves(run):
