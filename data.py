@@ -58,9 +58,7 @@ class Glyphs:
 
     def subset(self, n_per_class, seed):
         """The same data set with at most `n_per_class` training images of each class, drawn by `seed`.
-
-        Subsets of one seed are nested: that of 10 lies within that of 20. Val and test stay whole.
-        """
+        Subsets of one seed are nested: that of 10 lies within that of 20. Val and test stay whole."""
         if n_per_class < 1:
             raise UserError(f"{n_per_class} images per class: at least 1 is needed")
         keep = np.flatnonzero(rank_in_class(self.y_train, seed) < n_per_class)
@@ -80,11 +78,9 @@ def ink(images):
 
 
 def ink_table(x_train, y_train, n_classes):
-    """Ink quantiles of every class in the training split, at levels (i + 0.5) / 256: int16 [n_classes, 256].
-
-    A quantile is the smallest ink that at least this fraction of the images does not exceed. A class without an image
-    gets the quantiles of all images.
-    """
+    """Ink quantiles of every class in the training split, at levels (i + 0.5) / 256: int16 [n_classes, 256]. A quantile
+    is the smallest ink that at least this fraction of the images does not exceed. A class without an image gets those
+    of all images."""
     levels = (np.arange(LEVELS) + 0.5) / LEVELS
 
     def quantiles(values):
@@ -127,11 +123,8 @@ def rank_in_class(labels, seed):
 
 
 def stratified_split(labels, fraction, seed):
-    """Indices (kept, held out) of a stratified split, both ascending.
-
-    `fraction` of all images is held out, of each class in proportion (largest remainders), but at least one of every
-    class of three or more, and never the last of a class.
-    """
+    """Indices (kept, held out), both ascending. `fraction` of all images is held out, of each class in proportion
+    (largest remainders), but at least one of every class of three or more, and never the last of a class."""
     counts = np.bincount(labels)
     exact = np.where(counts > 1, counts * fraction, 0)
     held = np.floor(exact).astype(np.int64)
@@ -254,12 +247,11 @@ def number_classes(labels, n_train, classes, path):
 
 
 def read_images(path, data_dir=None, center=True):
-    """A set of images for measuring: (images uint8 [N,28,28], labels int64 [N] or None, thickness float32 [N] or None,
-    classes list[str] or None).
+    """A set of images for measuring: (images uint8 [N,28,28], labels int64 [N], thickness float32 [N], classes
+    list[str]), the last three None where they are not known.
 
-    `path`: "mnist:test" or any "NAME:SPLIT" (train, val, test; thickness is then the rank in the training split); a
-    folder of images, with the labels.csv of generate_digits.py, class sub-folders or neither; an .npz (images [labels
-    thickness classes]; x_train y_train [chars], the training part; arr_0); an .npy; an idx file, `.gz` or not. Grey
+    `path`: "mnist:test" or any "NAME:SPLIT" (train, val, test; thickness is then the rank in the training split), a
+    folder (by its labels.csv, its sub-folders or neither), an .npz (readers.read_npz_images), .npy or idx file. Grey
     images of 28 x 28 are taken as they are; a broken one is an error here, since a measure over the rest would mislead.
     """
     text, path = str(path), Path(path).expanduser()

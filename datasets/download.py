@@ -2,9 +2,6 @@
 
     paths, warnings = download("mnist", "data")             # {part: Path}, missing files downloaded and checked
     arrays = SOURCES["mnist"].read(paths)                   # x_train, y_train, x_test, y_test
-
-A missing network is noticed within seconds, a mirror that fails is followed by the next one, and files are written
-whole or not at all.
 """
 import hashlib
 import http.client
@@ -41,12 +38,11 @@ class Missing(UserError):
 
 
 class File(NamedTuple):
-    """A file of a data set: its part, its name at the mirrors, "md5:..." or "sha256:..." of it as served (None: not
-    published), and the SHA-256 of its decompressed content where that is known too."""
+    """A file of a data set, as the mirrors name it."""
     part: str
     name: str
-    digest: str | None = None
-    content: str | None = None
+    digest: str | None = None  # "md5:..." or "sha256:..." of the file as served; None: not published
+    content: str | None = None  # SHA-256 of its decompressed content, where that is known too
 
 
 @dataclass
@@ -66,11 +62,10 @@ def read_mnist(paths):
 
 
 def read_kuzushiji(paths):
-    arrays = {}
+    arrays = {part: read_npz(path).get("arr_0") for part, path in paths.items()}
     for part, path in paths.items():
-        if "arr_0" not in (file := read_npz(path, ["arr_0"])):
+        if arrays[part] is None:
             raise UserError(f"{path} holds no array arr_0, so it is no official Kuzushiji file")
-        arrays[part] = file["arr_0"]
     return arrays
 
 
@@ -79,14 +74,15 @@ def read_arabic(paths):
         arrays, notes = {}, []
         for split in ("train", "test"):
             if split in paths:
-                arrays["x_" + split], arrays["y_" + split], stray = read_labelled_zip(paths[split], 10)
+                x, y, stray = read_labelled_zip(paths[split], 10)
                 notes += stray
-                continue
-            pixels = read_csv(paths["x_" + split], labelled=False)[1]
-            arrays["x_" + split] = pixels.reshape(-1, SIDE, SIDE).transpose(0, 2, 1)  # Kaggle stores them transposed
-            with reading(paths["y_" + split]):
-                arrays["y_" + split] = np.loadtxt(paths["y_" + split], np.int64, max_rows=MAX_IMAGES, ndmin=1)
-        return {**arrays, "notes": np.array(notes, str)}
+            else:
+                x = read_csv(paths["x_" + split], labelled=False)[1]
+                x = x.reshape(-1, SIDE, SIDE).transpose(0, 2, 1)  # Kaggle stores them transposed
+                with reading(paths["y_" + split]):
+                    y = np.loadtxt(paths["y_" + split], np.int64, max_rows=MAX_IMAGES, ndmin=1)
+            arrays |= {"x_" + split: x, "y_" + split: y}
+        return arrays | {"notes": np.array(notes, str)}
     folder = next(iter(paths.values())).parent
     return cached(folder / CACHE_NAME, stat_digest(folder, [path.name for path in paths.values()]), build)
 
@@ -127,13 +123,12 @@ ARABIC_ZIPS = (
 ARABIC_CSVS = (
     File("x_train", "csvTrainImages 60k x 784.csv"), File("y_train", "csvTrainLabel 60k x 1.csv"),
     File("x_test", "csvTestImages 10k x 784.csv"), File("y_test", "csvTestLabel 10k x 1.csv"))
-
+ARABIC_MIRROR = "https://github.com/mloey/Arabic-Handwritten-Digits-Dataset/raw/master/"
 KUZUSHIJI_LICENSE = ("CC BY-SA 4.0, 'KMNIST Dataset' (created by CODH), adapted from 'Kuzushiji Dataset' (created by "
                      "NIJL and others), doi:10.20676/00000341")
 DRAWN_LICENSE = "made by this program: free of rights"
 SOURCES = {
-    "mnist": Source("MNIST (LeCun, Cortes, Burges)", list("0123456789"), read_mnist,
-                    "usually cited as CC BY-SA 3.0",
+    "mnist": Source("MNIST (LeCun, Cortes, Burges)", list("0123456789"), read_mnist, "usually cited as CC BY-SA 3.0",
                     ("https://ossci-datasets.s3.amazonaws.com/mnist/",
                      "https://storage.googleapis.com/cvdf-datasets/mnist/"), (MNIST_FILES,)),
     "kmnist": Source("Kuzushiji-MNIST (CODH)", list("おきすつなはまやれを"), read_kuzushiji, KUZUSHIJI_LICENSE,
@@ -141,9 +136,7 @@ SOURCES = {
     "k49": Source("Kuzushiji-49 (CODH)", list(K49_CHARACTERS), read_kuzushiji, KUZUSHIJI_LICENSE,
                   ("http://codh.rois.ac.jp/kmnist/dataset/k49/",), (K49_FILES,)),
     "arabic": Source("Arabic Handwritten Digits (AHDD, from MADBase)", list("٠١٢٣٤٥٦٧٨٩"), read_arabic,
-                     "none stated by the author",
-                     ("https://github.com/mloey/Arabic-Handwritten-Digits-Dataset/raw/master/",),
-                     (ARABIC_ZIPS, ARABIC_CSVS)),
+                     "none stated by the author", (ARABIC_MIRROR,), (ARABIC_ZIPS, ARABIC_CSVS)),
     "strokes": Source("digits drawn by strokes.py, not handwriting", list("0123456789"),
                       partial(draw_strokes, "digits"), DRAWN_LICENSE, synthetic=True),
     "strokes-arabic": Source("Arabic-Indic digits drawn by strokes.py, not handwriting", list("٠١٢٣٤٥٦٧٨٩"),
@@ -162,14 +155,12 @@ def read_url(url):
         try:
             request = urllib.request.Request(url, headers={"User-Agent": "glyphs"})
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-                while block := response.read(BLOCK):
+                while len(content) <= DOWNLOAD_LIMIT and (block := response.read(BLOCK)):
                     content.extend(block)
                     progress(f"downloading {url}, bytes", len(content), len(content) + (response.length or 0))
-                    if len(content) > DOWNLOAD_LIMIT:
-                        raise ValueError(f"more than {DOWNLOAD_LIMIT:,} bytes")
-                if response.length:
-                    raise ValueError(f"truncated: {response.length:,} bytes are missing")
-        except (OSError, ValueError, http.client.HTTPException) as e:  # raised below, in the caller's thread
+                if response.length or len(content) > DOWNLOAD_LIMIT:
+                    faults.append(f"truncated at {len(content):,} bytes (at most {DOWNLOAD_LIMIT:,} are taken)")
+        except (OSError, ValueError, http.client.HTTPException) as e:
             faults.append(str(e) or type(e).__name__)
     thread = threading.Thread(target=read, daemon=True)  # a look-up that hangs cannot be stopped, only left behind
     thread.start()
@@ -177,9 +168,9 @@ def read_url(url):
     while thread.is_alive() and len(content) > done:
         done = len(content)
         thread.join(ANSWER_SECONDS)
-    if thread.is_alive():
-        faults.append(f"nothing came for {ANSWER_SECONDS} s")
     progress.close()
+    if thread.is_alive():
+        raise UserError(f"nothing came for {ANSWER_SECONDS} s")
     if faults:
         raise UserError(faults[0])
     return content
@@ -190,16 +181,13 @@ def fault_of(file, content):
     kind, _, expected = (file.digest or "").partition(":")
     if expected and hashlib.new(kind, content).hexdigest() != expected:
         return f"{file.name} is not the official file (wrong {kind})"
-    if file.name.endswith(".zip") and not zipfile.is_zipfile(io.BytesIO(content)):
-        return f"{file.name} is no zip archive"
-    return None
+    is_broken = file.name.endswith(".zip") and not zipfile.is_zipfile(io.BytesIO(content))
+    return f"{file.name} is no zip archive" if is_broken else None
 
 
 def download(name, data_dir):
-    """The files of a named data set, {part: Path}, missing ones downloaded; and warnings about unofficial ones.
-
-    Raises Missing with the URLs and the folder where a file is neither on disk nor to be had.
-    """
+    """The files of a named data set, {part: Path}, missing ones downloaded; and warnings about unofficial ones. Raises
+    Missing, with the URLs and the folder, where a file is neither on disk nor to be had."""
     source, folder = SOURCES[name], Path(data_dir) / name
     if source.synthetic:
         return {"cache": folder / CACHE_NAME}, []

@@ -52,9 +52,8 @@ def normalize_image(a, dark_ink, center=True):
     """A grey image uint8 [H,W] of any polarity -> (uint8 [28,28] with ink 255 on 0, was it dark ink on light?).
 
     As MNIST was made (LeCun et al. 1998, Gradient-based learning applied to document recognition): ink cropped, aspect
-    kept, longest side 20 px, centre of mass in the centre; with center=False the whole frame is fitted into 28 x 28.
-    A clear border decides the polarity, else `dark_ink`, that of most of the data set. Paper becomes 0 and the
-    strongest ink 255. Raises ValueError for a blank image.
+    kept, longest side 20 px, centre of mass in the centre; with center=False the whole frame fitted into 28 x 28. Where
+    the border does not tell the polarity, `dark_ink` does. Paper becomes 0, the strongest ink 255. ValueError: blank.
     """
     if int(a.max()) - int(a.min()) < 16:
         raise ValueError("blank, no ink")
@@ -107,10 +106,7 @@ def _resize(a, height, width):
 
 def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
     """`n` pictures -> (uint8 [n,28,28], ok bool [n], notes). open_one(i) gives a Pillow image, name_of(i) its name.
-
-    Broken pictures are left 0 with ok False and named in the notes, as are inverted ones. With `as_is`, grey 28 x 28
-    pictures are taken as they are.
-    """
+    Broken ones stay 0 and are noted. With `as_is`, grey 28 x 28 pictures are taken as they are."""
     out, dark, faults = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros(n, bool), {}
 
     def read(i):
@@ -163,8 +159,7 @@ def normalize_images(a, what, center=True, as_is=False):
     """An array of images, any common shape and range -> (uint8 [N,28,28], ok bool [N], notes).
 
     [N,28,28] (or [N,784], [N,28,28,1], [N,1,28,28]) is taken as it is, but for its polarity (one for the whole array;
-    not even that with `as_is`); other sizes, and colours last, go through `normalize_image`. Ranges: 0..255, 0..1,
-    -1..1, 0..65535. `what` names the array in a UserError.
+    not even that with `as_is`); other sizes, and colours last, go through `normalize_image`. `what` names the array.
     """
     if a.ndim == 4 and 1 in (a.shape[1], a.shape[3]):
         a = a[:, 0] if a.shape[1] == 1 else a[..., 0]

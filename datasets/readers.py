@@ -68,22 +68,16 @@ def read_idx(path, sha256=None):
         if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 3:
             raise UserError(f"{path} is not an idx file of unsigned bytes")
         dims = f.read(4 * head[3])
-        if len(dims) < 4 * head[3]:
-            raise UserError(f"{path} is truncated in its header; get it again")
         shape = np.frombuffer(dims, ">u4").tolist()
-        check_size(math.prod(shape), path.stat().st_size / (1 if is_packed else MAX_RATIO), path)
-        body = np.empty(math.prod(shape), np.uint8)
-        done = f.readinto(body)
-        if done < len(body):
-            raise UserError(f"{path} is truncated: {done:,} of {len(body):,} bytes; get it again")
+        n = math.prod(shape)
+        check_size(n, path.stat().st_size / (1 if is_packed else MAX_RATIO), path)
+        body = np.empty(n, np.uint8)
+        if f.readinto(body) < n or len(shape) < head[3]:
+            raise UserError(f"{path} is truncated; get it again")
         if f.read(1):
             raise UserError(f"{path} is longer than its header says; get it again")
-    if sha256:
-        digest = hashlib.sha256(head + dims)
-        digest.update(body)
-        if digest.hexdigest() != sha256:
-            raise UserError(f"{path} is not the official file: SHA-256 of its content is {digest.hexdigest()}, "
-                            f"expected {sha256}; delete it, it is then downloaded again")
+    if sha256 and hashlib.sha256(head + dims + body.data).hexdigest() != sha256:
+        raise UserError(f"{path} is not the official file (wrong SHA-256); delete it, it is then downloaded again")
     return body.reshape(shape)
 
 
@@ -95,8 +89,7 @@ def read_npy(f, size, packed, what):
     shape, _, dtype = read_header(f)
     n = math.prod(shape) * dtype.itemsize
     if f.tell() + n != size and not dtype.hasobject:
-        raise UserError(f"{what}: its header claims shape {shape} of {dtype}, {n:,} bytes, but the file holds "
-                        f"{size - f.tell():,}; the file is damaged")
+        raise UserError(f"{what}: its header claims {n:,} bytes, it holds {size - f.tell():,}; the file is damaged")
     f.seek(0)
     return np.lib.format.read_array(f, allow_pickle=False)
 
@@ -104,28 +97,21 @@ def read_npy(f, size, packed, what):
 def read_npz(path, wanted=None):
     """The arrays of an .npz by name (of an .npy as "arr_0"), only those in `wanted` where given. No pickles."""
     path, arrays = Path(path), {}
-    with reading(path):
-        size = path.stat().st_size
-        if path.suffix == ".npy":
-            with open(path, "rb") as f:
-                return {"arr_0": read_npy(f, size, size, path)}
-        with zipfile.ZipFile(path) as z:
-            members = [info for info in z.infolist() if info.filename.endswith(".npy")]
-            if sum(info.file_size for info in members) > MAX_BYTES:
-                raise UserError(f"{path} holds more than the limit of {MAX_BYTES:,} bytes; take a part of it")
-            for info in members:
-                name = info.filename.removesuffix(".npy")
-                if wanted is None or name in wanted:
-                    with z.open(info) as f:
-                        arrays[name] = read_npy(f, info.file_size, min(info.compress_size, size), f"{path}: {name}")
+    if path.suffix == ".npy":
+        with reading(path), open(path, "rb") as f:
+            return {"arr_0": read_npy(f, path.stat().st_size, path.stat().st_size, path)}
+    with reading(path), zipfile.ZipFile(path) as z:
+        members = {i.filename.removesuffix(".npy"): i for i in z.infolist() if i.filename.endswith(".npy")}
+        check_size(sum(i.file_size for i in members.values()), path.stat().st_size, path)
+        for name in members if wanted is None else [name for name in wanted if name in members]:
+            with z.open(members[name]) as f:
+                arrays[name] = read_npy(f, members[name].file_size, members[name].compress_size, f"{path}: {name}")
     return arrays
 
 
 def read_csv(path, labelled=True):
-    """A text file of a label (any text), then 784 pixels 0..255 a line, header line optional.
-
-    Returns (labels list[str], pixels uint8 [N,784]); with labelled=False the lines hold pixels alone and labels is [].
-    """
+    """A text file of a label (any text), then 784 pixels 0..255 a line, header line optional: (labels list[str],
+    pixels uint8 [N,784]); with labelled=False the lines hold pixels alone and labels is []."""
     labels, pixels, progress = [], bytearray(), Progress(sys.stderr, delay=1)
     with reading(path), open(path, "rb") as f:
         for number, line in enumerate(iter(lambda: f.readline(MAX_LINE), b""), 1):
@@ -166,11 +152,8 @@ def read_csv_images(path, center=True):
 # ---- many pictures: folders and zip archives -------------------------------------------------------------------------
 
 def list_folder(root):
-    """The images of a folder: (names relative to root, labels int64 [N] or None, classes or None, None, notes).
-
-    One sub-folder per class, in natural order; empty ones, hidden and stray files are named in the notes. Without
-    sub-folders of images: no labels.
-    """
+    """The images of a folder: (names relative to root, labels int64 [N] or None, classes or None, None, notes). One
+    sub-folder per class, in natural order; without them no labels. Empty ones, hidden and stray files are noted."""
     folders = sorted((e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")), key=natural)
     images, stray, notes = {folder: [] for folder in ["", *folders]}, [], []
     for folder in ["", *folders]:
@@ -184,8 +167,7 @@ def list_folder(root):
     flat, empty = images.pop(""), [readable(folder) for folder in folders if not images[folder]]
     names = [name for folder in folders for name in images[folder]]
     if not names and not flat:
-        raise UserError(f"{root} holds no image; expected one sub-folder of images per class "
-                        f"({' '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{root} holds no image; expected sub-folders of images ({' '.join(sorted(SUFFIXES))})")
     if max(len(names), len(flat)) > MAX_IMAGES:
         raise UserError(f"{root} has more than the limit of {MAX_IMAGES:,} images; take a part of it")
     if empty:
@@ -227,11 +209,9 @@ def list_labels_csv(root):
 
 
 def read_folder(root, center=True, exact=False):
-    """A folder of images -> (images uint8 [N,28,28], labels, classes, thickness, notes).
-
-    A labels.csv decides what its images are, else their sub-folders (list_folder). With a labels.csv, and with `exact`,
-    grey 28 x 28 images are taken as they are; `exact` makes a broken one an error.
-    """
+    """A folder of images, by its labels.csv or its sub-folders -> (images uint8 [N,28,28], labels int64 [N] or None,
+    classes or None, thickness float32 [N] or None, notes). With a labels.csv, and with `exact`, grey 28 x 28 images are
+    taken as they are; `exact` makes a broken one an error."""
     root = Path(root)
     has_table = (root / "labels.csv").is_file()
     as_is = exact or has_table
@@ -245,9 +225,9 @@ def read_folder(root, center=True, exact=False):
         return {"images": images, "ok": ok, "notes": np.array(faults, str)}
 
     arrays = cached(root / CACHE_NAME, key, build)
-    images, labels, thickness = leave_out_broken(root, arrays["ok"], arrays["notes"], exact, arrays["images"], labels,
-                                                 thickness)
-    return images, labels, classes, thickness, notes + arrays["notes"].tolist()
+    notes += arrays["notes"].tolist()
+    images, labels, thickness = leave_out_broken(root, arrays["ok"], notes, exact, arrays["images"], labels, thickness)
+    return images, labels, classes, thickness, notes
 
 
 def read_npz_images(path, center=True, exact=False, part="train"):
@@ -287,8 +267,7 @@ def read_labelled_zip(path, n_classes):
             elif not info.is_dir():
                 stray.append(info.filename)
         if not 0 < len(members) <= MAX_IMAGES:
-            raise UserError(f"{path} holds {len(members):,} pictures named id_<n>_label_<d>.png; expected from 1 to "
-                            f"{MAX_IMAGES:,}")
+            raise UserError(f"{path}: {len(members):,} pictures named id_<n>_label_<d>.png, not 1 to {MAX_IMAGES:,}")
         members.sort(key=lambda member: member[0])
         images, ok, notes = normalize_pictures(
             len(members), lambda i: open_picture(io.BytesIO(z.read(members[i][2]))),
@@ -312,23 +291,15 @@ def stat_digest(folder, names):
 
 
 def cached(path, key, build):
-    """`build()`'s dict of arrays, kept in the .npz `path` as long as `key` (anything with a repr) stays the same.
-
-    Where nothing can be written, or the cache is damaged, the arrays are simply built.
-    """
+    """`build()`'s dict of arrays, kept in the .npz `path` as long as `key` (anything with a repr) stays the same. Where
+    nothing can be written, or the cache is damaged, the arrays are simply built."""
     key = hashlib.sha256(repr(("1", key)).encode("utf-8", "surrogateescape")).hexdigest()
-    if path.is_file():
-        try:
-            if read_npz(path, ["key"])["key"] == key:
-                return read_npz(path)
-        except (UserError, KeyError):
-            pass
+    with contextlib.suppress(UserError, KeyError):
+        if read_npz(path, ["key"])["key"] == key:
+            return read_npz(path)
     arrays = build()
-    try:
-        with atomic(path) as tmp, open(tmp, "wb") as f:
-            np.savez(f, key=np.array(key), **arrays)
-    except UserError:
-        pass  # a read-only folder or a full disk
+    with contextlib.suppress(UserError), atomic(path) as tmp, open(tmp, "wb") as f:  # a read-only folder, a full disk
+        np.savez(f, key=np.array(key), **arrays)
     return arrays
 
 

@@ -224,8 +224,6 @@ GRID = np.arange(SIZE, dtype=np.float32)[:, None]                               
 MOMENTS = np.stack([np.repeat(GRID, SIZE), np.tile(GRID[:, 0], SIZE), np.ones(SIZE ** 2, np.float32)], 1)  # y, x, 1
 
 
-# ---- randomness: a counter hashed with the image's key, so that no image depends on another --------------------------
-
 def _hash(x):
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014), elementwise: uint64 -> uint64."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -234,7 +232,8 @@ def _hash(x):
 
 
 class _Random:
-    """Random numbers for B images, each a function of the image's key and of how many were drawn before."""
+    """Random numbers for B images, each a hash of the image's key and of how many were drawn before, so that no image
+    depends on another."""
 
     def __init__(self, keys):
         self.keys, self.used = keys, 0                                                    # uint64 [B]
@@ -255,8 +254,6 @@ class _Random:
         total = self.bits(n).sum(-1, dtype=np.int32) - 2 * 65535
         return total.astype(np.float32) * np.float32(np.sqrt(3) / 65536)
 
-
-# ---- from the tables to arrays -------------------------------------------------------------------------------------
 
 def _parse(path):
     """Path text -> control points [C, 2] in heights of the glyph, and the path's smooth pieces: pairs of the stroke's
@@ -311,8 +308,6 @@ def _tables(kind):
             "basis": np.float32([basis for basis, _ in traced]), "joined": np.float32([joined for _, joined in traced]),
             **dict(zip(COLUMNS, np.float32(SPREAD[kind]).T))}
 
-
-# ---- one chunk of images ---------------------------------------------------------------------------------------------
 
 def _pen_paths(rng, labels, table):
     """-> the pen's paths float32 [B, POINTS, 2] (x, y), y down, at any scale; its travel at each sample [B, POINTS]."""

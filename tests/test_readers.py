@@ -37,7 +37,7 @@ def test_idx_round_trip_plain_and_gz(tmp_path):
 
 
 @pytest.mark.parametrize("change, word", [
-    (lambda b: b[:-1], "truncated"), (lambda b: b[:9], "truncated"), (lambda b: b + b"\0", "longer"),
+    (lambda b: b[:-1], "truncated"), (lambda b: b[:9], "cannot read"), (lambda b: b[:8], "truncated"), (lambda b: b + b"\0", "longer"),
     (lambda b: b"hello" + b, "not an idx"), (lambda b: b"", "not an idx"),
     (lambda b: b[:4] + b"\xff" * 12 + b[16:], "header claims")])
 def test_idx_faults_are_named(tmp_path, change, word):
