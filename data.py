@@ -72,8 +72,7 @@ def ink(images):
     """Ink of uint8 [N,28,28] images, the count of pixels above 127: int64 [N]."""
     out = np.empty(len(images), np.int64)
     for i in range(0, len(images), 8192):
-        block = images[i:i + 8192]
-        out[i:i + 8192] = np.count_nonzero(block.reshape(len(block), -1) > 127, axis=1)
+        out[i:i + 8192] = np.count_nonzero(images[i:i + 8192] > 127, axis=(1, 2))
     return out
 
 
@@ -151,14 +150,12 @@ def load(name=None, data_dir=None, seed=0, center=True):
         try:
             return load("mnist", data_dir, seed)
         except Missing as e:
-            glyphs = load("strokes", data_dir, seed)
-            glyphs.notice = ("MNIST is not on disk and could not be downloaded: these are the built-in STROKES, digits "
-                             "drawn by a program, NOT handwriting")
-            glyphs.warnings.append(str(e))
-            return glyphs
+            notice = ("MNIST is not on disk and could not be downloaded: these are the built-in STROKES, digits drawn "
+                      "by a program, NOT handwriting")
+            return replace(load("strokes", data_dir, seed), notice=notice, warnings=[str(e)])
     if str(name) not in SOURCES:
         return load_own(name, seed, center)
-    source = SOURCES[name]
+    source = SOURCES[name := str(name)]
     paths, warnings = download(name, data_dir)
     arrays = source.read(paths)
     for x, y in (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"]):
@@ -197,8 +194,7 @@ def load_own(name, seed=0, center=True):
     kind = "folder" if path.is_dir() else path.suffix.lower()
     readers = {"folder": read_folder, ".npz": read_npz_images, ".csv": read_csv_images}
     if kind not in readers or not path.exists():
-        raise UserError(f"no data set {str(name)!r}: choose {', '.join(SOURCES)}, or the path of a folder with one "
-                        "sub-folder of images per class, of an .npz or of a .csv")
+        raise UserError(f"no data set {str(name)!r}: choose {', '.join(SOURCES)}, or the path of a folder, .npz or .csv")
     x, y, classes, _, warnings = readers[kind](path, center)
     x_test = y_test = None
     if kind == ".npz":
@@ -219,10 +215,8 @@ def load_own(name, seed=0, center=True):
 
 
 def number_classes(labels, n_train, classes, path):
-    """Labels (indices into `classes`, or names where that is None) -> (int64 0 .. K-1, the K names, notes).
-
-    Names are put in natural order. A class without an image among the first `n_train` is left out: its labels are -1.
-    """
+    """Labels (indices into `classes`, or names where that is None) -> (int64 0 .. K-1, K names in natural order, notes).
+    A class without an image among the first `n_train` is left out: its labels are -1."""
     if labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and np.array_equal(labels, np.floor(labels))):
         labels = labels.astype(np.int64)
     if classes is None:
@@ -239,7 +233,7 @@ def number_classes(labels, n_train, classes, path):
         raise UserError(f"{path} holds {used.sum():,} classes with images; from 2 to {MAX_CLASSES:,} are possible")
     notes, labels = [], np.where(used, np.cumsum(used) - 1, -1)[labels]
     if not used.all():
-        notes.append(abbreviate("classes without a usable training image left out",
+        notes.append(abbreviate("classes without a training image left out",
                                 [classes[i] for i in np.flatnonzero(~used)]))
     if (labels < 0).any():
         notes.append(f"{np.count_nonzero(labels < 0):,} test images of those classes left out")
@@ -279,6 +273,7 @@ def read_images(path, data_dir=None, center=True):
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 def print_summary(g):
+    """Counts and ink of every class of a Glyphs, its source and its hash."""
     print(f"{g.name}: {g.source}\nlicence: {g.license}\nsha256 of all arrays: {g.sha256}")
     for note in filter(None, [g.notice, *g.warnings]):
         print(f"note: {note}")

@@ -144,8 +144,6 @@ SOURCES = {
 }
 
 
-# ---- download --------------------------------------------------------------------------------------------------------
-
 def read_url(url):
     """The bytes of `url`. Raises UserError where a mirror refuses, is cut off, sends too much, or no block comes for
     ANSWER_SECONDS, be it in the name look-up."""
@@ -218,5 +216,6 @@ def download(name, data_dir):
         raise Missing(f"{name}: no {', '.join(f.name for f in missing)} in {folder} and no download "
                       f"({'; '.join(reasons)}); put the files into {folder} yourself, from {urls}")
     # A .npz or .zip that was packed again may hold the same images, so another hash is no error.
-    faults = [fault_of(f, path.read_bytes()) for f, path in paths.items() if not f.content]
+    with reading(folder):
+        faults = [fault_of(f, path.read_bytes()) for f, path in paths.items() if not f.content]
     return {f.part: path for f, path in paths.items()}, [fault for fault in faults if fault]

@@ -165,8 +165,8 @@ def normalize_images(a, what, center=True, as_is=False):
         a = a[:, 0] if a.shape[1] == 1 else a[..., 0]
     if a.ndim == 2 and a.shape[1] == SIDE * SIDE:
         a = a.reshape(-1, SIDE, SIDE)
-    is_known = a.ndim == 3 or (a.ndim == 4 and a.shape[3] in (3, 4))
-    if not is_known or a.dtype.kind not in "buif" or 0 in a.shape:
+    is_image = a.ndim == 3 or (a.ndim == 4 and a.shape[3] in (3, 4))
+    if not is_image or a.dtype.kind not in "buif" or 0 in a.shape:
         raise UserError(f"{what}: {a.dtype} of shape {list(a.shape)} is no array of images; expected uint8 [N,28,28]")
     if len(a) > MAX_IMAGES:
         raise UserError(f"{what}: {len(a):,} images are more than the limit of {MAX_IMAGES:,}; take a part of it")

@@ -56,11 +56,8 @@ def check_size(n, packed, what):
 
 
 def read_idx(path, sha256=None):
-    """The array of an idx file (MNIST's format, unsigned bytes), `.gz` or not: uint8 [N], [N,H,W], ...
-
-    `sha256`: hex digest that the decompressed file must have. Raises UserError for a foreign, truncated, oversized or
-    altered file.
-    """
+    """The array of an idx file (MNIST's format, unsigned bytes), `.gz` or not: uint8 [N], [N,H,W], ... UserError for a
+    foreign, truncated, oversized or altered one; `sha256`: hex digest that the decompressed file must have."""
     path = Path(path)
     is_packed = path.suffix == ".gz"
     with reading(path), gzip.open(path) if is_packed else open(path, "rb") as f:
@@ -84,9 +81,9 @@ def read_idx(path, sha256=None):
 def read_npy(f, size, packed, what):
     """The array of a seekable .npy stream of `size` bytes that take `packed` bytes on disk; never a pickle."""
     check_size(size, packed, what)
-    is_short = np.lib.format.read_magic(f) == (1, 0)
-    read_header = np.lib.format.read_array_header_1_0 if is_short else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(f)
+    if np.lib.format.read_magic(f) != (1, 0):  # the later ones are for headers above 64 kB, which no plain array has
+        raise UserError(f"{what} is no .npy of version 1.0: save plain arrays")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(f)
     n = math.prod(shape) * dtype.itemsize
     if f.tell() + n != size and not dtype.hasobject:
         raise UserError(f"{what}: its header claims {n:,} bytes, it holds {size - f.tell():,}; the file is damaged")
@@ -192,10 +189,9 @@ def list_labels_csv(root):
         with open(path, newline="", encoding="utf-8-sig") as f:
             for row in csv.DictReader(f):
                 name, label = row["file"], int(row["label"])
-                if Path(name).is_absolute() or ".." in Path(name).parts or not 0 <= label < MAX_CLASSES:
+                is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts and (root / name).is_file()
+                if not is_inside or not 0 <= label < MAX_CLASSES:
                     raise ValueError(f"file {name!r}, label {label}")
-                if not (root / name).is_file():
-                    raise ValueError(f"no file {name!r}")
                 names.append(name)
                 labels.append(label)
                 classes[label] = row.get("class") or str(label)

@@ -15,7 +15,6 @@ import numpy as np
 
 CLASSES = {"digits": list("0123456789"), "arabic": list("٠١٢٣٤٥٦٧٨٩")}
 CENTRE = {"digits": 14.0, "arabic": 13.1}    # where the centre of mass lies, pixels: in MNIST and in MADBase
-
 SIZE = 28            # frame, pixels
 BOX = 20.4           # longest side of the ink, pixels: 20 once it is cut to whole pixels
 POINTS = 128         # path samples of an image: half a pixel apart on the longest paths
