@@ -84,7 +84,6 @@ def ink_table(x_train, y_train, n_classes):
 
     def quantiles(values):
         return np.sort(values)[np.ceil(levels * len(values)).astype(np.int64) - 1]
-
     amounts = ink(x_train)
     table = np.tile(quantiles(amounts).astype(np.int16), (n_classes, 1))
     order = np.argsort(y_train, kind="stable")
@@ -203,8 +202,7 @@ def load_own(name, seed=0, center=True):
     if x is None or y is None or (x_test is None) != (y_test is None):
         raise UserError(f"{path} lacks images or their labels: expected one sub-folder of images per class, or in an "
                         ".npz x_train y_train [x_test y_test chars] or images labels [classes]")
-    labels = y if y_test is None else np.concatenate([y, y_test])
-    labels, classes, notes = number_classes(labels, len(y), classes, path)
+    labels, classes, notes = number_classes(np.concatenate([y] if y_test is None else [y, y_test]), len(y), classes, path)
     y, test = labels[:len(x)], "held out by seed"
     if x_test is not None:
         is_known, test = labels[len(x):] >= 0, "as given"

@@ -27,7 +27,7 @@ from utils.cli import Progress
 from utils.files import UserError, atomic
 
 MAX_CLASSES = 5_000
-MAX_BYTES = 4 << 30            # of one array in a file
+MAX_BYTES = 4 << 30            # of the arrays of one file
 MAX_RATIO = 1032               # deflate cannot pack better than 1032 : 1, so a header that claims more is a lie
 MAX_LINE = 1 << 16             # bytes of a line of a .csv; 784 pixels take 3 kB
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".pbm", ".ppm", ".tga"}
@@ -82,13 +82,19 @@ def read_npy(f, size, packed, what):
     """The array of a seekable .npy stream of `size` bytes that take `packed` bytes on disk; never a pickle."""
     check_size(size, packed, what)
     if np.lib.format.read_magic(f) != (1, 0):  # the later ones are for headers above 64 kB, which no plain array has
-        raise UserError(f"{what} is no .npy of version 1.0: save plain arrays")
+        raise ValueError(f"{what} is no .npy of version 1.0")
     shape, _, dtype = np.lib.format.read_array_header_1_0(f)
+    if dtype.kind not in "buifSU":
+        raise UserError(f"{what} holds Python objects or records, which are not read: save plain arrays")
     n = math.prod(shape) * dtype.itemsize
-    if f.tell() + n != size and not dtype.hasobject:
+    if f.tell() + n != size:
         raise UserError(f"{what}: its header claims {n:,} bytes, it holds {size - f.tell():,}; the file is damaged")
     f.seek(0)
-    return np.lib.format.read_array(f, allow_pickle=False)
+    a = np.lib.format.read_array(f, allow_pickle=False)
+    if dtype.kind in "SU":
+        a = np.char.decode(a, "utf-8") if dtype.kind == "S" else a
+        a.tolist()  # raises where this is no text
+    return a
 
 
 def read_npz(path, wanted=None):
@@ -268,14 +274,11 @@ def read_labelled_zip(path, n_classes):
         images, ok, notes = normalize_pictures(
             len(members), lambda i: open_picture(io.BytesIO(z.read(members[i][2]))),
             lambda i: members[i][2].filename, as_is=True)
-    if not ok.all():
-        raise UserError(f"cannot read {path}: {notes[-1]}; get it again")
+    leave_out_broken(path, ok, notes, exact=True)
     if stray:
         notes.append(abbreviate("stray entries passed over", stray))
     return images, np.array([label for _, label, _ in members], np.int64), notes
 
-
-# ---- helpers ---------------------------------------------------------------------------------------------------------
 
 def stat_digest(folder, names):
     """Hex digest of the names, sizes and times of files in `folder`: what a cache depends on."""

@@ -6,7 +6,6 @@ A class has several writing variants, each a pen path through a few control poin
 its control points are moved, the path is bent, sheared, rotated and stretched, framed as MNIST or MADBase framed
 theirs, and inked: a pixel's ink follows from its distance to the path, the pen's radius there, and the scan. The paths
 were written for this file; only how far they vary was matched to the training images of those two data sets.
-`python data.py strokes --out sheet.png` shows them.
 """
 import functools
 from concurrent.futures import ThreadPoolExecutor

@@ -180,8 +180,8 @@ def test_many_classes_of_one_image_each():
 def test_read_images_of_every_kind(tmp_path):
     x, y = some_glyphs(20)
     t = np.linspace(0, 1, 20, dtype=np.float32)
-    np.savez(tmp_path / "made.npz", images=255 - x, labels=y, thickness=t, classes=list("abcdefghij"))
-    images, labels, thickness, classes = data.read_images(tmp_path / "made.npz")
+    np.savez(tmp_path / "drawn.npz", images=255 - x, labels=y, thickness=t, classes=list("abcdefghij"))
+    images, labels, thickness, classes = data.read_images(tmp_path / "drawn.npz")
     assert np.array_equal(images, 255 - x)  # measured as it is, whatever it is
     assert np.array_equal(labels, y) and np.array_equal(thickness, t) and classes == list("abcdefghij")
     np.savez(tmp_path / "split.npz", x_train=x, y_train=y, x_test=x[:5], y_test=y[:5])
@@ -303,10 +303,10 @@ def test_real_digits_from_pictures_come_back_as_mnist_made_them(tmp_path):
         big = np.pad(np.asarray(Image.fromarray(a).resize((112, 112), Image.Resampling.BICUBIC)), ((40, 5), (i, 80)))
         (tmp_path / str(g.y_test[i])).mkdir(exist_ok=True)
         Image.fromarray(255 - big if i % 2 else big).save(tmp_path / str(g.y_test[i]) / f"{i:02d}.png")
-    own, labels, classes, _, notes = data.read_folder(tmp_path)
+    images, labels, classes, _, notes = data.read_folder(tmp_path)
     order = np.argsort(g.y_test[:60], kind="stable")
     assert [classes[i] for i in labels] == [str(i) for i in g.y_test[order]]
-    assert np.abs(own.astype(int) - g.x_test[order]).mean() < 12  # about 60 without the centring
+    assert np.abs(images.astype(int) - g.x_test[order]).mean() < 12  # about 60 without the centring
     assert "30 images are dark ink" in notes[0]
 
 

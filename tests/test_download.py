@@ -48,11 +48,11 @@ def put(folder, served):
 
 class Mirror(http.server.BaseHTTPRequestHandler):
     """/good/, /wrong/ (altered), /short/ (truncated), /stall/ (half, then silence), /drip/, /flood/, /gone/ (404)."""
-    served, asked, over = {}, [], None
+    served, requests, over = {}, [], None
 
     def do_GET(self):
         _, kind, name = self.path.split("/")
-        self.asked.append(kind)
+        self.requests.append(kind)
         content = self.served[name]
         if kind == "gone":
             return self.send_error(404)
@@ -78,7 +78,7 @@ def mirror(small_mnist, monkeypatch):
     monkeypatch.setattr(download, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(download, "DOWNLOAD_LIMIT", 1 << 19)
     monkeypatch.setattr(Mirror, "served", small_mnist)
-    monkeypatch.setattr(Mirror, "asked", [])
+    monkeypatch.setattr(Mirror, "requests", [])
     monkeypatch.setattr(Mirror, "over", threading.Event())
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
     server.handle_error = lambda *args: None  # clients that hang up are part of the test
@@ -114,9 +114,9 @@ def test_altered_and_truncated_files_are_errors_that_name_them(small_mnist, tmp_
     for content, word in ((gzip.compress(raw), "not the official file"), (gzip.compress(raw[:-1]), "truncated"),
                           (small_mnist[name][:200], "cannot read")):
         (tmp_path / "mnist" / name).write_bytes(content)
-        for asked in ("mnist", None):
+        for name_or_none in ("mnist", None):
             with pytest.raises(UserError, match=word) as fault:
-                data.load(asked, tmp_path)
+                data.load(name_or_none, tmp_path)
             assert name in str(fault.value)
 
 
@@ -126,14 +126,14 @@ def test_next_mirror_when_one_fails(mirror, small_mnist, tmp_path, monkeypatch, 
     start = time.monotonic()
     g = data.load(None, tmp_path)
     assert time.monotonic() - start < 5 and g.name == "mnist" and len(g.x_train) == 165
-    assert Mirror.asked == [bad] + ["good"] * 4  # a mirror that failed goes to the end of the line
+    assert Mirror.requests == [bad] + ["good"] * 4  # a mirror that failed is left for good
     assert {p.name: p.read_bytes() for p in (tmp_path / "mnist").iterdir()} == small_mnist  # whole files, nothing else
 
 
 def test_only_what_is_missing_is_downloaded(mirror, small_mnist, tmp_path, monkeypatch):
     set_mirrors(monkeypatch, f"{mirror}good/")
     put(tmp_path / "mnist", dict(list(small_mnist.items())[:3]))
-    assert len(data.load("mnist", tmp_path).x_test) == 60 and Mirror.asked == ["good"]
+    assert len(data.load("mnist", tmp_path).x_test) == 60 and Mirror.requests == ["good"]
 
 
 def test_no_mirror_delivers(mirror, tmp_path, monkeypatch):

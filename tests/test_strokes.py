@@ -43,9 +43,9 @@ def test_arrays(drawn, kind):
 
 
 def test_labels_as_asked():
-    asked = np.array([7, 7, 0, 3, 9] * 20)
-    images, labels = strokes.generate(100, labels=list(asked))
-    assert (labels == asked).all() and len(images) == 100
+    wanted = np.array([7, 7, 0, 3, 9] * 20)
+    images, labels = strokes.generate(100, labels=list(wanted))
+    assert (labels == wanted).all() and len(images) == 100
     for wrong in ([1, 2], [10] * 3, [-1] * 3):
         with pytest.raises(ValueError, match="3 class indices from 0 to 9"):
             strokes.generate(3, labels=wrong)
@@ -72,10 +72,10 @@ def test_framed_like_the_real_sets(drawn, kind):
 @pytest.mark.parametrize("k", range(10))
 def test_every_class_varies(drawn, kind, k):
     images, labels = drawn[kind]
-    own = images[labels == k]
-    assert ink(own).min() >= 15
-    assert len(np.unique(own.reshape(len(own), -1), axis=0)) == len(own)
-    thin, thick = np.quantile(ink(own), [0.05, 0.95])
+    of_class = images[labels == k]
+    assert ink(of_class).min() >= 15
+    assert len(np.unique(of_class.reshape(len(of_class), -1), axis=0)) == len(of_class)
+    thin, thick = np.quantile(ink(of_class), [0.05, 0.95])
     assert thick > 1.6 * thin
 
 
