@@ -316,7 +316,7 @@ def main(argv=None):
     else:
         from utils import figures  # here: who only wants arrays need not load fonts
         some = np.flatnonzero(rank_in_class(y, 0) < args.per_class)
-        figures.save(figures.sheet(x[some], y[some], classes, title=name, per_class=args.per_class), args.out)
+        figures.save(figures.sheet(x[some], y[some], classes, title=name), args.out)
     print(args.out)
 
 

@@ -256,7 +256,7 @@ def test_simulators_draw_anew(tmp_path):
 @pytest.mark.parametrize("words, message", [
     (["strokes", "--out", "a.gif"], "end in .png or .npz"), (["strokes", "--num", "0", "--out", "a.npz"], "above 0"),
     (["strokes", "--num", "9"], "file with --out"), (["mnist", "--seed", "9", "--out", "a.npz"], "strokes"),
-    ([""], "empty name"), (["strokes", "--data-dir", ""], "empty name")])
+    ([""], "empty name"), (["strokes", "--data-dir", ""], "empty")])
 def test_mistakes_are_errors(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
