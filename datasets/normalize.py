@@ -1,20 +1,21 @@
-"""Any picture -> a glyph as MNIST's were made: any size, mode, range and polarity to uint8 [28,28], ink 255 on 0.
+"""Any image -> a glyph as MNIST's were made: any size, mode, range and polarity to uint8 [28,28], ink 255 on 0.
 
-    glyph, was_dark_ink = to_glyph(grey(open_picture("a.jpg")), dark_ink=False)
-    images, ok, notes = glyphs_of(array, "x_train")         # arrays of any common shape and range
+    glyph, was_dark_ink = normalize_image(grey(open_picture("a.jpg")), dark_ink=False)
+    images, ok, notes = normalize_images(array, "x_train")  # arrays of any common shape and range
 """
+import contextlib
 import os
 import sys
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from utils.cli import Progress
 from utils.files import UserError
 
-SIDE = 28                      # pixels; the glyph's own box is 20, its centre of mass in the middle, as in MNIST
+SIDE = 28                      # pixels; the glyph itself takes 20, its centre of mass in the middle, as in MNIST
 MAX_IMAGES = 2_000_000         # 1.6 GB as uint8
 MAX_PIXELS = 50_000_000        # of one image file: a 50-megapixel photograph
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA"]  # not EPS: Pillow starts other programs for it
@@ -26,7 +27,7 @@ def open_picture(file):
 
 
 def grey(image):
-    """A Pillow image of any mode -> uint8 [H,W], colours as luminance, transparency laid on a contrasting ground."""
+    """A Pillow image of any mode -> uint8 [H,W]: colours as luminance, transparency on a contrasting ground."""
     if image.mode[0] in "IF":  # 16 or 32 bits: the range in use counts
         a = np.asarray(image, np.float32)
         if not np.isfinite(a).all():
@@ -42,48 +43,41 @@ def grey(image):
 
 
 def bright_border(a):
-    """Share of the border pixels that are brighter than half-way between darkest and brightest: about 1 = dark ink."""
+    """Fraction of the border pixels that are brighter than half-way from darkest to brightest: about 1 is dark ink."""
     middle = (int(a.min()) + int(a.max())) / 2
     return np.mean(np.concatenate([a[0], a[-1], a[1:-1, 0], a[1:-1, -1]]) > middle)
 
 
-def to_glyph(a, dark_ink, center=True):
-    """A grey picture of any size and polarity -> (uint8 [28,28] with ink 255 on 0, was it dark ink on light?).
+def normalize_image(a, dark_ink, center=True):
+    """A grey image uint8 [H,W] of any polarity -> (uint8 [28,28] with ink 255 on 0, was it dark ink on light?).
 
     As MNIST was made (LeCun et al. 1998, Gradient-based learning applied to document recognition): ink cropped, aspect
-    kept, longest side 20 px, centre of mass in the centre; with center=False the whole frame is fitted into 28 x 28.
-    A clear border decides the polarity, else `dark_ink`, the habit of the data set. Paper becomes 0 and the strongest
-    ink 255. Raises ValueError for a blank picture.
+    kept, longest side 20 px, centre of mass in the centre; with center=False the whole frame fitted into 28 x 28. Where
+    the border does not tell the polarity, `dark_ink` does. Paper becomes 0, the strongest ink 255. ValueError: blank.
     """
     if int(a.max()) - int(a.min()) < 16:
         raise ValueError("blank, no ink")
-    share = bright_border(a)
-    dark_ink = share >= 0.8 if share >= 0.8 or share <= 0.2 else dark_ink
+    bright = bright_border(a)
+    if bright >= 0.8 or bright <= 0.2:
+        dark_ink = bright >= 0.8
     a = 255 - a if dark_ink else a
     top = int(a.max())
     paper = int(np.median(a[a <= (int(a.min()) + top) / 2]))
     if paper > 0 or top < 255:
         a = np.rint(np.clip((a.astype(np.float32) - paper) * (255 / (top - paper)), 0, 255)).astype(np.uint8)
-    if not center:
-        h, w = a.shape
-        if (h, w) == (SIDE, SIDE):
-            return a, dark_ink
-        square = np.zeros((max(h, w),) * 2, np.uint8)
-        y, x = (max(h, w) - h) // 2, (max(h, w) - w) // 2
-        square[y:y + h, x:x + w] = a
-        return _resize(square, SIDE, SIDE), dark_ink
-    box = _box(a, 64)  # a quarter of full ink: noise on the paper is no ink
-    if a.shape == (SIDE, SIDE) and _is_centred(a):
-        return a, dark_ink  # already made so: not resampled again
-    a = a[box]
-    scale = 20 / max(a.shape)
-    a = _resize(a, max(1, round(a.shape[0] * scale)), max(1, round(a.shape[1] * scale)))
-    cy, cx = _center_of_mass(a)
-    y = min(max(round(SIDE / 2 - cy), 0), SIDE - a.shape[0])
-    x = min(max(round(SIDE / 2 - cx), 0), SIDE - a.shape[1])
-    out = np.zeros((SIDE, SIDE), np.uint8)
-    out[y:y + a.shape[0], x:x + a.shape[1]] = a
-    return out, dark_ink
+    if a.shape == (SIDE, SIDE) and (not center or _is_centred(a)):
+        return a, dark_ink  # already as wanted: not resampled again
+    if center:
+        a = a[_box(a, 64)]  # a quarter of full ink: noise on the paper is no ink
+        scale, side = 20 / max(a.shape), SIDE
+        a = _resize(a, max(1, round(a.shape[0] * scale)), max(1, round(a.shape[1] * scale)))
+        y, x = (min(max(round(SIDE / 2 - c), 0), SIDE - size) for c, size in zip(_center_of_mass(a), a.shape))
+    else:
+        side = max(a.shape)
+        y, x = ((side - size) // 2 for size in a.shape)
+    square = np.zeros((side, side), np.uint8)
+    square[y:y + a.shape[0], x:x + a.shape[1]] = a
+    return square if center else _resize(square, SIDE, SIDE), dark_ink
 
 
 def _box(a, level):
@@ -93,8 +87,9 @@ def _box(a, level):
 
 
 def _center_of_mass(a):
+    """(y, x), float."""
     weight = a.astype(np.float64)
-    return (weight.sum(1) @ np.arange(a.shape[0]) / weight.sum(), weight.sum(0) @ np.arange(a.shape[1]) / weight.sum())
+    return [weight.sum(1 - axis) @ np.arange(a.shape[axis]) / weight.sum() for axis in (0, 1)]
 
 
 def _is_centred(a):
@@ -109,78 +104,75 @@ def _resize(a, height, width):
     return np.rint(small * (255 / max(float(small.max()), 1.0))).astype(np.uint8)
 
 
-def to_glyphs(n, picture, name, center=True, as_is=False, label="reading images"):
-    """`n` pictures -> (uint8 [n,28,28], ok bool [n], notes). picture(i) gives a Pillow image, name(i) its name.
+def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
+    """`n` pictures -> (uint8 [n,28,28], ok bool [n], notes). open_one(i) gives a Pillow image, name_of(i) its name.
+    Broken ones stay 0 and are noted. With `as_is`, grey 28 x 28 pictures are taken as they are."""
+    out, dark, faults = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros(n, bool), {}
 
-    Broken pictures are left 0 with ok False and named in the notes, as is the polarity that was found. With `as_is`,
-    grey 28 x 28 pictures are taken as they are.
-    """
-    out, dark, faults, start = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros(n, np.int8), {}, time.monotonic()
-
-    def pixels(i):
-        with picture(i) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
-            return image.mode, grey(ImageOps.exif_transpose(image))
+    def read(i):
+        try:
+            with open_one(i) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
+                return image.mode, grey(ImageOps.exif_transpose(image))
+        except UnidentifiedImageError as e:
+            raise ValueError("no picture in a known format") from e
+        except Exception as e:  # Pillow's plugins raise almost anything on a broken file
+            raise ValueError(str(e).replace("\n", " ") or type(e).__name__) from e
 
     def fill(block):
         for i in block:
             try:
-                mode, a = pixels(i)
+                mode, a = read(i)
                 if as_is and mode == "L" and a.shape == (SIDE, SIDE):
                     out[i] = a
                 else:
-                    out[i], dark[i] = to_glyph(a, habit, center)
-            except Exception as e:  # Pillow's plugins raise almost anything on a broken file
-                faults[i] = ("no picture in a known format" if isinstance(e, UnidentifiedImageError) else
-                             str(e).replace("\n", " ") or type(e).__name__)
-        return len(block)
+                    out[i], dark[i] = normalize_image(a, mostly_dark, center)
+            except ValueError as e:
+                faults[i] = str(e)
+        return block.stop
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what matters is said in the notes
-        shares = []
-        for i in range(0, n, max(1, n // 256)):  # the habit of the data set, from a sample
-            try:
-                shares.append(bright_border(pixels(i)[1]))
-            except Exception:  # it is named below
-                pass
-        habit = bool(shares) and float(np.mean(shares)) > 0.5
-        blocks = [range(i, min(i + 256, n)) for i in range(0, n, 256)]
-        done = 0
+        borders = []
+        for i in range(0, n, max(1, n // 256)):  # the usual polarity, from a sample
+            with contextlib.suppress(ValueError):  # it is named below
+                borders.append(bright_border(read(i)[1]))
+        mostly_dark = bool(borders) and float(np.mean(borders)) > 0.5
+        progress = Progress(sys.stderr, delay=1)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for count in pool.map(fill, blocks):
-                done += count
-                progress(label, done, n, start)
+            for done in pool.map(fill, [range(i, min(i + 256, n)) for i in range(0, n, 256)]):
+                progress("reading images", done, n)
     ok = np.ones(n, bool)
     ok[list(faults)] = False
     notes = []
     if dark.any():
-        rest = int(ok.sum() - dark.sum())
-        notes.append(f"polarity: {dark.sum():,} images are dark ink on light and were inverted" +
-                     (f", {rest:,} are light ink on dark" if rest else ""))
+        notes.append(f"polarity: {dark.sum():,} images are dark ink on light and were inverted")
+        if ok.sum() > dark.sum():
+            notes[0] += f", {ok.sum() - dark.sum():,} are light ink on dark"
     if faults:
-        notes.append(few("broken images left out", [f"{name(i)} ({faults[i]})" for i in sorted(faults)]))
+        notes.append(abbreviate("broken images left out", [f"{name_of(i)} ({faults[i]})" for i in sorted(faults)]))
     return out, ok, notes
 
 
-def glyphs_of(a, what, center=True, as_is=False):
+def normalize_images(a, what, center=True, as_is=False):
     """An array of images, any common shape and range -> (uint8 [N,28,28], ok bool [N], notes).
 
     [N,28,28] (or [N,784], [N,28,28,1], [N,1,28,28]) is taken as it is, but for its polarity (one for the whole array;
-    not even that with `as_is`); other sizes, and colours last, go through `to_glyph`. Ranges: 0..255, 0..1, -1..1,
-    0..65535.
+    not even that with `as_is`); other sizes, and colours last, go through `normalize_image`. `what` names the array.
     """
     if a.ndim == 4 and 1 in (a.shape[1], a.shape[3]):
         a = a[:, 0] if a.shape[1] == 1 else a[..., 0]
     if a.ndim == 2 and a.shape[1] == SIDE * SIDE:
         a = a.reshape(-1, SIDE, SIDE)
-    if a.ndim not in (3, 4) or (a.ndim == 4 and a.shape[3] not in (3, 4)) or a.dtype.kind not in "buif" or 0 in a.shape:
+    is_image = a.ndim == 3 or (a.ndim == 4 and a.shape[3] in (3, 4))
+    if not is_image or a.dtype.kind not in "buif" or 0 in a.shape:
         raise UserError(f"{what}: {a.dtype} of shape {list(a.shape)} is no array of images; expected uint8 [N,28,28]")
     if len(a) > MAX_IMAGES:
         raise UserError(f"{what}: {len(a):,} images are more than the limit of {MAX_IMAGES:,}; take a part of it")
     a = _to_bytes(a, what)
     if a.shape[1:] != (SIDE, SIDE):
-        return to_glyphs(len(a), lambda i: Image.fromarray(a[i]), lambda i: f"{what} [{i}]", center)
+        return normalize_pictures(len(a), lambda i: Image.fromarray(a[i]), lambda i: f"{what} [{i}]", center)
     notes = []
     border = np.concatenate([a[:, 0], a[:, -1], a[:, 1:-1, 0], a[:, 1:-1, -1]], axis=1)
     if not as_is and np.median(border.mean(1)) > 127:
@@ -192,11 +184,10 @@ def glyphs_of(a, what, center=True, as_is=False):
 def _to_bytes(a, what):
     """Numbers of a common image range -> uint8, piece by piece."""
     low, high = float(a.min()), float(a.max())
-    for lowest, highest in ((0, 1), (-1, 1), (0, 255), (0, 65535)):
-        if lowest <= low and high <= highest:
-            break
-    else:
+    ranges = [(lo, hi) for lo, hi in ((0, 1), (-1, 1), (0, 255), (0, 65535)) if lo <= low and high <= hi]
+    if not ranges:
         raise UserError(f"{what}: values from {low:g} to {high:g}; expected 0..255 (or 0..1, -1..1, 0..65535)")
+    lowest, highest = ranges[0]
     if a.dtype == np.uint8 and highest == 255:
         return a
     out = np.empty(a.shape, np.uint8)
@@ -205,19 +196,6 @@ def _to_bytes(a, what):
     return out
 
 
-def few(what, names):
-    """`what` with a count and the first names."""
+def abbreviate(what, names):
+    """`what` with a count and the first names: "7 stray files: a, b, c, d, e, ..."."""
     return f"{len(names):,} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-
-
-def progress(what, done, total, start, unit=""):
-    """One live line on stderr for work of more than a second, or with a `unit`, with the time left.
-
-    `start` is from time.monotonic. Where stderr is no terminal, only the end of work with a unit is told.
-    """
-    seconds = time.monotonic() - start
-    if (sys.stderr.isatty() and seconds > 1) or (unit and (sys.stderr.isatty() or done == total)):
-        left = f", {seconds * (total - done) / max(done, 1):.0f} s left" if total else ""
-        share = f"{100 * done / total:3.0f} % " if total else ""
-        end = "\n" if done == total else ""
-        print(f"\r{what}: {share}{done:,}{unit}{left}   ", end=end, file=sys.stderr, flush=True)
