@@ -193,3 +193,19 @@ def calibration(probabilities, labels, bins=BINS):
     with np.errstate(invalid="ignore"):
         sure, accuracy = (np.bincount(place, v, bins) / n for v in (confidence, right))
     return sure, accuracy, np.abs(sure - accuracy), n / max(len(labels), 1)
+
+
+# ---- stand-ins -------------------------------------------------------------------------------------------------------
+
+def format_percent(value, digits=2):
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def format_interval(mean, half, digits=2, scale=100):
+    text = f"{scale * mean:.{digits}f}"
+    return text if half is None or not math.isfinite(half) else f"{text} ± {scale * half:.{digits}f}"
+
+
+def format_points(mean, half=None, digits=2):
+    text = f"{100 * mean:+.{digits}f}"
+    return text if half is None or not math.isfinite(half) else f"{text} ± {100 * half:.{digits}f}"
