@@ -24,13 +24,9 @@ ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float64)[:, None]           # o
 
 # ---- helpers: x float64 [N, 28, 28] in [0, 1], u float64 [N, k] ~ U[0, 1) --------------------------------------------
 
-def as_images(values):
-    return values.reshape(-1, SIDE, SIDE)
-
-
 def normals(u):
-    """Pairs of uniform numbers [N, 2k] -> standard normals [N, k] (Box and Muller 1958)."""
-    a, b = np.split(u, 2, axis=1)
+    """Uniform numbers [N, 2 * 784] -> standard normals [N, 28, 28] (Box and Muller 1958)."""
+    a, b = np.split(u.reshape(-1, 2 * SIDE, SIDE), 2, axis=1)
     return np.sqrt(-2 * np.log1p(-a)) * np.cos(2 * np.pi * b)
 
 
@@ -109,7 +105,7 @@ def shot_noise(x, u, v):
     """Few photons: each pixel is a Poisson count of mean v x, divided by v; background counts as 0.02, not as none."""
     mean = v * np.maximum(x, 0.02)
     # the inverse of Poisson's distribution at u, by adding up its terms: counts above 4 v + 20 never happen
-    count, term, u = np.zeros_like(mean), np.exp(-mean), as_images(u[:, :SIDE * SIDE])
+    count, term, u = np.zeros_like(mean), np.exp(-mean), u[:, :SIDE * SIDE].reshape(x.shape)
     total = term.copy()
     for k in range(1, int(4 * v) + 20):
         count += u >= total
@@ -120,18 +116,8 @@ def shot_noise(x, u, v):
 
 def impulse_noise(x, u, v):
     """Salt and pepper: a fraction v of the pixels is black or white."""
-    hit, value = as_images(u[:, :SIDE * SIDE]), as_images(u[:, SIDE * SIDE:])
+    hit, value = np.split(u.reshape(-1, 2 * SIDE, SIDE), 2, axis=1)
     return np.where(hit < v, value < 0.5, x)
-
-
-def gaussian_noise(x, u, v):
-    """Normal noise of standard deviation v on every pixel."""
-    return x + v * as_images(normals(u))
-
-
-def gaussian_blur(x, u, v):
-    """Out of focus: a Gaussian of v pixels."""
-    return blur(x, v)
 
 
 def motion_blur(x, u, v):
@@ -161,11 +147,6 @@ def translate(x, u, v):
     """By v pixels in any direction; what leaves the frame is lost."""
     angle = 2 * np.pi * u[:, :1, None]
     return resample(x, ROWS - v * np.sin(angle), COLUMNS - v * np.cos(angle))
-
-
-def brightness(x, u, v):
-    """A light veil: v is added everywhere, and ink stays at most full."""
-    return x + v
 
 
 def stripe(x, u, v):
@@ -201,7 +182,7 @@ def fog(x, u, v):
 
 def spatter(x, u, v):
     """Drops of ink: where a cloud of the finest kind exceeds a level, on a fraction v of the frame."""
-    field = blur(as_images(normals(u)), 1.2)
+    field = blur(normals(u), 1.2)
     level = np.quantile(field, 1 - v, axis=(1, 2), keepdims=True)
     return np.maximum(x, np.clip((field - level) * 12, 0, 1))
 
@@ -209,11 +190,13 @@ def spatter(x, u, v):
 # name -> (function, its value at severity 1, 2, 3, 4, 5)
 CORRUPTIONS = {
     "shot noise": (shot_noise, (20, 10, 5, 3, 2)), "impulse noise": (impulse_noise, (0.04, 0.08, 0.14, 0.22, 0.32)),
-    "Gaussian noise": (gaussian_noise, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "Gaussian blur": (gaussian_blur, (0.6, 0.9, 1.2, 1.6, 2.0)), "motion blur": (motion_blur, (2, 3.5, 5, 6.5, 8)),
+    "Gaussian noise": (lambda x, u, v: x + v * normals(u), (0.1, 0.2, 0.3, 0.4, 0.5)),        # of deviation v
+    "Gaussian blur": (lambda x, u, v: blur(x, v), (0.6, 0.9, 1.2, 1.6, 2.0)),                 # out of focus, by v pixels
+    "motion blur": (motion_blur, (2, 3.5, 5, 6.5, 8)),
     "shear": (shear, (0.2, 0.3, 0.4, 0.5, 0.6)), "scale": (scale, (0.85, 0.75, 0.65, 0.55, 0.45)),
     "rotate": (rotate, (10, 20, 30, 38, 45)), "translate": (translate, (2, 3, 4, 5, 6)),
-    "brightness": (brightness, (0.15, 0.3, 0.45, 0.6, 0.75)), "stripe": (stripe, (1, 2, 3, 5, 7)),
+    "brightness": (lambda x, u, v: x + v, (0.15, 0.3, 0.45, 0.6, 0.75)),                      # a light veil
+    "stripe": (stripe, (1, 2, 3, 5, 7)),
     "dotted line": (dotted_line, (1, 2, 3, 4, 5)), "zigzag": (zigzag, (2, 3.5, 5, 7, 9)),
     "fog": (fog, (0.3, 0.5, 0.75, 1.0, 1.4)), "spatter": (spatter, (0.03, 0.06, 0.1, 0.15, 0.2))}
 
