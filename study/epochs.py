@@ -7,8 +7,6 @@
 import json
 import time
 
-import numpy as np
-
 import fid
 import models
 from generate_digits import BLOCK, TorchGenerator, open_generator, sample_all
@@ -46,15 +44,15 @@ def measure(context):
                 raise UserError(f"{path} draws other classes than those of {context.glyphs.name}: train again with "
                                 "--snapshots")
             images, labels, _ = reference.sample(TorchGenerator(checkpoint.model, checkpoint.classes))
-            accuracies, steps = accuracy_from_samples(context, images, labels, STEPS[context.quick], seeds)
+            cas = accuracy_from_samples(context, images, labels, STEPS[context.quick], seeds)
             when = checkpoint.info["figures"]
             by_stem[stem].append({"epoch": when["epoch"], "training_seconds": when["training_seconds"],
                                   "fid": fid.distance(reference.test.moments, reference.measure(images, labels).moments),
-                                  "accuracy": float(np.mean(accuracies))})
+                                  "accuracy": cas["mean"]})
             done += 1
             context.say(f"{GENERATORS[stem]}, epoch {when['epoch']}", done, total)
     numbers = {"n": reference.n, "floor_fid": fid.distance(reference.test.moments, reference.floor_set(0).moments),
-               "classifier_steps": steps, "classifier_seeds": seeds, "models": by_stem}
+               "classifier_steps": cas["steps"], "classifier_seeds": seeds, "models": by_stem}
     return describe(numbers)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import data
 import fid
 from generate_digits import draw_noise
-from metrics import statistics
 from metrics.statistics import format_interval, format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
 from study.sections import Figure, Section, Table
@@ -37,13 +36,6 @@ def compare(reference, fake, train=None):
     return result
 
 
-def cas(context, images, labels):
-    """Classification accuracy score of a set: {"accuracies": one per seed, "mean", "half": of the t-interval, "steps"}."""
-    accuracies, steps = accuracy_from_samples(context, images, labels, CAS_STEPS[context.quick], context.seeds)
-    mean, half = statistics.t_interval(accuracies)
-    return {"accuracies": accuracies, "mean": mean, "half": half, "steps": steps}
-
-
 def measure_numbers(context, sources):
     """Every number of the section, as dicts, of open generators {stem: source}."""
     total, done = len(sources) * 3 + FLOOR_DRAWS + 4, 0
@@ -52,6 +44,9 @@ def measure_numbers(context, sources):
         nonlocal done
         context.say(text, done, total)
         done += 1
+
+    def cas(measured):
+        return accuracy_from_samples(context, measured.images, measured.labels, CAS_STEPS[context.quick], context.seeds)
 
     step("features of the test images")
     reference = Reference(context, depths=True)
@@ -66,7 +61,7 @@ def measure_numbers(context, sources):
     values = [d["fid"]["value"] for d in draws]
     step("floor: a classifier from real images alone")
     floor = {"draws": draws, "fid": float(np.mean(values)), "fid_spread": float(np.std(values, ddof=1)),
-             "cas": cas(context, floor_sets[0].images, floor_sets[0].labels)}
+             "cas": cas(floor_sets[0])}
     results = {}
     for stem, source in sources.items():
         name = GENERATORS[stem]
@@ -75,11 +70,10 @@ def measure_numbers(context, sources):
         step(f"{name}: distances, neighbours, copies")
         results[stem] = compare(reference, fake, train)
         step(f"{name}: a classifier from its samples alone")
-        results[stem]["cas"] = cas(context, fake.images, fake.labels)
+        results[stem]["cas"] = cas(fake)
     context.say("pictures", total, total)
-    test, knows_classes = reference.test, reference.extractor.classes == context.glyphs.classes
-    on_test = None
-    if test.probabilities is not None and knows_classes:
+    test, on_test = reference.test, None
+    if test.probabilities is not None and reference.extractor.classes == context.glyphs.classes:
         on_test = float((test.probabilities.argmax(1) == test.labels).mean())
     return {"n": reference.n, "features": draws[0]["features"], "classifier_on_test": on_test, "floor": floor,
             "models": results, "cas_seeds": context.seeds}
@@ -128,7 +122,7 @@ def describe(numbers):
                       f"{features['sha256']}), with N = {numbers['n']:,} on both sides. They compare generators on the "
                       "same features, N and test images only; they are no Inception FID.")
     return Section("quality", "How good are the images?", paragraphs, [quality_table(numbers)],
-                   [fid_figure(numbers), *depths_figure(numbers)], numbers, answer)
+                   fid_charts(numbers), numbers, answer)
 
 
 def quality_table(numbers):
@@ -172,31 +166,25 @@ def quality_table(numbers):
                  f"images. CAS: ± is half the 95 % t-interval over {numbers['cas_seeds']} seeds.")
 
 
-def fid_figure(numbers):
-    floor, spread = numbers["floor"]["fid"], numbers["floor"]["fid_spread"]
+def fid_charts(numbers):
+    """FID beside its floor; and at each depth of the network over its floor, where features were taken at several."""
+    floor, spread, draws = numbers["floor"]["fid"], numbers["floor"]["fid_spread"], numbers["floor"]["draws"]
     bars = {GENERATORS[s]: {"FID": (r["fid"]["value"], *r["fid"]["interval"])} for s, r in numbers["models"].items()}
     bars["real images (floor)"] = {"FID": (floor, floor - spread, floor + spread)}
-    return Figure("fid", charts.bars(bars, "Distance to the test images (FID)", y_title="FID", size=CHART),
+    out = [Figure("fid", charts.bars(bars, "Distance to the test images (FID)", y_title="FID", size=CHART),
                   "Bars of FID: " + ", ".join(f"{k} {v['FID'][0]:.3f}" for k, v in bars.items()) + ".",
-                  "Lower is better. Intervals: 95 % by resampling; of the floor, one standard deviation.")
+                  "Lower is better. Intervals: 95 % by resampling; of the floor, one standard deviation.")]
 
-
-def depths_figure(numbers):
-    """[Figure] of FID / floor at each depth of the network; [] where features were taken at one depth alone."""
     def fids(result):
         return {**{name: d["fid"] for name, d in result["depths"].items()}, "features": result["fid"]["value"]}
-
-    draws = [fids(d) for d in numbers["floor"]["draws"]]
-    ratios = {depth: {GENERATORS[s]: fids(r)[depth] / np.mean([d[depth] for d in draws])
-                      for s, r in numbers["models"].items()} for depth in draws[0]}
-    if len(ratios) == 1:
-        return []
-    alt = "; ".join(f"{depth}: " + ", ".join(f"{n} {v:.1f}" for n, v in row.items()) for depth, row in ratios.items())
-    return [Figure("fid_depths", charts.bars(ratios, "FID / floor, at several depths of the network",
-                                             y_title="FID / floor", size=CHART),
-                   f"Bars of FID divided by its floor, by depth: {alt}.",
-                   "Depth 1 sees small pieces of strokes, the features whole characters. 1 is as near as real training "
-                   "images are.")]
+    ratios = {depth: {GENERATORS[s]: fids(r)[depth] / np.mean([fids(d)[depth] for d in draws])
+                      for s, r in numbers["models"].items()} for depth in fids(draws[0])}
+    if len(ratios) > 1:
+        alt = "; ".join(f"{depth}: " + ", ".join(f"{n} {v:.1f}" for n, v in row.items()) for depth, row in ratios.items())
+        plot = charts.bars(ratios, "FID / floor, at several depths of the network", y_title="FID / floor", size=CHART)
+        out.append(Figure("fid_depths", plot, f"Bars of FID divided by its floor, by depth: {alt}.", "Depth 1 sees small "
+                          "pieces of strokes, the features whole characters. 1 is as near as real training images are."))
+    return out
 
 
 # ---- figures of glyphs, files of the training ------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from study.corruptions import CORRUPTIONS, corrupt
 from study.sections import Figure, Section, Table
 from training.classifier import accuracy, train_classifier
 from utils import charts, figures
+from utils.figures import evenly_spaced
 
 VERSION = 1                # of what a row of the study means
 CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversarially trained classifier",
@@ -57,16 +58,14 @@ def measure(context):
     counts = {k: min(size[k], len(context.glyphs.x_test)) for k in ("images", "corrupted", "attacked")}
     numbers = {"protocol": {**size, **counts, "severity": SEVERITY, "version": VERSION, "split": "test"}}
     if networks:
-        numbers["attacks"] = attack_networks(context, networks, *test.first(size["images"]))
-        numbers["corruptions"] = corruption_accuracies(context, networks, test)
+        numbers |= measure_networks(context, networks, test, size["images"])
     numbers["study"] = run_study(context, test, size, sources)
     section, examples = describe(numbers), example_glyphs(context)
     section.paragraphs += notes + missing
     if networks and examples:
         section.figures[:0] = [attacked_figure(networks, context.glyphs.classes, *examples), corrupted_figure(*examples)]
     elif networks:
-        section.paragraphs.append("No figures of glyphs: there is no generator for these classes, and real images are "
-                                  "shown only with --show-real.")
+        section.paragraphs.append("No figures of glyphs: there is no generator, and real images need --show-real.")
     return section
 
 
@@ -78,8 +77,8 @@ class TestImages:
         self.corrupted = {}
 
     def first(self, n):
-        """n images, evenly from the whole part."""
-        i = np.linspace(0, len(self.x) - 1, min(n, len(self.x))).round().astype(np.int64)
+        """n images, evenly spaced among all."""
+        i = evenly_spaced(len(self.x), n)
         return self.x[i], self.y[i]
 
     def corruption_accuracy(self, network):
@@ -95,25 +94,17 @@ def describe_bound(norm, eps):
 
 # ---- the trained files -----------------------------------------------------------------------------------------------
 
-def attack_networks(context, networks, images, labels):
-    """{"name, bound": result of attacks.robust_accuracy} of every network at every bound."""
-    results, total = {}, len(networks) * len(BOUNDS)
+def measure_networks(context, networks, test, n):
+    """{"attacks": {"name, bound": result of attacks.robust_accuracy}, "corruptions": {name: {"clean", kind ..., "mean"}}}."""
+    results, by_kind, total = {}, {}, len(networks) * len(BOUNDS)
     for name, network in networks.items():
         for norm, eps in BOUNDS:
             key = f"{name}, {describe_bound(norm, eps)}"
-            results[key] = attacks.robust_accuracy(network, images, labels, eps, norm)
+            results[key] = attacks.robust_accuracy(network, *test.first(n), eps, norm)
             context.say(f"{key}: {format_percent(results[key]['robust'], 1)} robust", len(results), total)
-    return results
-
-
-def corruption_accuracies(context, networks, test):
-    """{name: {"clean", a value by kind of corruption, "mean" of the kinds}}."""
-    results = {}
-    for name, network in networks.items():
-        context.say(f"{name} on corrupted images")
         kinds = test.corruption_accuracy(network)
-        results[name] = {"clean": accuracy(network, test.x, test.y), **kinds, "mean": float(np.mean(list(kinds.values())))}
-    return results
+        by_kind[name] = {"clean": accuracy(network, test.x, test.y), **kinds, "mean": float(np.mean(list(kinds.values())))}
+    return {"attacks": results, "corruptions": by_kind}
 
 
 def attacked_figure(networks, classes, x, y, origin):
@@ -214,90 +205,81 @@ def differences(measures):
 
 def describe(numbers):
     """The Section of numbers, measured now or stored; those stored by earlier versions lack the curves of the study."""
-    study, paragraphs, tables = numbers["study"], [], []
-    answer = describe_study(study["differences"], paragraphs)
+    section = Section("robustness", "What breaks the classifier, and do synthetic images help?", [], numbers=numbers,
+                      protocol={"seeds": numbers["protocol"]["seeds"], "per_class": None})
     if "attacks" in numbers:
-        results = [(*key.rsplit(", ", 1), r) for key, r in numbers["attacks"].items()]
-        bound = results[0][1]
-        robust = [f"{format_percent(r['robust'], 1)} (the {name})" for name, b, r in results if b == bound]
-        answer = f"Attacked within {bound}, {join_names(robust)} of the images are still read correctly; {answer}."
-        flags = [f"{name}, {b}: {flag}" for name, b, r in results for flag in r["flags"]]
-        paragraphs.append("The attacks' own checks raised flags, so robust accuracy may be too high. " + "; ".join(flags) +
-                          "." if flags else "The attacks' own checks raised no flag: changes stay within bounds and range, "
-                          "hardly any gradient is zero, accuracy falls to about 0 where any image can be turned to grey, and "
-                          "the gradient-free attack finds hardly anything that the others miss.")
-        tables += [attack_table(results), corruption_table(numbers)]
+        describe_attacks(section)
+    describe_study(section)
+    return section
+
+
+def describe_attacks(section):
+    results = [(*key.rsplit(", ", 1), r) for key, r in section.numbers["attacks"].items()]
+    bound, names = results[0][1], list(results[0][2]["attacks"])
+    robust = [f"{format_percent(r['robust'], 1)} by the {name}" for name, b, r in results if b == bound]
+    section.answer = f"Of images changed within {bound}, an attack leaves {join_names(robust)} read correctly. "
+    flags = [f"{name}, {b}: {flag}" for name, b, r in results for flag in r["flags"]]
+    if flags:
+        text = f"The attacks' own checks raised flags, so robust accuracy may be too high. {'; '.join(flags)}."
     else:
-        answer = f"{answer[:1].upper()}{answer[1:]}."
-    tables += study_tables(numbers)
-    charts_of_numbers = study_charts(study, numbers["protocol"]) if "curves" in study else []
-    return Section("robustness", "What breaks the classifier, and do synthetic images help?", paragraphs, tables,
-                   charts_of_numbers, numbers, answer, {"seeds": numbers["protocol"]["seeds"], "per_class": None})
+        text = ("The attacks' own checks raised no flag: changes stay within bounds and range, hardly any gradient is zero, "
+                "accuracy falls to about 0 where any image can be turned to grey, and the gradient-free attack finds hardly "
+                "anything that the others miss.")
+    section.paragraphs.append(text)
+    rows = [[name, b, *(format_percent(v, 1) for v in (r["clean"], *(r["attacks"][a]["accuracy"] for a in names),
+                                                       r["robust"])),
+             f"{r['seconds']:.0f}", str(len(r["flags"]) or "none")] for name, b, r in results]
+    section.tables.append(Table(
+        "Accuracy under attack", ["Network", "Bound", "Clean", *names, "Robust", "Seconds", "Flags"], rows,
+        f"{results[0][2]['n']:,} test images. Attacks run one after the other on images not yet misclassified, so that each "
+        "column counts all before it; robust: read correctly after all of them, an upper bound. Square needs no gradient: it "
+        "is there to detect gradients that mislead the others. Published for comparison, on MNIST at L-infinity 0.3, by "
+        "AutoAttack's table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)."))
+    columns, protocol = section.numbers["corruptions"], section.numbers["protocol"]
+    first = next(iter(columns.values()))
+    kinds = ["clean", "mean", *sorted(first.keys() - {"clean", "mean"}, key=first.get)]
+    section.tables.append(Table(
+        "Accuracy on corrupted images", ["Corruption", *columns],
+        [[kind.capitalize(), *(format_percent(c[kind], 1) for c in columns.values())] for kind in kinds],
+        f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5, the hardest for the first network at "
+        "the top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
 
 
-def describe_study(diffs, paragraphs):
-    """What the study says, as half a sentence; what is significant is added to the paragraphs."""
-    heads, generators = column_heads(diffs), [f"+ {name}" for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
+def describe_study(section):
+    study, protocol = section.numbers["study"], section.numbers["protocol"]
+    measures, diffs = study["measures"], study["differences"]
+    heads = {m: m.capitalize().replace("Eps", "Attacked at") for m in measures}
     # two pairs may agree by chance
     proven = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items() if d["n"] > 2 and d["p_holm"] < 0.05]
+    generators = [name for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
+    gained = [name for name in generators
+              if any(arm == f"+ {name}" and m != "clean" and d["mean"] > 0 for arm, m, d in proven)]
+    if gained:
+        section.answer += f"Training with images of the {join_names(gained)} makes it measurably more robust."
+    elif generators:
+        section.answer += "No gain could be shown from training with generated images."
+    else:
+        section.answer += "Whether synthetic images help was not measured: there is no generator."
     texts = [f"{arm}, {heads[m].lower()}: {format_points(d['mean'], d['half'])}" for arm, m, d in proven]
     text = ("Differences from training on real images alone with p < 0.05 after Holm's correction for all comparisons, in "
             f"percentage points: {'; '.join(texts) or 'none'}.")
-    if next(iter(diffs["clean"].values()))["n"] < 3:
+    if protocol["seeds"] < 3:
         text += " Fewer than three seeds can show none; the full study has more."
-    paragraphs.append(text)
-    if not generators:
-        return "whether synthetic images help was not measured, as there is no generator"
-    gained = [arm[2:] for arm in generators if any(arm == a and m != "clean" and d["mean"] > 0 for a, m, d in proven)]
-    if gained:
-        return f"adding images of the {join_names(gained)} to the training makes a classifier measurably more robust"
-    return "no gain could be shown from adding generated images to the training"
-
-
-def column_heads(measures):
-    """{measure: head of its column}."""
-    return {m: m.capitalize() if "eps" not in m else m.replace("eps", "Attacked at") for m in measures}
-
-
-def attack_table(results):
-    """results: [(name of the network, bound, result of attacks.robust_accuracy)]."""
-    names = list(results[0][2]["attacks"])
-    rows = [[name, bound, format_percent(r["clean"], 1),
-             *(format_percent(r["attacks"][a]["accuracy"], 1) for a in names), format_percent(r["robust"], 1),
-             f"{r['seconds']:.0f}", str(len(r["flags"]) or "none")] for name, bound, r in results]
-    return Table("Accuracy under attack", ["Network", "Bound", "Clean", *names, "Robust", "Seconds", "Flags"], rows,
-                 f"{results[0][2]['n']:,} test images. Attacks run one after the other on images not yet misclassified, so "
-                 "that each column counts all before it; robust: read correctly after all of them, an upper bound. Square "
-                 "needs no gradient: it is there to detect gradients that mislead the others. Published for comparison, "
-                 "on MNIST at L-infinity 0.3 by AutoAttack's table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, "
-                 "Wong et al. 2020).")
-
-
-def corruption_table(numbers):
-    columns, protocol = numbers["corruptions"], numbers["protocol"]
-    first = next(iter(columns.values()))
-    kinds = ["clean", "mean", *sorted((k for k in first if k not in ("clean", "mean")), key=first.get)]
-    rows = [[kind.capitalize(), *(format_percent(c[kind], 1) for c in columns.values())] for kind in kinds]
-    return Table("Accuracy on corrupted images", ["Corruption", *columns], rows,
-                 f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5, the hardest for the first "
-                 "network at the top. The kinds are those of MNIST-C, written anew: not comparable with its files.")
-
-
-def study_tables(numbers):
-    measures, diffs, protocol = numbers["study"]["measures"], numbers["study"]["differences"], numbers["protocol"]
-    heads = column_heads(measures)
+    section.paragraphs.append(text)
     accuracies = [[arm, *(format_interval(*statistics.t_interval(measures[m][arm])) for m in heads)]
                   for arm in measures["clean"]]
     gains = [[arm, *(format_points(diffs[m][arm]["mean"], diffs[m][arm]["half"]) for m in heads)]
              for arm in diffs["clean"]]
-    return [Table("Robustness by training data", ["Trained on", *heads.values()], accuracies,
-                  f"Accuracy in %, mean of {protocol['seeds']} seeds ± half the 95 % t-interval. {protocol['steps']:,} steps "
-                  "of 64 images in every arm, half of them generated where a generator is named. Attacked: APGD on "
-                  f"cross-entropy and DLR, L-infinity, {protocol['attacked']:,} test images. Corrupted: mean of "
-                  f"{len(CORRUPTIONS)} kinds. The generators had learned from the whole training split: they add variety "
-                  "at most, not knowledge from elsewhere."),
-            Table("Gain over real images alone", ["Trained on", *heads.values()], gains,
-                  "Percentage points, differences paired by seed ± half the 95 % t-interval.")]
+    section.tables += [
+        Table("Robustness by training data", ["Trained on", *heads.values()], accuracies,
+              f"Accuracy in %, mean of {protocol['seeds']} seeds ± half the 95 % t-interval. {protocol['steps']:,} steps of 64 "
+              "images in every arm, half of them generated where a generator is named. Attacked: APGD on cross-entropy and "
+              f"DLR, L-infinity, {protocol['attacked']:,} test images. Corrupted: mean of {len(CORRUPTIONS)} kinds. The "
+              "generators had learned from the whole training split: they add variety at most, not knowledge from elsewhere."),
+        Table("Gain over real images alone", ["Trained on", *heads.values()], gains,
+              "Percentage points, differences paired by seed ± half the 95 % t-interval.")]
+    if "curves" in study:
+        section.figures += study_charts(study, protocol)
 
 
 def study_charts(study, protocol):
@@ -311,6 +293,6 @@ def study_charts(study, protocol):
     heat = charts.heatmap(table, list(next(iter(kinds.values()))), list(kinds), "Accuracy on corrupted images, %",
                           text="{:.1f}")
     return [Figure("robustness_eps", curves, "Accuracy against the bound of the attack, a line for each kind of training "
-                   "data.", f"Mean of {seeds} seeds" + ("; band: 95 % t-interval." if seeds > 2 else ".")),
+                   "data.", f"Mean of {seeds} seeds; bands, of three or more seeds: 95 % t-interval."),
             Figure("robustness_kinds", heat, "Accuracy by kind of corruption (rows) and training data (columns).",
                    f"Mean of {seeds} seeds.")]

@@ -44,10 +44,9 @@ def measure(context):
     size["seeds"] = min(size["seeds"], context.seeds) if context.quick else max(size["seeds"], context.seeds)
     chosen = np.random.default_rng(0).permutation(len(glyphs.x_test))[:TEST_IMAGES]
     test = glyphs.x_test[chosen], glyphs.y_test[chosen]
-    images = models.from_uint8(torch.from_numpy(test[0][:max(size["images"], size["ranked"])])).to(context.device)
-    answers = predict_classes(network, images)
-    x, y = images[:size["images"]], answers[:size["images"]]
-    ranked = images[:size["ranked"]]
+    images, labels, answers = (torch.from_numpy(v).to(context.device) for v in (*test, predict(network, test[0])))
+    x, y = models.from_uint8(images[:size["images"]]), answers[:size["images"]]
+    ranked, labels = models.from_uint8(images[:size["ranked"]]), labels[:size["ranked"]]
     numbers = {"protocol": {**size, "data_set": glyphs.name, "split": "test", "arm_network": "small"}}
     context.say("saliency: maps")
     maps = {name: method(network, x, y) for name, method in METHODS.items()}
@@ -59,31 +58,22 @@ def measure(context):
     context.say("saliency: deletion and insertion")
     numbers |= measure_perturbation(network, x, y, maps)
     arms, notes = train_arms(context, size)
-    labels = torch.from_numpy(test[1][:len(ranked)]).to(context.device)
     numbers["arms"] = {"accuracy": {arm: [accuracy(n, *test) for n in networks] for arm, networks in arms.items()},
                        **measure_agreement(arms, ranked, labels)}
     numbers["epochs"], by_epoch = measure_epochs(context, arms, size, test, ranked, labels)
     section = describe(numbers)
     section.paragraphs += notes
     if not by_epoch:
-        section.paragraphs.append("Maps by generator epoch were left out: no run here kept its epochs (train.py --snapshots).")
+        section.paragraphs.append("Maps by generator epoch were left out: no run kept its epochs (train.py --snapshots).")
     if examples:
         section.figures.insert(0, classes_figure(network, glyphs.classes, *examples))
-        first = {arm: networks[0] for arm, networks in arms.items()}
-        section.figures.append(overlay_figure("saliency_arms", "Classifiers by their training images", first,
-                                              glyphs.classes, *examples))
-        section.figures += [overlay_figure(f"saliency_epochs_{name.lower()}", "Classifiers trained on the images of the "
-                                           f"{name}, by its epoch", networks, glyphs.classes, *examples)
-                            for name, networks in by_epoch.items()]
+        columns = {"arms": {arm: networks[0] for arm, networks in arms.items()},
+                   **{f"epochs_{name.lower()}": networks for name, networks in by_epoch.items()}}
+        section.figures += [overlay_figure(f"saliency_{key}", networks, glyphs.classes, *examples)
+                            for key, networks in columns.items()]
     else:
-        section.paragraphs.append("No figures of maps: there is no generator for these classes, and real images are shown "
-                                  "only with --show-real.")
+        section.paragraphs.append("No figures of maps: there is no generator, and real images need --show-real.")
     return section
-
-
-def predict_classes(network, images):
-    """Labels int64 [N], on the device of the images float32 [N, 1, 28, 28]."""
-    return torch.from_numpy(predict(network, models.to_uint8(images).cpu().numpy())).to(images.device)
 
 
 def coarse_maps(method, network, images, labels):
@@ -128,8 +118,8 @@ def measure_perturbation(network, images, labels, maps):
     curves = {kind: {name: saliency.perturbation(network, images, labels, order, insertion=kind == "insertion").cpu()
                      for name, order in orders.items()} for kind in PERTURBATIONS}
     areas = {kind: {name: saliency.area(c).numpy() for name, c in curves[kind].items()} for kind in curves}
-    summary = {kind: {name: dict(zip(("mean", "half"), statistics.t_interval(a))) for name, a in areas[kind].items()}
-               for kind in areas}
+    summary = {kind: {name: {"mean": float(a.mean()), "half": statistics.t_interval(a)[1]}
+                      for name, a in areas[kind].items()} for kind in areas}
     beats, loses_to = ({kind: {m: [] for m in maps} for kind in areas} for _ in range(2))
     comparisons = [(kind, m, base) for kind in areas for m in maps for base in baselines]
     tests = [statistics.paired(areas[kind][m], areas[kind][base]) for kind, m, base in comparisons]
@@ -186,8 +176,8 @@ def measure_agreement(arms, x, y):
 
 
 def measure_epochs(context, arms, size, test, x, y):
-    """Classifiers trained on a generator's samples after each of some epochs: ({"CGAN 1": numbers}, {generator: {"epoch
-    1": network}})."""
+    """Classifiers trained on a generator's samples after each of some epochs: ({"CGAN 1": numbers}, {"CGAN": {"CGAN,
+    epoch 1": network}})."""
     numbers, by_epoch = {}, {}
     real = {m: coarse_maps(m, arms["real"][0], x, y) for m in OVERLAID}
     for stem in ("generator", "cvae"):
@@ -200,7 +190,7 @@ def measure_epochs(context, arms, size, test, x, y):
             samples = sample_all(TorchGenerator(checkpoint.model.to(context.device), checkpoint.classes), size["pool"])
             network = train_classifier(*samples[:2], steps=size["steps"], seed=size["seeds"],    # a seed that no arm has
                                        n_classes=len(context.glyphs.classes), device=context.device)
-            by_epoch.setdefault(name, {})[f"epoch {epoch}"] = network
+            by_epoch.setdefault(name, {})[f"{name}, epoch {epoch}"] = network
             agreement = {m: rank_correlation(coarse_maps(m, network, x, y), real[m]) for m in OVERLAID}
             numbers[f"{name} {epoch}"] = {"accuracy": accuracy(network, *test),
                                           **{m: float(v.mean()) for m, v in agreement.items()},
@@ -228,24 +218,23 @@ def classes_figure(network, classes, images, labels, origin):
         names.append(figures.class_name(classes, label) + read_as)
     grid = figures.grid(rows, names, ["image", *maps, *(f"{name}, over" for name in OVERLAID)], scale=4,
                         title="What speaks for the class", footer="Red: for the class, blue: against it; from white to "
-                        "dark red where a map has no sign. The last two columns are maps over their image. Each map has "
-                        f"its own scale. Images: {origin}.")
+                        f"dark red where a map has no sign. Each map has its own scale. Images: {origin}.")
     return Figure("saliency_classes", grid, "A table with a row for each class: the image, its map by each method, two of "
-                  "the maps over the image.", f"Five methods on one classifier and one image of each class ({origin}). "
-                  "Grad-CAM shows where features of the class respond; behind global max pooling, as here, only the "
-                  "strongest place of each feature had a say in the answer.")
+                  "the maps over the image.", "Grad-CAM shows where features of the class respond; behind global max "
+                  "pooling, as here, only the strongest place of each feature had a say in the answer.")
 
 
-def overlay_figure(key, title, networks, classes, images, labels, origin):
-    """For each method of OVERLAID a table: a row for each image, a column for each of {name: network}."""
+def overlay_figure(key, networks, classes, images, labels, origin):
+    """For each method of OVERLAID a table: a row for each image, a column for each of {training images: network}."""
     tables, names = [], [figures.class_name(classes, c) for c in labels.tolist()]
     for method in OVERLAID:
         maps = [METHODS[method](network, images, labels) for network in networks.values()]
         rows = [[models.to_uint8(x[None])[0].cpu().numpy(), *(draw_map(m[i], x, over=True) for m in maps)]
                 for i, x in enumerate(images)]
         tables.append(figures.grid(rows, names, ["image", *networks], method, scale=3))
-    return Figure(key, figures.page(tables, title, f"Red: for the class, blue: against it. Images: {origin}.", across=True),
-                  f"{title}: their maps over the same glyphs.", "One classifier in each column.")
+    page = figures.page(tables, "Classifiers by their training images", "Red: for the class, blue: against it. Images: "
+                        f"{origin}.", across=True)
+    return Figure(key, page, f"Maps of classifiers trained on {join_names(networks)}, over the same glyphs.")
 
 
 # ---- text, tables, charts of the numbers -----------------------------------------------------------------------------
@@ -256,123 +245,96 @@ def describe(numbers):
     learned = [m for m in last if last[m]["ink"][-1] < UNLIKE and last[m]["all"][-1] < ALIKE]
     better = [m for m in last if all({"random", "edges"} <= set(beats[kind][m]) for kind in beats)]
     both = [m for m in learned if m in better]
-    answer = (f"Maps of {join_names(both, 'no method')} passed both tests: they change when the network's weights are drawn "
-              "anew, and they order pixels better than chance and an edge detector do.")
+    answer = (f"Maps of {join_names(both, 'no method')} passed both tests: to change when the network's weights are drawn "
+              "anew, and to order pixels better than chance and an edge detector do.")
     only = [join_names([m for m in passed if m not in both], "none") for passed in (learned, better)]
-    paragraphs = [f"Only the first test was passed by {only[0]}, only the second by {only[1]}."]
-    paragraphs.append("Integrated gradients must sum to the difference of the logits of the image and of blank paper: on "
-                      f"{c['images']} test images they miss it by {format_percent(c['mean'])} on average, "
-                      f"{format_percent(c['max'])} at worst.")
-    tables = [randomisation_table(numbers), perturbation_table(numbers)]
-    charts_of_numbers = randomisation_charts(numbers)
-    if "perturbation_curves" in numbers:
-        charts_of_numbers += perturbation_charts(numbers)
+    completeness = ("Integrated gradients must sum to the difference of the logits of the image and of blank paper: on "
+                    f"{c['images']} test images they miss it by {format_percent(c['mean'])} on average, "
+                    f"{format_percent(c['max'])} at worst.")
+    section = Section("saliency", "What does the classifier look at, and can such maps be trusted?",
+                      [f"Only the first was passed by {only[0]}, only the second by {only[1]}.", completeness],
+                      numbers=numbers, answer=answer, protocol={"seeds": numbers["protocol"]["seeds"], "per_class": None})
+    describe_randomisation(section)
+    describe_perturbation(section)
     if numbers["arms"]["agreement"]:
-        tables.append(agreement_table(numbers))
+        describe_agreement(section)
     else:
-        paragraphs.append("Agreement between training arms needs at least two arms and two seeds.")
-    if numbers["arms"].get("spread"):
-        charts_of_numbers.append(agreement_chart(numbers))
+        section.paragraphs.append("Agreement between training arms needs at least two arms and two seeds.")
     if numbers.get("epochs"):
-        tables.append(epochs_table(numbers["epochs"]))
-    return Section("saliency", "What does the classifier look at, and can such maps be trusted?", paragraphs, tables,
-                   charts_of_numbers, numbers, answer, {"seeds": numbers["protocol"]["seeds"], "per_class": None})
+        rows = [[*key.split(), format_percent(r["accuracy"], 1), *(format_interval(
+            r[m], r.get("half", {}).get(m), scale=1) for m in OVERLAID)] for key, r in numbers["epochs"].items()]
+        section.tables.append(Table("Classifiers by the generator's epoch", ["generator", "epoch", "test accuracy",
+                              *(f"{m}: agreement with real" for m in OVERLAID)], rows, "Trained on the samples of that "
+                              "epoch alone. Agreement: rank correlation with the maps of a classifier trained on real "
+                              "images; 95 % intervals over images."))
+    return section
 
 
-def randomisation_half(numbers, method, region):
-    """Half widths by stage; nan where they were not stored."""
-    stored = numbers.get("randomisation_half")
-    return stored[method][region] if stored else [math.nan] * len(numbers["randomisation"]["stages"])
-
-
-def randomisation_table(numbers):
-    columns = ["method", "last layer at random", "all layers", "ink pixels: last layer", "ink pixels: all layers"]
-    rows = [[m, *(format_interval(numbers["randomisation"][m][region][stage], randomisation_half(numbers, m, region)[stage],
-                                  scale=1) for region in ("all", "ink") for stage in (0, -1))] for m in METHODS]
-    return Table("Do maps depend on what was learned?", columns, rows,
-                 f"Rank correlation with the maps of the trained network, {numbers['protocol']['ranked']} test images, "
-                 f"{numbers['protocol']['seeds']} seeds. Near 0 is good. Maps that are zero where there is no ink agree on "
-                 "that in any network: ink pixels show what is left.")
-
-
-def randomisation_charts(numbers):
-    stages, out = numbers["randomisation"]["stages"], []
+def describe_randomisation(section):
+    means, sizes = section.numbers["randomisation"], section.numbers["protocol"]
+    unknown = dict.fromkeys(("all", "ink"), [math.nan] * len(means["stages"]))
+    halves = section.numbers.get("randomisation_half", dict.fromkeys(METHODS, unknown))
+    rows = [[m, *(format_interval(means[m][region][stage], halves[m][region][stage], scale=1)
+                  for region in ("all", "ink") for stage in (0, -1))] for m in METHODS]
+    section.tables.append(Table(
+        "Do maps depend on what was learned?", ["method", "last layer at random", "all layers", "ink pixels: last layer",
+                                                "ink pixels: all layers"], rows,
+        f"Rank correlation with the maps of the trained network, {sizes['ranked']} test images, {sizes['seeds']} seeds. Near "
+        "0 is good. Maps that are zero where there is no ink agree on that in any network: ink pixels show what is left."))
     for region, title in (("all", "all pixels"), ("ink", "ink pixels alone")):
         series = {}
         for m in METHODS:
-            mean = np.array([1.0, *numbers["randomisation"][m][region]])
-            half = np.array([0.0, *randomisation_half(numbers, m, region)])
+            mean, half = np.array([1.0, *means[m][region]]), np.array([0.0, *halves[m][region]])
             series[m] = (np.arange(len(mean)), mean, mean - half, mean + half)
         plot = charts.curves(series, f"Layers at random: {title}", "layers re-initialised, the last first",
                              "rank correlation with the trained network's maps",
-                             footer=f"Layers in turn: {join_names(stages)}. Bands: 95 % over images.")
-        out.append(Figure(f"saliency_randomised_{region}", plot, "Curves by method that start at 1 and show how alike maps "
-                          "stay while layers lose what they learned.",
-                          f"Cascading randomisation (Adebayo et al. 2018), {title}."))
-    return out
+                             footer=f"Layers in turn: {join_names(means['stages'])}. Bands: 95 % over images.")
+        section.figures.append(Figure(f"saliency_randomised_{region}", plot, "Curves by method that start at 1 and show how "
+                                      "alike maps stay while layers lose what they learned.",
+                                      f"Cascading randomisation (Adebayo et al. 2018), {title}."))
 
 
-def perturbation_table(numbers):
-    beats, loses_to = numbers["beats"], numbers.get("loses_to")
-
-    def verdict(kind, name):
-        if name not in beats[kind]:
-            return "knows no classifier"
-        words = [f"beats {join_names(beats[kind][name])}"] if beats[kind][name] else []
-        if loses_to and loses_to[kind][name]:
-            words.append(f"loses to {join_names(loses_to[kind][name])}")
-        return "; ".join(words)
-
-    areas = numbers["perturbation"]
-    rows = [[name, *(cell for kind in areas for cell in (format_interval(*areas[kind][name].values(), digits=3, scale=1),
-                                                         verdict(kind, name)))] for name in areas["deletion"]]
-    return Table("Deletion and insertion", ["order of pixels", "deletion (low is good)", "", "insertion (high is good)", ""],
-                 rows, f"Area under the curve of the class's probability, mean over {numbers['completeness']['images']} test "
-                 "images with 95 % interval. A deleted pixel becomes background. Beats, loses: paired t-test, p < 0.05 "
-                 "after Holm's correction over all of the table. Edges: Sobel. Ink: the darkest pixels first. Gradient and "
-                 "SmoothGrad order by magnitude. Deleting blank pixels changes nothing, which favours every order that "
-                 "begins with ink.")
-
-
-def perturbation_charts(numbers):
-    out = []
-    for kind, curves in numbers["perturbation_curves"].items():
-        series = {name: (np.linspace(0, 1, len(values)), values) for name, values in curves.items()}
-        plot = charts.curves(series, f"{kind.capitalize()}: {'lower' if kind == 'deletion' else 'higher'} is better",
+def describe_perturbation(section):
+    numbers, cells = section.numbers, {}
+    for kind, areas in numbers["perturbation"].items():
+        for name, area in areas.items():
+            verdicts = [f"{verb} {join_names(numbers[key][kind][name])}"
+                        for verb, key in (("beats", "beats"), ("loses to", "loses_to"))
+                        if numbers.get(key, {}).get(kind, {}).get(name)]
+            cells.setdefault(name, [name]).extend([format_interval(area["mean"], area["half"], 3, scale=1),
+                                                   "; ".join(verdicts)])
+    section.tables.append(Table(
+        "Deletion and insertion", ["order of pixels", "deletion (low is good)", "", "insertion (high is good)", ""],
+        list(cells.values()), f"Area under the curve of the class's probability, mean over {numbers['completeness']['images']} "
+        "test images with 95 % interval. A deleted pixel becomes background. Beats, loses: paired t-test, p < 0.05 after "
+        "Holm's correction over all of the table. Random, edges (Sobel) and ink (the darkest first) know no classifier. "
+        "Gradient and SmoothGrad order by magnitude. Deleting blank pixels changes nothing, which favours every order that "
+        "begins with ink."))
+    for kind, curves in numbers.get("perturbation_curves", {}).items():
+        plot = charts.curves({name: (np.linspace(0, 1, len(values)), values) for name, values in curves.items()},
+                             f"{kind.capitalize()}: {'lower' if kind == 'deletion' else 'higher'} is better",
                              f"fraction of pixels {kind.removesuffix('ion')}ed, most relevant first",
-                             "probability of the class", x_range=(0, 0.6),
-                             footer="Random, edges and ink: orders that know no classifier.")
-        out.append(Figure(f"saliency_{kind}", plot, f"{kind.capitalize()} curves of five methods and of three orders that "
-                          "know no classifier.", f"{kind.capitalize()} curves (Petsiuk et al. 2018), means over test images."))
-    return out
+                             "probability of the class", x_range=(0, 0.6))
+        section.figures.append(Figure(f"saliency_{kind}", plot, f"{kind.capitalize()} curves of five methods and of three "
+                                      "orders that know no classifier: random, edges and ink.",
+                                      f"{kind.capitalize()} curves (Petsiuk et al. 2018), means over test images."))
 
 
-def agreement_table(numbers):
-    arms, protocol = numbers["arms"], numbers["protocol"]
-    rows = [[r["method"], r["arms"], f"{r['across']:.2f}", f"{r['floor']:.2f}",
-             f"{r['mean']:+.3f} ± {r['half']:.3f}", "below the floor" if r["below_floor"] else "not told apart"]
-            for r in arms["agreement"]]
+def describe_agreement(section):
+    arms, sizes = section.numbers["arms"], section.numbers["protocol"]
+    rows = [[r["method"], r["arms"], f"{r['across']:.2f}", f"{r['floor']:.2f}", f"{r['mean']:+.3f} ± {r['half']:.3f}",
+             "below the floor" if r["below_floor"] else "not told apart"] for r in arms["agreement"]]
     accuracies = join_names(f"{arm} {format_percent(np.mean(v), 1)}" for arm, v in arms["accuracy"].items())
-    return Table("Agreement between training arms", ["method", "arms", "across", "noise floor", "difference", ""], rows,
-                 f"Rank correlation of maps on {protocol['ranked']} test images, {protocol['seeds']} seeds an arm, the true "
-                 "class explained; of maps that are zero without ink, on ink pixels alone. Floor: two seeds of one arm. "
-                 "Across: two arms, other seeds, too. Intervals are over images, for these classifiers. Below the floor: "
-                 "paired t-test, p < 0.05 after Holm's correction over the table, and the mean lies under every pair of one "
-                 f"arm. Test accuracy of the arms: {accuracies}.")
-
-
-def agreement_chart(numbers):
-    plot = charts.bars(numbers["arms"]["spread"], "Do two classifiers look at the same pixels?", size=(1000, 440),
-                       y_title="rank correlation of their maps", footer="Other seed: two classifiers of one arm, the noise "
-                       "floor. Two names: one of each arm. Lines: lowest and highest pair.")
-    return Figure("saliency_agreement", plot, "Bars by method: how alike the maps of two classifiers are, in one arm and "
-                  "between arms.", f"{numbers['protocol']['seeds']} seeds an arm, the true class explained.")
-
-
-def epochs_table(epochs):
-    rows = [[*key.split(), format_percent(r["accuracy"], 1), *(format_interval(
-        r[m], r.get("half", {}).get(m), scale=1) for m in OVERLAID)] for key, r in epochs.items()]
-    return Table("Classifiers by the generator's epoch", ["generator", "epoch", "accuracy on test images",
-                 *(f"{m}: agreement with real" for m in OVERLAID)], rows, "Trained on the samples of that epoch alone. "
-                 "Agreement: rank correlation with the maps of a classifier trained on real images; 95 % intervals over "
-                 "images.")
+    section.tables.append(Table(
+        "Agreement between training arms", ["method", "arms", "across", "noise floor", "difference", ""], rows,
+        f"Rank correlation of maps on {sizes['ranked']} test images, {sizes['seeds']} seeds an arm, the true class explained; "
+        "of maps that are zero without ink, on ink pixels alone. Floor: two seeds of one arm. Across: two arms, other seeds, "
+        "too. Intervals are over images, for these classifiers. Below the floor: paired t-test, p < 0.05 after Holm's "
+        "correction over the table, and the mean lies under every pair of one arm. Test accuracy of the arms: "
+        f"{accuracies}."))
+    if "spread" in arms:
+        plot = charts.bars(arms["spread"], "Do two classifiers look at the same pixels?", size=(1000, 440),
+                           y_title="rank correlation of their maps", footer="Other seed: two classifiers of one arm, the "
+                           "noise floor. Two names: one of each arm. Lines: lowest and highest pair.")
+        section.figures.append(Figure("saliency_agreement", plot, "Bars by method: how alike the maps of two classifiers "
+                                      "are, in one arm and between arms."))
