@@ -30,10 +30,6 @@ def normals(u):
     return np.sqrt(-2 * np.log1p(-a)) * np.cos(2 * np.pi * b)
 
 
-def random_sign(u):
-    return np.where(u < 0.5, -1.0, 1.0)
-
-
 def resample(x, rows, columns):
     """The images at fractional places [N, 28, 28], bilinear; outside the frame there is background."""
     rows, columns = np.clip(rows, -2, SIDE + 1), np.clip(columns, -2, SIDE + 1)
@@ -129,7 +125,7 @@ def motion_blur(x, u, v):
 
 def shear(x, u, v):
     """Slant by v pixels a pixel, to the left or to the right."""
-    return affine(x, 1, 0, v * random_sign(u[:, 0]), 1)
+    return affine(x, 1, 0, np.where(u[:, 0] < 0.5, -v, v), 1)
 
 
 def scale(x, u, v):
@@ -139,7 +135,7 @@ def scale(x, u, v):
 
 def rotate(x, u, v):
     """By v degrees, either way."""
-    angle = np.radians(v) * random_sign(u[:, 0])
+    angle = np.radians(np.where(u[:, 0] < 0.5, -v, v))
     return affine(x, np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle))
 
 

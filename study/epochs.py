@@ -61,10 +61,6 @@ def describe(numbers):
     floor, seeds = numbers["floor_fid"], numbers["classifier_seeds"]
     by_name = {GENERATORS[stem]: rows for stem, rows in numbers["models"].items()}
 
-    def change(key, text):
-        return "; ".join(f"{name} from {text(rows[0][key])} at epoch {rows[0]['epoch']} to {text(rows[-1][key])} at epoch "
-                         f"{rows[-1]['epoch']}" for name, rows in by_name.items())
-
     def curves(key, scale=1):
         return {name: ([r["epoch"] for r in rows], [scale * r[key] for r in rows]) for name, rows in by_name.items()}
 
@@ -74,7 +70,8 @@ def describe(numbers):
         f"N = {numbers['n']:,}; the floor, real training images, is FID {floor:.3g}. Accuracy: on test images, of a "
         f"classifier that has learned from the epoch's samples alone, {numbers['classifier_steps']:,} steps, number of "
         f"seeds: {seeds}; single points differ by chance.")
-    accuracies = f"Accuracy from the samples of an epoch alone: {change('accuracy', format_percent)}."
+    changes = "; ".join(f"{name} from {rows[0]['fid']:.3g} at epoch {rows[0]['epoch']} to {rows[-1]['fid']:.3g} at epoch "
+                        f"{rows[-1]['epoch']}" for name, rows in by_name.items())
     last = max(r["epoch"] for rows in by_name.values() for r in rows)
     shared = {"x_title": "epoch of the generator", "size": (860, 360)}
     page = figures.page([
@@ -83,9 +80,8 @@ def describe(numbers):
         charts.curves(curves("accuracy", 100), "Accuracy of a classifier that saw generated images alone",
                       y_title="test images read correctly, %", **shared)], gap=0)
     alt = f"Two plots against the generator's epoch, for {join_names(by_name)}: FID, and accuracy of a classifier."
-    return Section("epochs", "How do the images improve with training?", [accuracies], [table],
-                   [Figure("epochs", page, alt)], numbers,
-                   f"Their distance to real images (FID) changes: {change('fid', '{:.3g}'.format)}.", {"seeds": seeds})
+    return Section("epochs", "How do the images improve with training?", [], [table], [Figure("epochs", page, alt)],
+                   numbers, f"Their distance to real images (FID) changes: {changes}.", {"seeds": seeds})
 
 
 # ---- runtime ---------------------------------------------------------------------------------------------------------

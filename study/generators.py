@@ -18,23 +18,14 @@ from utils import charts, figures
 from utils.figures import evenly_spaced
 from utils.files import UserError
 
+METRICS = ("fid", "kid", "prdc", "depths", "conditional")
 FLOOR_DRAWS = 3                          # random sets of training images, for the floor and its spread
 CAS_STEPS = {True: 600, False: 3000}     # at most: of a classifier on samples alone, in the quick form and not
 MAX_CLASSES = 12                         # in a figure of samples
 CHART = 700, 380                         # pixels
-NEAR_COPIES = 0.02                       # frequency from which on they are worth a warning: by chance it is 0.01
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------------
-
-def compare(reference, fake, train=None):
-    """fid.quality of a Measured set, with the memorisation check where `train` is given."""
-    result = fid.quality(reference.test, fake, reference.extractor, ("fid", "kid", "prdc", "depths", "conditional"),
-                         reference.table)
-    if train is not None:
-        result["copies"] = fid.copies(reference.test, fake, train)
-    return result
-
 
 def measure_numbers(context, sources):
     """Every number of the section, as dicts, of open generators {stem: source}."""
@@ -44,6 +35,9 @@ def measure_numbers(context, sources):
         nonlocal done
         context.say(text, done, total)
         done += 1
+
+    def compare(measured):
+        return fid.quality(reference.test, measured, reference.extractor, METRICS, reference.table)
 
     def cas(measured):
         return accuracy_from_samples(context, measured.images, measured.labels, CAS_STEPS[context.quick], context.seeds)
@@ -57,7 +51,7 @@ def measure_numbers(context, sources):
     step("features of the training images")
     train = reference.measure(context.glyphs.x_train, context.glyphs.y_train)
     step("floor: distances, neighbours")
-    draws = [compare(reference, s) for s in floor_sets]
+    draws = [compare(s) for s in floor_sets]
     values = [d["fid"]["value"] for d in draws]
     step("floor: a classifier from real images alone")
     floor = {"draws": draws, "fid": float(np.mean(values)), "fid_spread": float(np.std(values, ddof=1)),
@@ -68,7 +62,7 @@ def measure_numbers(context, sources):
         step(f"{name}: samples and their features")
         fake = reference.measure(*reference.sample(source))
         step(f"{name}: distances, neighbours, copies")
-        results[stem] = compare(reference, fake, train)
+        results[stem] = {**compare(fake), "copies": fid.copies(reference.test, fake, train)}
         step(f"{name}: a classifier from its samples alone")
         results[stem]["cas"] = cas(fake)
     context.say("pictures", total, total)
@@ -105,23 +99,11 @@ def describe(numbers):
               f"{ratios[order[0]]:.2g} times the {floor['fid']:.3g} of real training images")
     others = ", ".join(f"{GENERATORS[s]} {ratios[s]:.2g} times" for s in order[1:])
     answer += f" ({others})." if others else "."
-    scores = [f"{format_percent(models[s]['cas']['mean'], 1)} ({GENERATORS[s]})" for s in order]
-    paragraphs = []
-    paragraphs.append(f"A small classifier trained on {numbers['n']:,} generated images alone reads {join_names(scores)} of "
-                      f"the test images; trained on as many real ones, {format_percent(floor['cas']['mean'], 1)} (the same "
-                      f"network, {floor['cas']['steps']:,} steps, {numbers['cas_seeds']} seeds, no augmentation).")
-    copied = [f"{GENERATORS[s]} {format_percent(models[s]['copies']['near_copies'], 1)}" for s in order
-              if models[s]["copies"]["near_copies"] > NEAR_COPIES]
-    if copied:
-        paragraphs.append(f"Near-copies of training images, 1 % by chance: {join_names(copied)}.")
-    else:
-        paragraphs.append("No sign of copied training images: near-copies are no more frequent than 2 %, where 1 % is "
-                          "what test images score by chance.")
     features = numbers["features"]
-    paragraphs.append(f"FID and its kin are measured in the {best['d']} features of `{features['model']}` (sha256 "
-                      f"{features['sha256']}), with N = {numbers['n']:,} on both sides. They compare generators on the "
-                      "same features, N and test images only; they are no Inception FID.")
-    return Section("quality", "How good are the images?", paragraphs, [quality_table(numbers)],
+    text = (f"FID and its kin are measured in the {best['d']} features of `{features['model']}` (sha256 "
+            f"{features['sha256']}), with N = {numbers['n']:,} on both sides. They compare generators on the same features, "
+            "N and test images only; they are no Inception FID.")
+    return Section("quality", "How good are the images?", [text], [quality_table(numbers)],
                    fid_charts(numbers), numbers, answer)
 
 
@@ -163,7 +145,9 @@ def quality_table(numbers):
     return Table("Quality of the samples", ["", *(GENERATORS[s] for s in numbers["models"]), "Real images (floor)"], rows,
                  f"N = {numbers['n']:,}. FID, KID: lower is nearer to real images. Floor: as many training images "
                  f"against the test images, mean of {len(floor['draws'])} draws; class: what the classifier reads in test "
-                 f"images. CAS: ± is half the 95 % t-interval over {numbers['cas_seeds']} seeds.")
+                 "images. CAS: test accuracy of a small classifier trained on N such images alone, "
+                 f"{floor['cas']['steps']:,} steps, {numbers['cas_seeds']} seeds ± half the 95 % t-interval. Near-copies: 1 % "
+                 "by chance; more than 2 % would be a sign of copying.")
 
 
 def fid_charts(numbers):
@@ -226,13 +210,10 @@ def dial_figure(classes, stem, source):
 def training_figures(context, sources):
     """The GIF and the loss curves that train.py left beside each generator, as they are."""
     out = []
-    for ending, alt, caption in (
-            ("training.gif", "An animation of the same samples of the {} during its training.",
-             "{}: the same noise, drawn again and again during training."),
-            ("losses.png", "Curves of the losses of the {} against the epoch.",
-             "{}: losses during training. Those of a GAN need not fall: two networks compete.")):
-        for stem in sources:
+    for stem in sources:
+        for ending, what in (("training.gif", "The same noise, drawn again and again during training: {}."),
+                             ("losses.png", "Losses during training: {}. Those of a GAN need not fall: two networks compete.")):
             path = context.models / f"{stem}_{ending}"
             if path.is_file():
-                out.append(Figure(path.stem, path, alt.format(GENERATORS[stem]), caption.format(GENERATORS[stem])))
+                out.append(Figure(path.stem, path, what.format(GENERATORS[stem]), what.format(GENERATORS[stem])))
     return out

@@ -3,10 +3,10 @@
     section = measure(context)
     section = describe(numbers)          # its text, tables and charts again, from stored numbers
 
-First the classifiers of the folder: robust accuracy under all attacks of attacks.py, with its checks, and accuracy under
-the corruptions of corruptions.py. Then a study: networks trained for equally many steps on real images, real and
-classically augmented, real and generated, and all of these; one row per (arm, seed) is kept in robustness.jsonl in the
-folder of results and not computed again. Arms of one seed share their initial weights' seed, test images and attacks.
+First the classifiers of the folder, under all attacks of attacks.py and all of corruptions.py. Then a study: networks
+trained for equally many steps on real images, real and classically augmented, real and generated, and all of these; a row
+per (arm, seed) is kept in robustness.jsonl and not computed again. Arms of one seed have the same initial weights, test
+images and attacks.
 """
 import hashlib
 import time
@@ -29,7 +29,7 @@ from utils.figures import evenly_spaced
 VERSION = 1                # of what a row of the study means
 CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversarially trained classifier",
                "classifier-tiny": "tiny classifier"}                     # file stem -> name
-BOUNDS = [("linf", 0.1), ("linf", 0.3), ("l2", 1.5)]                      # of the attacks on trained files
+BOUNDS = {"L-infinity 0.1": ("linf", 0.1), "L-infinity 0.3": ("linf", 0.3), "L2 1.5": ("l2", 1.5)}     # of those files
 SEVERITY = 3
 TABLE_EPS = (0.05, 0.1)                                                   # bounds with a column in the study's tables
 QUICK = {"images": 150,            # test images under all attacks, of the trained files
@@ -63,7 +63,7 @@ def measure(context):
     section, examples = describe(numbers), example_glyphs(context)
     section.paragraphs += notes + missing
     if networks and examples:
-        section.figures[:0] = [attacked_figure(networks, context.glyphs.classes, *examples), corrupted_figure(*examples)]
+        section.figures[:0] = glyph_figures(networks, context.glyphs.classes, *examples)
     elif networks:
         section.paragraphs.append("No figures of glyphs: there is no generator, and real images need --show-real.")
     return section
@@ -88,18 +88,14 @@ class TestImages:
         return {kind: accuracy(network, x, self.y) for kind, x in self.corrupted.items()}
 
 
-def describe_bound(norm, eps):
-    return f"{'L-infinity' if norm == 'linf' else 'L2'} {eps:g}"
-
-
 # ---- the trained files -----------------------------------------------------------------------------------------------
 
 def measure_networks(context, networks, test, n):
     """{"attacks": {"name, bound": result of attacks.robust_accuracy}, "corruptions": {name: {"clean", kind ..., "mean"}}}."""
     results, by_kind, total = {}, {}, len(networks) * len(BOUNDS)
     for name, network in networks.items():
-        for norm, eps in BOUNDS:
-            key = f"{name}, {describe_bound(norm, eps)}"
+        for bound, (norm, eps) in BOUNDS.items():
+            key = f"{name}, {bound}"
             results[key] = attacks.robust_accuracy(network, *test.first(n), eps, norm)
             context.say(f"{key}: {format_percent(results[key]['robust'], 1)} robust", len(results), total)
         kinds = test.corruption_accuracy(network)
@@ -107,43 +103,26 @@ def measure_networks(context, networks, test, n):
     return {"attacks": results, "corruptions": by_kind}
 
 
-def attacked_figure(networks, classes, x, y, origin):
-    """Glyphs changed by an attack on each network at each bound, with the answers."""
+def glyph_figures(networks, classes, x, y, origin):
+    """Glyphs changed by an attack on each network at each bound, with the answers; and by every corruption."""
     def row(images, labels, title):
         names = [figures.class_name(classes, k) for k in labels.tolist()]
         return figures.grid([list(models.to_uint8(images).cpu().numpy())], (), names, title)
 
-    grids = [row(x, y, "Unchanged")]
+    grids, images = [row(x, y, "Unchanged")], models.to_uint8(x).cpu().numpy()
     for name, network in networks.items():
-        for norm, eps in BOUNDS:
+        for bound, (norm, eps) in BOUNDS.items():
             changed = apgd(network, x, y, eps, norm, loss="dlr")
             answers = predict_logits(network, changed).argmax(1)
-            grids.append(row(changed, answers, f"{name.capitalize()}, {describe_bound(norm, eps)}: read as"))
-    return Figure("robustness_attacks", figures.page(grids, gap=0),
-                  "Glyphs as they are, then the same glyphs changed by an attack on each network at each bound, below the "
-                  "network's answers.", f"APGD on DLR; glyphs {origin}.")
-
-
-def corrupted_figure(x, y, origin):
-    images = models.to_uint8(x).cpu().numpy()
-    rows = [list(images)] + [list(corrupt(images, kind, SEVERITY)) for kind in CORRUPTIONS]
-    return Figure("robustness_corruptions", figures.grid(rows, ["clean", *CORRUPTIONS]),
-                  "A row of glyphs for each kind of corruption.", f"Severity {SEVERITY} of 5; glyphs {origin}.")
+            grids.append(row(changed, answers, f"{name.capitalize()}, {bound}: read as"))
+    corrupted = [list(images)] + [list(corrupt(images, kind, SEVERITY)) for kind in CORRUPTIONS]
+    return [Figure("robustness_attacks", figures.page(grids, gap=0), "Glyphs as they are, then changed by an attack on each "
+                   "network at each bound, above its answers.", f"APGD on DLR; glyphs {origin}."),
+            Figure("robustness_corruptions", figures.grid(corrupted, ["clean", *CORRUPTIONS]),
+                   "A row of glyphs for each kind of corruption.", f"Severity {SEVERITY} of 5; glyphs {origin}.")]
 
 
 # ---- the study -------------------------------------------------------------------------------------------------------
-
-def arms_of(names):
-    """{arm: (augment, names of the generators whose images are mixed in)}."""
-    arms = {"real": ("none", []), "+ classical": ("classical", []), **{f"+ {name}": ("none", [name]) for name in names}}
-    return arms | ({"+ all": ("classical", list(names))} if names else {})
-
-
-def file_hash(context, stem):
-    """The first 12 digits of the SHA-256 of the file that open_generators opens."""
-    path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
 
 def run_arm(context, test, size, augment, synthetic, seed):
     """Train one network and measure it: a row. synthetic: (images, labels) or None."""
@@ -160,9 +139,16 @@ def run_arm(context, test, size, augment, synthetic, seed):
 
 def run_study(context, test, size, sources):
     """Train or look up every (seed, arm): the study's numbers. sources: {stem: open generator}."""
-    sources_by_name = {GENERATORS[stem]: source for stem, source in sources.items()}
-    hashes = {GENERATORS[stem]: file_hash(context, stem) for stem in sources}
-    cache, rows, arms = RunCache(context.out / "robustness.jsonl"), {}, arms_of(list(sources_by_name))
+    sources, hashes = {GENERATORS[stem]: source for stem, source in sources.items()}, {}
+    for stem, name in GENERATORS.items():
+        if name in sources:                # the file that open_generators opened
+            path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
+            hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    # arm -> (augment, names of the generators whose images are mixed in)
+    arms = {"real": ("none", []), "+ classical": ("classical", []), **{f"+ {name}": ("none", [name]) for name in sources}}
+    if sources:
+        arms["+ all"] = ("classical", list(sources))
+    cache, rows = RunCache(context.out / "robustness.jsonl"), {}
     protocol = {k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")}
     for seed in range(size["seeds"]):
         pools = {}                         # images of this seed by generator, drawn when they are needed
@@ -173,7 +159,7 @@ def run_study(context, test, size, sources):
             if row is None:
                 for name in names:
                     if name not in pools:
-                        pools[name] = sample_all(sources_by_name[name], size["pool"], seed=seed)[:2]
+                        pools[name] = sample_all(sources[name], size["pool"], seed=seed)[:2]
                 synthetic = tuple(map(np.concatenate, zip(*(pools[name] for name in names)))) if names else None
                 row = cache.add(key, run_arm(context, test, size, augment, synthetic, seed))
             rows.setdefault(arm, []).append(row)
@@ -207,17 +193,17 @@ def describe(numbers):
     """The Section of numbers, measured now or stored; those stored by earlier versions lack the curves of the study."""
     section = Section("robustness", "What breaks the classifier, and do synthetic images help?", [], numbers=numbers,
                       protocol={"seeds": numbers["protocol"]["seeds"], "per_class": None})
-    if "attacks" in numbers:
-        describe_attacks(section)
-    describe_study(section)
+    answers = [describe_attacks(section)] if "attacks" in numbers else []
+    answer = "; ".join([*answers, describe_study(section)])
+    section.answer = f"{answer[0].upper()}{answer[1:]}."
     return section
 
 
 def describe_attacks(section):
+    """Add text and tables on the trained files; returns the answer, a clause."""
     results = [(*key.rsplit(", ", 1), r) for key, r in section.numbers["attacks"].items()]
     bound, names = results[0][1], list(results[0][2]["attacks"])
-    robust = [f"{format_percent(r['robust'], 1)} by the {name}" for name, b, r in results if b == bound]
-    section.answer = f"Of images changed within {bound}, an attack leaves {join_names(robust)} read correctly. "
+    robust = [f"{format_percent(r['robust'], 1)} ({name})" for name, b, r in results if b == bound]
     flags = [f"{name}, {b}: {flag}" for name, b, r in results for flag in r["flags"]]
     if flags:
         text = f"The attacks' own checks raised flags, so robust accuracy may be too high. {'; '.join(flags)}."
@@ -237,15 +223,17 @@ def describe_attacks(section):
         "AutoAttack's table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)."))
     columns, protocol = section.numbers["corruptions"], section.numbers["protocol"]
     first = next(iter(columns.values()))
-    kinds = ["clean", "mean", *sorted(first.keys() - {"clean", "mean"}, key=first.get)]
+    kinds = ["clean", "mean", *sorted((k for k in first if k not in ("clean", "mean")), key=first.get)]
     section.tables.append(Table(
         "Accuracy on corrupted images", ["Corruption", *columns],
         [[kind.capitalize(), *(format_percent(c[kind], 1) for c in columns.values())] for kind in kinds],
         f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5, the hardest for the first network at "
         "the top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
+    return f"attacked within {bound}, {join_names(robust)} of the images are still read correctly"
 
 
 def describe_study(section):
+    """Add text, tables and charts of the study; returns the answer, a clause."""
     study, protocol = section.numbers["study"], section.numbers["protocol"]
     measures, diffs = study["measures"], study["differences"]
     heads = {m: m.capitalize().replace("Eps", "Attacked at") for m in measures}
@@ -254,12 +242,6 @@ def describe_study(section):
     generators = [name for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
     gained = [name for name in generators
               if any(arm == f"+ {name}" and m != "clean" and d["mean"] > 0 for arm, m, d in proven)]
-    if gained:
-        section.answer += f"Training with images of the {join_names(gained)} makes it measurably more robust."
-    elif generators:
-        section.answer += "No gain could be shown from training with generated images."
-    else:
-        section.answer += "Whether synthetic images help was not measured: there is no generator."
     texts = [f"{arm}, {heads[m].lower()}: {format_points(d['mean'], d['half'])}" for arm, m, d in proven]
     text = ("Differences from training on real images alone with p < 0.05 after Holm's correction for all comparisons, in "
             f"percentage points: {'; '.join(texts) or 'none'}.")
@@ -280,6 +262,11 @@ def describe_study(section):
               "Percentage points, differences paired by seed ± half the 95 % t-interval.")]
     if "curves" in study:
         section.figures += study_charts(study, protocol)
+    if gained:
+        return f"training with images of the {join_names(gained)} makes a classifier measurably more robust"
+    if generators:
+        return "no gain could be shown from training with generated images"
+    return "whether synthetic images help was not measured, as there is no generator"
 
 
 def study_charts(study, protocol):

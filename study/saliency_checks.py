@@ -7,6 +7,7 @@ Figures show generated glyphs, so that a report may be passed on whatever the li
 context.show_real they show test images instead. Numbers are always measured on test images.
 """
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ ALIKE, UNLIKE = 0.5, 0.2   # rank correlations with a network at random: above t
 # images: for deletion, insertion, completeness; ranked: for rank correlations; steps and seeds: of each arm's training
 QUICK = {"images": 48, "ranked": 24, "steps": 200, "seeds": 2, "pool": 6000, "epochs": 3}
 FULL = {"images": 200, "ranked": 80, "steps": 500, "seeds": 3, "pool": 20_000, "epochs": 4}
-# ranks of pixels need no exact integral
-COARSE = {"SmoothGrad": {"samples": 16}, "integrated gradients": {"steps": 16, "tolerance": math.inf}}
+COARSE = {**METHODS, "SmoothGrad": partial(saliency.smoothgrad, samples=16),       # ranks need no exact maps
+          "integrated gradients": partial(saliency.integrated_gradients, steps=16, tolerance=math.inf)}
 
 
 def measure(context):
@@ -76,10 +77,6 @@ def measure(context):
     return section
 
 
-def coarse_maps(method, network, images, labels):
-    return METHODS[method](network, images, labels, **COARSE.get(method, {}))
-
-
 def rank_correlation(a, b, inside=None):
     """Of the magnitudes of two maps of each image, over all pixels or those `inside` (bool [N, H, W]): float64 [N]."""
     a, b = a.abs().cpu().numpy(), b.abs().cpu().numpy()
@@ -93,13 +90,13 @@ def measure_randomisation(network, images, labels, seeds):
     """Rank correlation of each method's maps with those of the same network, its layers re-initialised one by one: means
     and half widths of intervals over images, by method, pixels ("all" or "ink") and stage."""
     regions, values = {"all": None, "ink": images[:, 0] > 0.5}, {}
-    original = {m: coarse_maps(m, network, images, labels) for m in METHODS}
+    original = {m: COARSE[m](network, images, labels) for m in METHODS}
     for seed in range(seeds):
         stages = []
         for layer, randomised in saliency.cascade(network, seed):
             stages.append(layer)
             for m in METHODS:
-                maps = coarse_maps(m, randomised, images, labels)
+                maps = COARSE[m](randomised, images, labels)
                 for region, inside in regions.items():
                     values.setdefault((m, region), []).append(rank_correlation(original[m], maps, inside))
     by_stage = {key: np.reshape(v, (seeds, len(stages), -1)).mean(0) for key, v in values.items()}    # [stages, images]
@@ -134,8 +131,7 @@ def measure_perturbation(network, images, labels, maps):
 # ---- measuring: training arms ----------------------------------------------------------------------------------------
 
 def train_arms(context, size):
-    """Small classifiers trained on real images alone and on each generator's alone: ({arm: [network of each seed]},
-    notes on missing generators)."""
+    """Small classifiers trained on real images alone and on each generator's: ({arm: [network of each seed]}, notes)."""
     glyphs = context.glyphs
     sources, notes = open_generators(context, ("generator", "cvae"))
     pools = {"real": (glyphs.x_train, glyphs.y_train),
@@ -156,7 +152,7 @@ def measure_agreement(arms, x, y):
     rows, spread = [], {}
     for m in METHODS:
         inside = x[:, 0] > 0.5 if m in saliency.TIMES_INPUT else None
-        maps = {arm: [coarse_maps(m, network, x, y) for network in networks] for arm, networks in arms.items()}
+        maps = {arm: [COARSE[m](network, x, y) for network in networks] for arm, networks in arms.items()}
         within = {arm: [rank_correlation(a, b, inside) for i, a in enumerate(maps[arm]) for b in maps[arm][:i]]
                   for arm in names}
         groups = {f"{arm}, other seed": within[arm] for arm in names}
@@ -176,10 +172,9 @@ def measure_agreement(arms, x, y):
 
 
 def measure_epochs(context, arms, size, test, x, y):
-    """Classifiers trained on a generator's samples after each of some epochs: ({"CGAN 1": numbers}, {"CGAN": {"CGAN,
-    epoch 1": network}})."""
+    """Classifiers trained on a generator's samples after some epochs: ({"CGAN 1": numbers}, {"CGAN": {title: network}})."""
     numbers, by_epoch = {}, {}
-    real = {m: coarse_maps(m, arms["real"][0], x, y) for m in OVERLAID}
+    real = {m: COARSE[m](arms["real"][0], x, y) for m in OVERLAID}
     for stem in ("generator", "cvae"):
         name, files = GENERATORS[stem], sorted((context.models / f"{stem}_epochs").glob("*.pth"))
         chosen = np.unique(np.geomspace(1, max(1, len(files)), size["epochs"]).round().astype(int))   # early ones differ
@@ -191,7 +186,7 @@ def measure_epochs(context, arms, size, test, x, y):
             network = train_classifier(*samples[:2], steps=size["steps"], seed=size["seeds"],    # a seed that no arm has
                                        n_classes=len(context.glyphs.classes), device=context.device)
             by_epoch.setdefault(name, {})[f"{name}, epoch {epoch}"] = network
-            agreement = {m: rank_correlation(coarse_maps(m, network, x, y), real[m]) for m in OVERLAID}
+            agreement = {m: rank_correlation(COARSE[m](network, x, y), real[m]) for m in OVERLAID}
             numbers[f"{name} {epoch}"] = {"accuracy": accuracy(network, *test),
                                           **{m: float(v.mean()) for m, v in agreement.items()},
                                           "half": {m: statistics.t_interval(v)[1] for m, v in agreement.items()}}
