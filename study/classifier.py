@@ -15,7 +15,6 @@ from utils import charts, figures
 from utils.files import UserError
 
 MAX_CLASSES = 50           # up to which the confusion matrix is given
-MAX_MISTAKES = 20          # in the figure
 
 
 def measure(context):
@@ -23,7 +22,7 @@ def measure(context):
     g, network = context.glyphs, open_classifier(context)
     if network is None:
         raise UserError(f"no classifier.pth in {context.models}: train one with `python train.py --model classifier`")
-    context.say("reads the test images")
+    context.say("classifies the test images")
     probabilities = predict_probabilities(network, g.x_test)
     predicted, k = probabilities.argmax(1), len(g.classes)
     matrix = statistics.confusion(g.y_test, predicted, k)
@@ -91,11 +90,11 @@ def calibration_figure(confidence, accuracy, images):
 
 def mistakes_figure(glyphs, probabilities, wrong):
     """The wrong answers of which the classifier was most confident."""
-    chosen = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:MAX_MISTAKES]
+    chosen = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:20]
     cells = [glyphs.x_test[i] for i in chosen]
     names = [f"{figures.class_name(glyphs.classes, glyphs.y_test[i])} > "
              f"{figures.class_name(glyphs.classes, probabilities[i].argmax())}" for i in chosen]
     rows = [figures.grid([cells[i:i + 10]], (), names[i:i + 10]) for i in range(0, len(cells), 10)]
     return Figure("mistakes", figures.page(rows, "The most confident mistakes: class > answer", gap=0),
-                  f"{len(cells)} test images that the classifier misclassified with high confidence: {', '.join(names)}.",
+                  f"{len(cells)} test images that were misclassified with high confidence: {', '.join(names)}.",
                   "Real test images. People would misread many of them, too, or they are labelled wrong.")

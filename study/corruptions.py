@@ -155,7 +155,7 @@ def dotted_line(x, u, v):
     """v dotted lines across, as of a form."""
     for i in range(v):
         distance, t = segment_distance(line_ends(u[:, 3 * i:]))
-        dots = (40 * t / 2.5 + u[:, 3 * i + 2, None, None]) % 1 < 0.5                        # 2.5 pixels from dot to dot
+        dots = (40 * t / 2.5 + u[:, 3 * i + 2, None, None]) % 1 < 0.5                        # 2.5 pixels a dot
         x = np.maximum(x, np.clip(1.3 - distance, 0, 1) * dots)
     return x
 
@@ -167,7 +167,8 @@ def zigzag(x, u, v):
     along = ends[:, None, :2] + t * (ends[:, None, 2:] - ends[:, None, :2])                  # [N, 15, 2]
     normal = (ends[:, 2:] - ends[:, :2])[:, None, ::-1] * (1, -1) / 40
     points = along + normal * (v * np.where(np.arange(15) % 2, -0.5, 0.5))[None, :, None]
-    distance = np.min([segment_distance(np.concatenate([points[:, i], points[:, i + 1]], 1))[0] for i in range(14)], 0)
+    segments = np.concatenate([points[:, :-1], points[:, 1:]], 2)                            # [N, 14, 4]
+    distance = np.min([segment_distance(segments[:, i])[0] for i in range(14)], 0)
     return np.maximum(x, np.clip(1.3 - distance, 0, 1))
 
 
@@ -187,7 +188,7 @@ def spatter(x, u, v):
 CORRUPTIONS = {
     "shot noise": (shot_noise, (20, 10, 5, 3, 2)), "impulse noise": (impulse_noise, (0.04, 0.08, 0.14, 0.22, 0.32)),
     "Gaussian noise": (lambda x, u, v: x + v * normals(u), (0.1, 0.2, 0.3, 0.4, 0.5)),        # of deviation v
-    "Gaussian blur": (lambda x, u, v: blur(x, v), (0.6, 0.9, 1.2, 1.6, 2.0)),                 # out of focus, by v pixels
+    "Gaussian blur": (lambda x, u, v: blur(x, v), (0.6, 0.9, 1.2, 1.6, 2.0)),       # out of focus, by v pixels
     "motion blur": (motion_blur, (2, 3.5, 5, 6.5, 8)),
     "shear": (shear, (0.2, 0.3, 0.4, 0.5, 0.6)), "scale": (scale, (0.85, 0.75, 0.65, 0.55, 0.45)),
     "rotate": (rotate, (10, 20, 30, 38, 45)), "translate": (translate, (2, 3, 4, 5, 6)),

@@ -27,8 +27,9 @@ TIMED = 4096                             # images that are drawn for a measured 
 def measure(context):
     """FID of every epoch's samples, and what a classifier learns from them alone. Raises UserError where there is no
     snapshot, or one of other classes."""
-    snapshots = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
-    snapshots = {stem: [p[i] for i in evenly_spaced(len(p), EPOCHS[context.quick])] for stem, p in snapshots.items() if p}
+    found = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
+    snapshots = {stem: [paths[i] for i in evenly_spaced(len(paths), EPOCHS[context.quick])]
+                 for stem, paths in found.items() if paths}
     if not snapshots:
         raise UserError(f"there are no snapshots in {context.models}: train with `python train.py --snapshots` (and "
                         "`--model cvae --snapshots`), then evaluate again")
@@ -36,6 +37,9 @@ def measure(context):
     context.say("features of the test images", done, total)
     reference = Reference(context)
     seeds = 1 if context.quick else context.seeds
+
+    def distance(measured):
+        return fid.distance(reference.test.moments, measured.moments)
     for stem, paths in snapshots.items():
         by_stem[stem] = []
         for path in paths:
@@ -47,12 +51,11 @@ def measure(context):
             cas = accuracy_from_samples(context, images, labels, STEPS[context.quick], seeds)
             when = checkpoint.info["figures"]
             by_stem[stem].append({"epoch": when["epoch"], "training_seconds": when["training_seconds"],
-                                  "fid": fid.distance(reference.test.moments, reference.measure(images, labels).moments),
-                                  "accuracy": cas["mean"]})
+                                  "fid": distance(reference.measure(images, labels)), "accuracy": cas["mean"]})
             done += 1
             context.say(f"{GENERATORS[stem]}, epoch {when['epoch']}", done, total)
-    numbers = {"n": reference.n, "floor_fid": fid.distance(reference.test.moments, reference.floor_set(0).moments),
-               "classifier_steps": cas["steps"], "classifier_seeds": seeds, "models": by_stem}
+    numbers = {"n": reference.n, "floor_fid": distance(reference.floor_set(0)), "classifier_steps": cas["steps"],
+               "classifier_seeds": seeds, "models": by_stem}
     return describe(numbers)
 
 
@@ -70,13 +73,13 @@ def describe(numbers):
         f"N = {numbers['n']:,}; the floor, real training images, is FID {floor:.3g}. Accuracy: on test images, of a "
         f"classifier that has learned from the epoch's samples alone, {numbers['classifier_steps']:,} steps, number of "
         f"seeds: {seeds}; single points differ by chance.")
-    changes = "; ".join(f"{name} from {rows[0]['fid']:.3g} at epoch {rows[0]['epoch']} to {rows[-1]['fid']:.3g} at epoch "
-                        f"{rows[-1]['epoch']}" for name, rows in by_name.items())
+    changes = "; ".join(f"{name} from {rows[0]['fid']:.3g} at epoch {rows[0]['epoch']} to {rows[-1]['fid']:.3g} at "
+                        f"epoch {rows[-1]['epoch']}" for name, rows in by_name.items())
     last = max(r["epoch"] for rows in by_name.values() for r in rows)
     shared = {"x_title": "epoch of the generator", "size": (860, 360)}
     page = figures.page([
-        charts.curves({**curves("fid"), "real images (floor)": ([1, last], [floor, floor])}, "Distance to real images",
-                      y_title="FID", log_y=True, **shared),
+        charts.curves({**curves("fid"), "real images (floor)": ([1, last], [floor, floor])}, "Distance to real "
+                      "images", y_title="FID", log_y=True, **shared),
         charts.curves(curves("accuracy", 100), "Accuracy of a classifier that saw generated images alone",
                       y_title="test images read correctly, %", **shared)], gap=0)
     alt = f"Two plots against the generator's epoch, for {join_names(by_name)}: FID, and accuracy of a classifier."
@@ -129,15 +132,15 @@ def describe_runtime(numbers):
     answer = f"Drawing 10,000 images takes {10_000 / speed:.2g} s with the {fastest} from its `{kind}`"
     trained = [f"the {name} {r['training_seconds']:.0f} s" for name, r in by_name.items() if r["training_seconds"]]
     answer += f"; training took {join_names(trained)}." if trained else "."
-    note = (f"Drawing: {numbers['drawn']:,} images in blocks of {BLOCK}, as `generate_digits.py` makes them, on the machine "
-            "of this evaluation. Training: by the records, on the machine that trained.")
+    note = (f"Drawing: {numbers['drawn']:,} images in blocks of {BLOCK}, as `generate_digits.py` makes them, on the "
+            "machine of this evaluation. Training: by the records, on the machine that trained.")
 
     def cells(values):
         return ["-" if v is None else f"{v:,.0f}" for v in values]
     rows = [[title, *cells(r[key] for r in by_name.values())] for title, key in (
         ("Training, seconds", "training_seconds"), ("Training, epochs", "epochs"),
         ("Training, images/s", "training_images_per_second"), ("Parameters of the generator", "parameters"))]
-    rows += [[f"Drawing from {kind}, images/s", *cells(r.get(kind) for r in speeds.values())] for kind in (".onnx", ".pth")]
+    rows += [[f"Drawing from {k}, images/s", *cells(r.get(k) for r in speeds.values())] for k in (".onnx", ".pth")]
     rows.append(["Bytes of the .onnx", *cells(r.get("onnx", {}).get("bytes") for r in by_name.values())])
     alt = "; ".join(f"{n} {', '.join(f'{v:,.0f} from the {k}' for k, v in row.items())}" for n, row in speeds.items())
     figure = Figure("speed", charts.bars(speeds, "Images drawn per second", y_title="images/s", size=(640, 360)),

@@ -79,8 +79,7 @@ def measure(context):
     if not sources:
         raise UserError(f"no generator of {context.glyphs.name} in {context.models}: {' '.join(notes)} "
                         "Train one with `python train.py`")
-    numbers = measure_numbers(context, sources)
-    section = describe(numbers)
+    section = describe(measure_numbers(context, sources))
     section.paragraphs += notes
     section.figures = [samples_figure(context, sources), *section.figures,
                        *(dial_figure(context.glyphs.classes, *item) for item in sources.items()),
@@ -101,8 +100,8 @@ def describe(numbers):
     answer += f" ({others})." if others else "."
     features = numbers["features"]
     text = (f"FID and its kin are measured in the {best['d']} features of `{features['model']}` (sha256 "
-            f"{features['sha256']}), with N = {numbers['n']:,} on both sides. They compare generators on the same features, "
-            "N and test images only; they are no Inception FID.")
+            f"{features['sha256']}), with N = {numbers['n']:,} on both sides. They compare generators on the same "
+            "features, N and test images only; they are no Inception FID.")
     return Section("quality", "How good are the images?", [text], [quality_table(numbers)],
                    fid_charts(numbers), numbers, answer)
 
@@ -142,12 +141,13 @@ def quality_table(numbers):
              row("FID within a class, worst", "intra_fid/worst", three),
              row("Worst class", "intra_fid/worst_class", str, "-"),
              row("Near-copies of training images", "copies/near_copies", format_percent, "1.00 %")]
-    return Table("Quality of the samples", ["", *(GENERATORS[s] for s in numbers["models"]), "Real images (floor)"], rows,
+    names = [GENERATORS[stem] for stem in numbers["models"]]
+    return Table("Quality of the samples", ["", *names, "Real images (floor)"], rows,
                  f"N = {numbers['n']:,}. FID, KID: lower is nearer to real images. Floor: as many training images "
-                 f"against the test images, mean of {len(floor['draws'])} draws; class: what the classifier reads in test "
-                 "images. CAS: test accuracy of a small classifier trained on N such images alone, "
-                 f"{floor['cas']['steps']:,} steps, {numbers['cas_seeds']} seeds ± half the 95 % t-interval. Near-copies: 1 % "
-                 "by chance; more than 2 % would be a sign of copying.")
+                 f"against the test images, mean of {len(floor['draws'])} draws; class: the classifier on test images. "
+                 f"CAS: test accuracy of a small classifier trained on N such images alone, {floor['cas']['steps']:,} "
+                 f"steps, {numbers['cas_seeds']} seeds ± half the 95 % t-interval. Near-copies: more than 2 % would be "
+                 "a sign of copying.")
 
 
 def fid_charts(numbers):
@@ -164,10 +164,10 @@ def fid_charts(numbers):
     ratios = {depth: {GENERATORS[s]: fids(r)[depth] / np.mean([fids(d)[depth] for d in draws])
                       for s, r in numbers["models"].items()} for depth in fids(draws[0])}
     if len(ratios) > 1:
-        alt = "; ".join(f"{depth}: " + ", ".join(f"{n} {v:.1f}" for n, v in row.items()) for depth, row in ratios.items())
         plot = charts.bars(ratios, "FID / floor, at several depths of the network", y_title="FID / floor", size=CHART)
-        out.append(Figure("fid_depths", plot, f"Bars of FID divided by its floor, by depth: {alt}.", "Depth 1 sees small "
-                          "pieces of strokes, the features whole characters. 1 is as near as real training images are."))
+        alt = "; ".join(f"{k}: " + ", ".join(f"{n} {v:.1f}" for n, v in row.items()) for k, row in ratios.items())
+        out.append(Figure("fid_depths", plot, f"Bars of FID divided by its floor, by depth: {alt}.", "Depth 1 sees "
+                          "small pieces of strokes, the features whole characters. 1: as near as training images."))
     return out
 
 
@@ -203,7 +203,7 @@ def dial_figure(classes, stem, source):
     noise = np.repeat(draw_noise(0, 3, 1, source.latent)[0], len(labels), 0)
     sheet = figures.sheet(source(noise, labels, t), labels, classes, t, f"{name}: one noise, the dial turned",
                           layout="dial")
-    return Figure(f"dial_{stem}", sheet, f"Characters of the {name}, a row per class, growing thicker from left to right.",
+    return Figure(f"dial_{stem}", sheet, f"Characters of the {name}, a row per class, thicker from left to right.",
                   f"{name}: the same noise at eleven thicknesses. Only the pen should change, not the hand.")
 
 
@@ -212,7 +212,7 @@ def training_figures(context, sources):
     out = []
     for stem in sources:
         for ending, what in (("training.gif", "The same noise, drawn again and again during training: {}."),
-                             ("losses.png", "Losses during training: {}. Those of a GAN need not fall: two networks compete.")):
+                             ("losses.png", "Losses of the {} during training. Those of a GAN need not fall.")):
             path = context.models / f"{stem}_{ending}"
             if path.is_file():
                 out.append(Figure(path.stem, path, what.format(GENERATORS[stem]), what.format(GENERATORS[stem])))

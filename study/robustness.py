@@ -4,9 +4,9 @@
     section = describe(numbers)          # its text, tables and charts again, from stored numbers
 
 First the classifiers of the folder, under all attacks of attacks.py and all of corruptions.py. Then a study: networks
-trained for equally many steps on real images, real and classically augmented, real and generated, and all of these; a row
-per (arm, seed) is kept in robustness.jsonl and not computed again. Arms of one seed have the same initial weights, test
-images and attacks.
+trained for equally many steps on real images, real and classically augmented, real and generated, and all of these; a
+row per (arm, seed) is kept in robustness.jsonl and not computed again. Arms of one seed have the same initial weights,
+test images and attacks.
 """
 import hashlib
 import time
@@ -47,21 +47,18 @@ def measure(context):
     """The Section; raises UserError for a classifier of other classes."""
     size = dict(QUICK if context.quick else FULL)
     size["seeds"] = min(size["seeds"], context.seeds) if context.quick else context.seeds
-    test, networks, notes = TestImages(context.glyphs, size["corrupted"]), {}, []
-    for stem, name in CLASSIFIERS.items():
-        network = open_classifier(context, stem)
-        if network is None:
-            notes.append(f"Not measured: there is no {stem}.pth.")
-        else:
-            networks[name] = network
-    sources, missing = open_generators(context, ("generator", "cvae"))
+    test = TestImages(context.glyphs, size["corrupted"])
+    networks = {name: open_classifier(context, stem) for stem, name in CLASSIFIERS.items()}
+    missing = [f"Not measured: there is no {stem}.pth." for stem, name in CLASSIFIERS.items() if networks[name] is None]
+    networks = {name: network for name, network in networks.items() if network is not None}
+    sources, notes = open_generators(context, ("generator", "cvae"))
     counts = {k: min(size[k], len(context.glyphs.x_test)) for k in ("images", "corrupted", "attacked")}
     numbers = {"protocol": {**size, **counts, "severity": SEVERITY, "version": VERSION, "split": "test"}}
     if networks:
         numbers |= measure_networks(context, networks, test, size["images"])
     numbers["study"] = run_study(context, test, size, sources)
     section, examples = describe(numbers), example_glyphs(context)
-    section.paragraphs += notes + missing
+    section.paragraphs += missing + notes
     if networks and examples:
         section.figures[:0] = glyph_figures(networks, context.glyphs.classes, *examples)
     elif networks:
@@ -91,15 +88,15 @@ class TestImages:
 # ---- the trained files -----------------------------------------------------------------------------------------------
 
 def measure_networks(context, networks, test, n):
-    """{"attacks": {"name, bound": result of attacks.robust_accuracy}, "corruptions": {name: {"clean", kind ..., "mean"}}}."""
+    """{"attacks": {"name, bound": result of attacks.robust_accuracy}, "corruptions": {name: {kind: accuracy}}}."""
     results, by_kind, total = {}, {}, len(networks) * len(BOUNDS)
     for name, network in networks.items():
         for bound, (norm, eps) in BOUNDS.items():
             key = f"{name}, {bound}"
             results[key] = attacks.robust_accuracy(network, *test.first(n), eps, norm)
             context.say(f"{key}: {format_percent(results[key]['robust'], 1)} robust", len(results), total)
-        kinds = test.corruption_accuracy(network)
-        by_kind[name] = {"clean": accuracy(network, test.x, test.y), **kinds, "mean": float(np.mean(list(kinds.values())))}
+        by_kind[name] = {"clean": accuracy(network, test.x, test.y), **test.corruption_accuracy(network)}
+        by_kind[name]["mean"] = float(np.mean([by_kind[name][kind] for kind in CORRUPTIONS]))
     return {"attacks": results, "corruptions": by_kind}
 
 
@@ -116,8 +113,8 @@ def glyph_figures(networks, classes, x, y, origin):
             answers = predict_logits(network, changed).argmax(1)
             grids.append(row(changed, answers, f"{name.capitalize()}, {bound}: read as"))
     corrupted = [list(images)] + [list(corrupt(images, kind, SEVERITY)) for kind in CORRUPTIONS]
-    return [Figure("robustness_attacks", figures.page(grids, gap=0), "Glyphs as they are, then changed by an attack on each "
-                   "network at each bound, above its answers.", f"APGD on DLR; glyphs {origin}."),
+    return [Figure("robustness_attacks", figures.page(grids, gap=0), "Glyphs as they are, then changed by an attack on "
+                   "each network at each bound, above its answers.", f"APGD on DLR; glyphs {origin}."),
             Figure("robustness_corruptions", figures.grid(corrupted, ["clean", *CORRUPTIONS]),
                    "A row of glyphs for each kind of corruption.", f"Severity {SEVERITY} of 5; glyphs {origin}.")]
 
@@ -144,17 +141,17 @@ def run_study(context, test, size, sources):
         if name in sources:                # the file that open_generators opened
             path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
             hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    # arm -> (augment, names of the generators whose images are mixed in)
-    arms = {"real": ("none", []), "+ classical": ("classical", []), **{f"+ {name}": ("none", [name]) for name in sources}}
+    arms = {"real": ("none", []), "+ classical": ("classical", []),         # (augment, generators whose images are mixed in)
+            **{f"+ {name}": ("none", [name]) for name in sources}}
     if sources:
         arms["+ all"] = ("classical", list(sources))
     cache, rows = RunCache(context.out / "robustness.jsonl"), {}
-    protocol = {k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")}
+    protocol = {"dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "severity": SEVERITY, "version": VERSION,
+                **{k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")}}
     for seed in range(size["seeds"]):
         pools = {}                         # images of this seed by generator, drawn when they are needed
         for arm, (augment, names) in arms.items():
-            key = {"dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "arm": arm, "seed": seed, **protocol,
-                   "severity": SEVERITY, "generators": {name: hashes[name] for name in names}, "version": VERSION}
+            key = {**protocol, "arm": arm, "seed": seed, "generators": {name: hashes[name] for name in names}}
             row = cache.get(key)
             if row is None:
                 for name in names:
@@ -163,8 +160,8 @@ def run_study(context, test, size, sources):
                 synthetic = tuple(map(np.concatenate, zip(*(pools[name] for name in names)))) if names else None
                 row = cache.add(key, run_arm(context, test, size, augment, synthetic, seed))
             rows.setdefault(arm, []).append(row)
-            context.say(f"{arm}, seed {seed}: clean {format_percent(row['clean'], 1)}, corrupted "
-                        f"{format_percent(row['corrupted'], 1)}", sum(map(len, rows.values())), size["seeds"] * len(arms))
+            done, total = sum(map(len, rows.values())), size["seeds"] * len(arms)
+            context.say(f"{arm}, seed {seed}: clean {format_percent(row['clean'], 1)}", done, total)
     measures = {"clean": {arm: [r["clean"] for r in rs] for arm, rs in rows.items()}}
     for eps in TABLE_EPS:
         i = size["eps"].index(eps)
@@ -208,27 +205,27 @@ def describe_attacks(section):
     if flags:
         text = f"The attacks' own checks raised flags, so robust accuracy may be too high. {'; '.join(flags)}."
     else:
-        text = ("The attacks' own checks raised no flag: changes stay within bounds and range, hardly any gradient is zero, "
-                "accuracy falls to about 0 where any image can be turned to grey, and the gradient-free attack finds hardly "
-                "anything that the others miss.")
+        text = ("The attacks' own checks raised no flag: changes stay within bounds and range, hardly any gradient is "
+                "zero, accuracy falls to about 0 where any image can be turned to grey, and the gradient-free attack "
+                "finds hardly anything that the others miss.")
     section.paragraphs.append(text)
     rows = [[name, b, *(format_percent(v, 1) for v in (r["clean"], *(r["attacks"][a]["accuracy"] for a in names),
                                                        r["robust"])),
              f"{r['seconds']:.0f}", str(len(r["flags"]) or "none")] for name, b, r in results]
     section.tables.append(Table(
         "Accuracy under attack", ["Network", "Bound", "Clean", *names, "Robust", "Seconds", "Flags"], rows,
-        f"{results[0][2]['n']:,} test images. Attacks run one after the other on images not yet misclassified, so that each "
-        "column counts all before it; robust: read correctly after all of them, an upper bound. Square needs no gradient: it "
-        "is there to detect gradients that mislead the others. Published for comparison, on MNIST at L-infinity 0.3, by "
-        "AutoAttack's table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)."))
+        f"{results[0][2]['n']:,} test images. Attacks run one after the other on images not yet misclassified, so that "
+        "each column counts all before it; robust: read correctly after all of them, an upper bound. Square needs no "
+        "gradient: it detects gradients that mislead the others. Published, on MNIST at L-infinity 0.3, by AutoAttack's "
+        "table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)."))
     columns, protocol = section.numbers["corruptions"], section.numbers["protocol"]
     first = next(iter(columns.values()))
     kinds = ["clean", "mean", *sorted((k for k in first if k not in ("clean", "mean")), key=first.get)]
     section.tables.append(Table(
         "Accuracy on corrupted images", ["Corruption", *columns],
         [[kind.capitalize(), *(format_percent(c[kind], 1) for c in columns.values())] for kind in kinds],
-        f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5, the hardest for the first network at "
-        "the top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
+        f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5, the hardest for the first network "
+        "at the top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
     return f"attacked within {bound}, {join_names(robust)} of the images are still read correctly"
 
 
@@ -237,14 +234,14 @@ def describe_study(section):
     study, protocol = section.numbers["study"], section.numbers["protocol"]
     measures, diffs = study["measures"], study["differences"]
     heads = {m: m.capitalize().replace("Eps", "Attacked at") for m in measures}
-    # two pairs may agree by chance
-    proven = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items() if d["n"] > 2 and d["p_holm"] < 0.05]
+    proven = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items()
+              if d["p_holm"] < 0.05 and d["n"] > 2]                        # two pairs may agree by chance
     generators = [name for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
     gained = [name for name in generators
               if any(arm == f"+ {name}" and m != "clean" and d["mean"] > 0 for arm, m, d in proven)]
     texts = [f"{arm}, {heads[m].lower()}: {format_points(d['mean'], d['half'])}" for arm, m, d in proven]
-    text = ("Differences from training on real images alone with p < 0.05 after Holm's correction for all comparisons, in "
-            f"percentage points: {'; '.join(texts) or 'none'}.")
+    text = ("Differences from training on real images alone with p < 0.05 after Holm's correction for all comparisons, "
+            f"in percentage points: {'; '.join(texts) or 'none'}.")
     if protocol["seeds"] < 3:
         text += " Fewer than three seeds can show none; the full study has more."
     section.paragraphs.append(text)
@@ -254,10 +251,11 @@ def describe_study(section):
              for arm in diffs["clean"]]
     section.tables += [
         Table("Robustness by training data", ["Trained on", *heads.values()], accuracies,
-              f"Accuracy in %, mean of {protocol['seeds']} seeds ± half the 95 % t-interval. {protocol['steps']:,} steps of 64 "
-              "images in every arm, half of them generated where a generator is named. Attacked: APGD on cross-entropy and "
-              f"DLR, L-infinity, {protocol['attacked']:,} test images. Corrupted: mean of {len(CORRUPTIONS)} kinds. The "
-              "generators had learned from the whole training split: they add variety at most, not knowledge from elsewhere."),
+              f"Accuracy in %, mean of {protocol['seeds']} seeds ± half the 95 % t-interval. {protocol['steps']:,} steps "
+              "of 64 images in every arm, half of them generated where a generator is named. Attacked: APGD on "
+              f"cross-entropy and DLR, L-infinity, {protocol['attacked']:,} test images. Corrupted: mean of "
+              f"{len(CORRUPTIONS)} kinds. The generators had learned from the whole training split: they add variety at "
+              "most, not knowledge from elsewhere."),
         Table("Gain over real images alone", ["Trained on", *heads.values()], gains,
               "Percentage points, differences paired by seed ± half the 95 % t-interval.")]
     if "curves" in study:
@@ -275,11 +273,12 @@ def study_charts(study, protocol):
         mean, half = np.array([statistics.t_interval(values) for values in zip(*curves)]).T
         band = (np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)) if seeds > 2 else ()
         lines[arm] = (protocol["eps"], mean, *band)
-    curves = charts.curves(lines, "Accuracy under attack, by training data", "eps (L-infinity)", "accuracy", y_range=(0, 1))
+    curves = charts.curves(lines, "Accuracy under attack, by training data", "eps (L-infinity)", "accuracy",
+                           y_range=(0, 1))
     table = 100 * np.array([list(by_kind.values()) for by_kind in kinds.values()]).T
     heat = charts.heatmap(table, list(next(iter(kinds.values()))), list(kinds), "Accuracy on corrupted images, %",
                           text="{:.1f}")
-    return [Figure("robustness_eps", curves, "Accuracy against the bound of the attack, a line for each kind of training "
-                   "data.", f"Mean of {seeds} seeds; bands, of three or more seeds: 95 % t-interval."),
+    return [Figure("robustness_eps", curves, "Accuracy against the bound of the attack, a line for each training set.",
+                   f"Mean of {seeds} seeds; bands, of three or more seeds: 95 % t-interval."),
             Figure("robustness_kinds", heat, "Accuracy by kind of corruption (rows) and training data (columns).",
                    f"Mean of {seeds} seeds.")]

@@ -8,6 +8,7 @@ context.show_real they show test images instead. Numbers are always measured on 
 """
 import math
 from functools import partial
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from utils.files import UserError
 
 TEST_IMAGES = 2000                                          # of which the first are explained
 OVERLAID = ("SmoothGrad", "Grad-CAM")                       # methods in figures that compare classifiers
-PERTURBATIONS = ("deletion", "insertion")
 ALIKE, UNLIKE = 0.5, 0.2   # rank correlations with a network at random: above the one, below the other is worth a word
 # images: for deletion, insertion, completeness; ranked: for rank correlations; steps and seeds: of each arm's training
 QUICK = {"images": 48, "ranked": 24, "steps": 200, "seeds": 2, "pool": 6000, "epochs": 3}
@@ -65,7 +65,7 @@ def measure(context):
     section = describe(numbers)
     section.paragraphs += notes
     if not by_epoch:
-        section.paragraphs.append("Maps by generator epoch were left out: no run kept its epochs (train.py --snapshots).")
+        section.paragraphs.append("No maps by generator epoch: no run kept its epochs (train.py --snapshots).")
     if examples:
         section.figures.insert(0, classes_figure(network, glyphs.classes, *examples))
         columns = {"arms": {arm: networks[0] for arm, networks in arms.items()},
@@ -87,8 +87,8 @@ def rank_correlation(a, b, inside=None):
 # ---- measuring: do the maps mean anything? ---------------------------------------------------------------------------
 
 def measure_randomisation(network, images, labels, seeds):
-    """Rank correlation of each method's maps with those of the same network, its layers re-initialised one by one: means
-    and half widths of intervals over images, by method, pixels ("all" or "ink") and stage."""
+    """Rank correlation of each method's maps with those of the same network, its layers re-initialised one by one:
+    means and half widths of intervals over images, by method, pixels ("all" or "ink") and stage."""
     regions, values = {"all": None, "ink": images[:, 0] > 0.5}, {}
     original = {m: COARSE[m](network, images, labels) for m in METHODS}
     for seed in range(seeds):
@@ -113,7 +113,7 @@ def measure_perturbation(network, images, labels, maps):
                  "edges": saliency.sobel(images), "ink": images[:, 0]}
     orders = {**{m: saliency.relevance(m, v) for m, v in maps.items()}, **baselines}
     curves = {kind: {name: saliency.perturbation(network, images, labels, order, insertion=kind == "insertion").cpu()
-                     for name, order in orders.items()} for kind in PERTURBATIONS}
+                     for name, order in orders.items()} for kind in ("deletion", "insertion")}
     areas = {kind: {name: saliency.area(c).numpy() for name, c in curves[kind].items()} for kind in curves}
     summary = {kind: {name: {"mean": float(a.mean()), "half": statistics.t_interval(a)[1]}
                       for name, a in areas[kind].items()} for kind in areas}
@@ -131,7 +131,7 @@ def measure_perturbation(network, images, labels, maps):
 # ---- measuring: training arms ----------------------------------------------------------------------------------------
 
 def train_arms(context, size):
-    """Small classifiers trained on real images alone and on each generator's: ({arm: [network of each seed]}, notes)."""
+    """Small classifiers trained on real images alone, on each generator's: ({arm: [network of each seed]}, notes)."""
     glyphs = context.glyphs
     sources, notes = open_generators(context, ("generator", "cvae"))
     pools = {"real": (glyphs.x_train, glyphs.y_train),
@@ -158,11 +158,11 @@ def measure_agreement(arms, x, y):
         groups = {f"{arm}, other seed": within[arm] for arm in names}
         for a, b in ((a, b) for i, b in enumerate(names) for a in names[:i]):
             # of other seeds, too: the first weights of a seed, the same in every arm, show in maps
-            across = [rank_correlation(maps[a][i], maps[b][j], inside) for i in range(seeds) for j in range(seeds) if i != j]
+            across = [rank_correlation(maps[a][i], maps[b][j], inside) for i, j in permutations(range(seeds), 2)]
             groups[f"{a} / {b}"] = across
             floor = (np.mean(within[a], 0) + np.mean(within[b], 0)) / 2
-            rows.append({"method": m, "arms": f"{a} / {b}", "across": float(np.mean(across)), "floor": float(floor.mean()),
-                         **statistics.paired(np.mean(across, 0), floor),
+            rows.append({"method": m, "arms": f"{a} / {b}", "across": float(np.mean(across)),
+                         "floor": float(floor.mean()), **statistics.paired(np.mean(across, 0), floor),
                          "under_every_pair": bool(np.mean(across) < min(v.mean() for v in within[a] + within[b]))})
         means = {group: [float(v.mean()) for v in values] for group, values in groups.items()}
         spread[m] = {group: (float(np.mean(v)), min(v), max(v)) for group, v in means.items()}
@@ -172,18 +172,18 @@ def measure_agreement(arms, x, y):
 
 
 def measure_epochs(context, arms, size, test, x, y):
-    """Classifiers trained on a generator's samples after some epochs: ({"CGAN 1": numbers}, {"CGAN": {title: network}})."""
+    """Classifiers trained on a generator's samples after some epochs: ({"CGAN 1": numbers}, {"CGAN": {name: network}})."""
     numbers, by_epoch = {}, {}
     real = {m: COARSE[m](arms["real"][0], x, y) for m in OVERLAID}
     for stem in ("generator", "cvae"):
         name, files = GENERATORS[stem], sorted((context.models / f"{stem}_epochs").glob("*.pth"))
-        chosen = np.unique(np.geomspace(1, max(1, len(files)), size["epochs"]).round().astype(int))   # early ones differ
+        chosen = np.unique(np.geomspace(1, max(1, len(files)), size["epochs"]).round().astype(int))   # early differ
         files = [files[i - 1] for i in chosen] if files else []
         for i, file in enumerate(files):
             checkpoint, epoch = models.load(file, models.MAKES_IMAGES), int(file.stem)
             context.say(f"saliency: {name} by epoch", i, len(files))
             samples = sample_all(TorchGenerator(checkpoint.model.to(context.device), checkpoint.classes), size["pool"])
-            network = train_classifier(*samples[:2], steps=size["steps"], seed=size["seeds"],    # a seed that no arm has
+            network = train_classifier(*samples[:2], steps=size["steps"], seed=size["seeds"],   # a seed that no arm has
                                        n_classes=len(context.glyphs.classes), device=context.device)
             by_epoch.setdefault(name, {})[f"{name}, epoch {epoch}"] = network
             agreement = {m: rank_correlation(COARSE[m](network, x, y), real[m]) for m in OVERLAID}
@@ -205,18 +205,17 @@ def draw_map(values, image, over):
 def classes_figure(network, classes, images, labels, origin):
     """The maps of every method on one glyph of each class."""
     maps = {name: method(network, images, labels) for name, method in METHODS.items()}
-    glyphs, names = models.to_uint8(images).cpu().numpy(), []
+    glyphs = models.to_uint8(images).cpu().numpy()
     rows = [[glyphs[i], *(draw_map(m[i], x, over=False) for m in maps.values()),
              *(draw_map(maps[name][i], x, over=True) for name in OVERLAID)] for i, x in enumerate(images)]
-    for label, answer in zip(labels.tolist(), predict(network, glyphs).tolist()):
-        read_as = f" (read as {figures.class_name(classes, answer)})" if answer != label else ""
-        names.append(figures.class_name(classes, label) + read_as)
+    labels, answers = ([figures.class_name(classes, k) for k in v.tolist()] for v in (labels, predict(network, glyphs)))
+    names = [label if answer == label else f"{label} (read as {answer})" for label, answer in zip(labels, answers)]
     grid = figures.grid(rows, names, ["image", *maps, *(f"{name}, over" for name in OVERLAID)], scale=4,
                         title="What speaks for the class", footer="Red: for the class, blue: against it; from white to "
                         f"dark red where a map has no sign. Each map has its own scale. Images: {origin}.")
-    return Figure("saliency_classes", grid, "A table with a row for each class: the image, its map by each method, two of "
-                  "the maps over the image.", "Grad-CAM shows where features of the class respond; behind global max "
-                  "pooling, as here, only the strongest place of each feature had a say in the answer.")
+    return Figure("saliency_classes", grid, "A row for each class: the image, its map by each method, two of the maps "
+                  "over the image.", "Grad-CAM shows where features of the class respond; behind global max pooling, as "
+                  "here, only the strongest place of each feature had a say in the answer.")
 
 
 def overlay_figure(key, networks, classes, images, labels, origin):
@@ -235,20 +234,20 @@ def overlay_figure(key, networks, classes, images, labels, origin):
 # ---- text, tables, charts of the numbers -----------------------------------------------------------------------------
 
 def describe(numbers):
-    """The Section of numbers, measured now or stored; those stored by earlier versions lack some curves and intervals."""
+    """The Section of numbers, measured now or stored; those of earlier versions lack some curves and intervals."""
     last, beats, c = {m: numbers["randomisation"][m] for m in METHODS}, numbers["beats"], numbers["completeness"]
     learned = [m for m in last if last[m]["ink"][-1] < UNLIKE and last[m]["all"][-1] < ALIKE]
     better = [m for m in last if all({"random", "edges"} <= set(beats[kind][m]) for kind in beats)]
     both = [m for m in learned if m in better]
-    answer = (f"Maps of {join_names(both, 'no method')} passed both tests: to change when the network's weights are drawn "
-              "anew, and to order pixels better than chance and an edge detector do.")
+    answer = (f"Maps of {join_names(both, 'no method')} passed both tests: to change when the network's weights are "
+              "drawn anew, and to order pixels better than chance and an edge detector do.")
     only = [join_names([m for m in passed if m not in both], "none") for passed in (learned, better)]
     completeness = ("Integrated gradients must sum to the difference of the logits of the image and of blank paper: on "
                     f"{c['images']} test images they miss it by {format_percent(c['mean'])} on average, "
                     f"{format_percent(c['max'])} at worst.")
     section = Section("saliency", "What does the classifier look at, and can such maps be trusted?",
-                      [f"Only the first was passed by {only[0]}, only the second by {only[1]}.", completeness],
-                      numbers=numbers, answer=answer, protocol={"seeds": numbers["protocol"]["seeds"], "per_class": None})
+                      [f"Only the first was passed by {only[0]}, only the second by {only[1]}.", completeness], [], [],
+                      numbers, answer, {"seeds": numbers["protocol"]["seeds"], "per_class": None})
     describe_randomisation(section)
     describe_perturbation(section)
     if numbers["arms"]["agreement"]:
@@ -272,10 +271,10 @@ def describe_randomisation(section):
     rows = [[m, *(format_interval(means[m][region][stage], halves[m][region][stage], scale=1)
                   for region in ("all", "ink") for stage in (0, -1))] for m in METHODS]
     section.tables.append(Table(
-        "Do maps depend on what was learned?", ["method", "last layer at random", "all layers", "ink pixels: last layer",
-                                                "ink pixels: all layers"], rows,
-        f"Rank correlation with the maps of the trained network, {sizes['ranked']} test images, {sizes['seeds']} seeds. Near "
-        "0 is good. Maps that are zero where there is no ink agree on that in any network: ink pixels show what is left."))
+        "Do maps depend on what was learned?",
+        ["method", "last layer at random", "all layers", "ink pixels: last layer", "ink pixels: all layers"], rows,
+        f"Rank correlation with the maps of the trained network, {sizes['ranked']} test images, {sizes['seeds']} seeds; 0 "
+        "is good. Maps that are zero where there is no ink agree on that in any network: ink pixels show the rest."))
     for region, title in (("all", "all pixels"), ("ink", "ink pixels alone")):
         series = {}
         for m in METHODS:
@@ -284,8 +283,8 @@ def describe_randomisation(section):
         plot = charts.curves(series, f"Layers at random: {title}", "layers re-initialised, the last first",
                              "rank correlation with the trained network's maps",
                              footer=f"Layers in turn: {join_names(means['stages'])}. Bands: 95 % over images.")
-        section.figures.append(Figure(f"saliency_randomised_{region}", plot, "Curves by method that start at 1 and show how "
-                                      "alike maps stay while layers lose what they learned.",
+        section.figures.append(Figure(f"saliency_randomised_{region}", plot, "Curves by method from 1 down: how alike "
+                                      "maps stay while layers lose what they learned.",
                                       f"Cascading randomisation (Adebayo et al. 2018), {title}."))
 
 
@@ -300,18 +299,18 @@ def describe_perturbation(section):
                                                    "; ".join(verdicts)])
     section.tables.append(Table(
         "Deletion and insertion", ["order of pixels", "deletion (low is good)", "", "insertion (high is good)", ""],
-        list(cells.values()), f"Area under the curve of the class's probability, mean over {numbers['completeness']['images']} "
-        "test images with 95 % interval. A deleted pixel becomes background. Beats, loses: paired t-test, p < 0.05 after "
-        "Holm's correction over all of the table. Random, edges (Sobel) and ink (the darkest first) know no classifier. "
-        "Gradient and SmoothGrad order by magnitude. Deleting blank pixels changes nothing, which favours every order that "
-        "begins with ink."))
+        list(cells.values()), "Area under the curve of the class's probability, mean over "
+        f"{numbers['completeness']['images']} test images with 95 % interval. A deleted pixel becomes background. Beats, "
+        "loses: paired t-test, p < 0.05 after Holm's correction over the table. Random, edges (Sobel) and ink (darkest "
+        "first) know no classifier. Gradient and SmoothGrad order by magnitude. Deleting blank pixels changes nothing, "
+        "which favours every order that begins with ink."))
     for kind, curves in numbers.get("perturbation_curves", {}).items():
         plot = charts.curves({name: (np.linspace(0, 1, len(values)), values) for name, values in curves.items()},
                              f"{kind.capitalize()}: {'lower' if kind == 'deletion' else 'higher'} is better",
                              f"fraction of pixels {kind.removesuffix('ion')}ed, most relevant first",
                              "probability of the class", x_range=(0, 0.6))
-        section.figures.append(Figure(f"saliency_{kind}", plot, f"{kind.capitalize()} curves of five methods and of three "
-                                      "orders that know no classifier: random, edges and ink.",
+        section.figures.append(Figure(f"saliency_{kind}", plot, f"{kind.capitalize()} curves of five methods and of "
+                                      "three orders that know no classifier: random, edges and ink.",
                                       f"{kind.capitalize()} curves (Petsiuk et al. 2018), means over test images."))
 
 
@@ -322,14 +321,14 @@ def describe_agreement(section):
     accuracies = join_names(f"{arm} {format_percent(np.mean(v), 1)}" for arm, v in arms["accuracy"].items())
     section.tables.append(Table(
         "Agreement between training arms", ["method", "arms", "across", "noise floor", "difference", ""], rows,
-        f"Rank correlation of maps on {sizes['ranked']} test images, {sizes['seeds']} seeds an arm, the true class explained; "
-        "of maps that are zero without ink, on ink pixels alone. Floor: two seeds of one arm. Across: two arms, other seeds, "
-        "too. Intervals are over images, for these classifiers. Below the floor: paired t-test, p < 0.05 after Holm's "
-        "correction over the table, and the mean lies under every pair of one arm. Test accuracy of the arms: "
+        f"Rank correlation of maps of the true class, {sizes['ranked']} test images, {sizes['seeds']} seeds an arm; of "
+        "maps that are zero without ink, on ink pixels alone. Floor: two seeds of one arm. Across: two arms, other "
+        "seeds, too. Intervals are over images, for these classifiers. Below the floor: paired t-test, p < 0.05 after "
+        "Holm's correction over the table, and the mean lies under every pair of one arm. Test accuracy of the arms: "
         f"{accuracies}."))
     if "spread" in arms:
         plot = charts.bars(arms["spread"], "Do two classifiers look at the same pixels?", size=(1000, 440),
-                           y_title="rank correlation of their maps", footer="Other seed: two classifiers of one arm, the "
-                           "noise floor. Two names: one of each arm. Lines: lowest and highest pair.")
-        section.figures.append(Figure("saliency_agreement", plot, "Bars by method: how alike the maps of two classifiers "
-                                      "are, in one arm and between arms."))
+                           y_title="rank correlation of their maps", footer="Other seed: two classifiers of one arm, "
+                           "the noise floor. Two names: one of each arm. Lines: lowest and highest pair.")
+        section.figures.append(Figure("saliency_agreement", plot, "Bars by method: how alike the maps of two "
+                                      "classifiers are, in one arm and between arms."))
