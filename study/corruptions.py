@@ -1,7 +1,6 @@
 """Fifteen ways in which a scan or a photo of a glyph goes wrong, in numpy alone.
 
     damaged = corrupt(images, "fog", severity=3, seed=0)       # uint8 [N, 28, 28] -> uint8 [N, 28, 28]
-    for kind in CORRUPTIONS: ...
 
 The kinds are those of MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337), written anew from what they are meant to do, with
 Gaussian noise and Gaussian blur in place of its glass blur and Canny edges: call figures "MNIST-C-like".
@@ -167,8 +166,7 @@ def zigzag(x, u, v):
     along = ends[:, None, :2] + t * (ends[:, None, 2:] - ends[:, None, :2])                  # [N, 15, 2]
     normal = (ends[:, 2:] - ends[:, :2])[:, None, ::-1] * (1, -1) / 40
     points = along + normal * (v * np.where(np.arange(15) % 2, -0.5, 0.5))[None, :, None]
-    segments = np.concatenate([points[:, :-1], points[:, 1:]], 2)                            # [N, 14, 4]
-    distance = np.min([segment_distance(segments[:, i])[0] for i in range(14)], 0)
+    distance = np.min([segment_distance(points[:, i:i + 2].reshape(-1, 4))[0] for i in range(14)], 0)
     return np.maximum(x, np.clip(1.3 - distance, 0, 1))
 
 

@@ -1,8 +1,9 @@
 """Two sections of evaluate.py: how a generator improves from epoch to epoch, and how long training and drawing take.
 
-    section = measure(context)             # the snapshots in <models>/<name>_epochs/, written by train.py --snapshots
-    section = measure_runtime(context)     # seconds of training from the records, images per second measured now
-    describe(numbers), describe_runtime(numbers)           # the same again, from stored numbers
+    measure(context)             # the snapshots in <models>/<name>_epochs/, written by train.py --snapshots
+    measure_runtime(context)     # seconds of training from the records, images per second measured now
+
+Each gives a Section; describe(numbers) and describe_runtime(numbers) give it again, from stored numbers.
 """
 import json
 import time

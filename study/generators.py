@@ -100,10 +100,10 @@ def describe(numbers):
     answer += f" ({others})." if others else "."
     features = numbers["features"]
     text = (f"FID and its kin are measured in the {best['d']} features of `{features['model']}` (sha256 "
-            f"{features['sha256']}), with N = {numbers['n']:,} on both sides. They compare generators on the same "
-            "features, N and test images only; they are no Inception FID.")
-    return Section("quality", "How good are the images?", [text], [quality_table(numbers)],
-                   fid_charts(numbers), numbers, answer)
+            f"{features['sha256']}): they compare generators on the same features, N and test images only, and are no "
+            "Inception FID.")
+    return Section("quality", "How good are the images?", [text], [quality_table(numbers)], fid_charts(numbers),
+                   numbers, answer)
 
 
 def quality_table(numbers):

@@ -3,10 +3,9 @@
     section = measure(context)
     section = describe(numbers)          # its text, tables and charts again, from stored numbers
 
-First the classifiers of the folder, under all attacks of attacks.py and all of corruptions.py. Then a study: networks
-trained for equally many steps on real images, real and classically augmented, real and generated, and all of these; a
-row per (arm, seed) is kept in robustness.jsonl and not computed again. Arms of one seed have the same initial weights,
-test images and attacks.
+First the classifiers of the folder, under all attacks and corruptions. Then a study: networks trained for equally many
+steps on real images, on real and classically augmented or generated ones, and on all of these; a row per (arm, seed) is
+kept in robustness.jsonl and not computed again. Arms of one seed have the same initial weights, images and attacks.
 """
 import hashlib
 import time
@@ -15,7 +14,6 @@ import numpy as np
 
 import attacks
 import models
-from attacks import apgd, predict_logits
 from generate_digits import sample_all
 from metrics import statistics
 from metrics.statistics import format_interval, format_percent, format_points
@@ -109,8 +107,8 @@ def glyph_figures(networks, classes, x, y, origin):
     grids, images = [row(x, y, "Unchanged")], models.to_uint8(x).cpu().numpy()
     for name, network in networks.items():
         for bound, (norm, eps) in BOUNDS.items():
-            changed = apgd(network, x, y, eps, norm, loss="dlr")
-            answers = predict_logits(network, changed).argmax(1)
+            changed = attacks.apgd(network, x, y, eps, norm, loss="dlr")
+            answers = attacks.predict_logits(network, changed).argmax(1)
             grids.append(row(changed, answers, f"{name.capitalize()}, {bound}: read as"))
     corrupted = [list(images)] + [list(corrupt(images, kind, SEVERITY)) for kind in CORRUPTIONS]
     return [Figure("robustness_attacks", figures.page(grids, gap=0), "Glyphs as they are, then changed by an attack on "
@@ -141,27 +139,26 @@ def run_study(context, test, size, sources):
         if name in sources:                # the file that open_generators opened
             path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
             hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    arms = {"real": ("none", []), "+ classical": ("classical", []),         # (augment, generators whose images are mixed in)
-            **{f"+ {name}": ("none", [name]) for name in sources}}
+    arms = {"real": ("none", []), "+ classical": ("classical", [])}         # augment, generators of added images
+    arms |= {f"+ {name}": ("none", [name]) for name in sources}
     if sources:
         arms["+ all"] = ("classical", list(sources))
     cache, rows = RunCache(context.out / "robustness.jsonl"), {}
-    protocol = {"dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "severity": SEVERITY, "version": VERSION,
-                **{k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")}}
-    for seed in range(size["seeds"]):
-        pools = {}                         # images of this seed by generator, drawn when they are needed
-        for arm, (augment, names) in arms.items():
-            key = {**protocol, "arm": arm, "seed": seed, "generators": {name: hashes[name] for name in names}}
-            row = cache.get(key)
-            if row is None:
-                for name in names:
-                    if name not in pools:
-                        pools[name] = sample_all(sources[name], size["pool"], seed=seed)[:2]
-                synthetic = tuple(map(np.concatenate, zip(*(pools[name] for name in names)))) if names else None
-                row = cache.add(key, run_arm(context, test, size, augment, synthetic, seed))
-            rows.setdefault(arm, []).append(row)
-            done, total = sum(map(len, rows.values())), size["seeds"] * len(arms)
-            context.say(f"{arm}, seed {seed}: clean {format_percent(row['clean'], 1)}", done, total)
+    protocol = {k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")} | {
+        "dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "severity": SEVERITY, "version": VERSION}
+    jobs, pools = [(seed, arm) for seed in range(size["seeds"]) for arm in arms], {}
+    for i, (seed, arm) in enumerate(jobs):
+        augment, names = arms[arm]
+        key = {**protocol, "arm": arm, "seed": seed, "generators": {name: hashes[name] for name in names}}
+        row = cache.get(key)
+        if row is None:
+            for name in names:
+                if (name, seed) not in pools:
+                    pools[name, seed] = sample_all(sources[name], size["pool"], seed=seed)[:2]
+            synthetic = tuple(map(np.concatenate, zip(*(pools[name, seed] for name in names)))) if names else None
+            row = cache.add(key, run_arm(context, test, size, augment, synthetic, seed))
+        rows.setdefault(arm, []).append(row)
+        context.say(f"{arm}, seed {seed}: clean {format_percent(row['clean'], 1)}", i + 1, len(jobs))
     measures = {"clean": {arm: [r["clean"] for r in rs] for arm, rs in rows.items()}}
     for eps in TABLE_EPS:
         i = size["eps"].index(eps)
@@ -216,7 +213,7 @@ def describe_attacks(section):
         "Accuracy under attack", ["Network", "Bound", "Clean", *names, "Robust", "Seconds", "Flags"], rows,
         f"{results[0][2]['n']:,} test images. Attacks run one after the other on images not yet misclassified, so that "
         "each column counts all before it; robust: read correctly after all of them, an upper bound. Square needs no "
-        "gradient: it detects gradients that mislead the others. Published, on MNIST at L-infinity 0.3, by AutoAttack's "
+        "gradient: it detects gradients that mislead the others. Published on MNIST, L-infinity 0.3, by AutoAttack's "
         "table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)."))
     columns, protocol = section.numbers["corruptions"], section.numbers["protocol"]
     first = next(iter(columns.values()))
@@ -224,8 +221,8 @@ def describe_attacks(section):
     section.tables.append(Table(
         "Accuracy on corrupted images", ["Corruption", *columns],
         [[kind.capitalize(), *(format_percent(c[kind], 1) for c in columns.values())] for kind in kinds],
-        f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5, the hardest for the first network "
-        "at the top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
+        f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5; hardest for the first network on "
+        "top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
     return f"attacked within {bound}, {join_names(robust)} of the images are still read correctly"
 
 
@@ -235,7 +232,7 @@ def describe_study(section):
     measures, diffs = study["measures"], study["differences"]
     heads = {m: m.capitalize().replace("Eps", "Attacked at") for m in measures}
     proven = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items()
-              if d["p_holm"] < 0.05 and d["n"] > 2]                        # two pairs may agree by chance
+              if d["n"] > 2 and d["p_holm"] < 0.05]                        # two pairs may agree by chance
     generators = [name for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
     gained = [name for name in generators
               if any(arm == f"+ {name}" and m != "clean" and d["mean"] > 0 for arm, m, d in proven)]
@@ -251,11 +248,10 @@ def describe_study(section):
              for arm in diffs["clean"]]
     section.tables += [
         Table("Robustness by training data", ["Trained on", *heads.values()], accuracies,
-              f"Accuracy in %, mean of {protocol['seeds']} seeds ± half the 95 % t-interval. {protocol['steps']:,} steps "
-              "of 64 images in every arm, half of them generated where a generator is named. Attacked: APGD on "
-              f"cross-entropy and DLR, L-infinity, {protocol['attacked']:,} test images. Corrupted: mean of "
-              f"{len(CORRUPTIONS)} kinds. The generators had learned from the whole training split: they add variety at "
-              "most, not knowledge from elsewhere."),
+              f"Accuracy in %, mean of {protocol['seeds']} seeds ± half the 95 % t-interval; {protocol['steps']:,} "
+              "steps of 64 images, half of them generated where a generator is named. Attacked: APGD on CE and DLR, "
+              f"L-infinity, {protocol['attacked']:,} test images. Corrupted: mean of {len(CORRUPTIONS)} kinds. The "
+              "generators learned from the whole training split: they add variety at most, no knowledge."),
         Table("Gain over real images alone", ["Trained on", *heads.values()], gains,
               "Percentage points, differences paired by seed ± half the 95 % t-interval.")]
     if "curves" in study:
@@ -275,9 +271,8 @@ def study_charts(study, protocol):
         lines[arm] = (protocol["eps"], mean, *band)
     curves = charts.curves(lines, "Accuracy under attack, by training data", "eps (L-infinity)", "accuracy",
                            y_range=(0, 1))
-    table = 100 * np.array([list(by_kind.values()) for by_kind in kinds.values()]).T
-    heat = charts.heatmap(table, list(next(iter(kinds.values()))), list(kinds), "Accuracy on corrupted images, %",
-                          text="{:.1f}")
+    heat = charts.heatmap([[100 * kinds[arm][kind] for arm in kinds] for kind in CORRUPTIONS], list(CORRUPTIONS),
+                          list(kinds), "Accuracy on corrupted images, %", text="{:.1f}")
     return [Figure("robustness_eps", curves, "Accuracy against the bound of the attack, a line for each training set.",
                    f"Mean of {seeds} seeds; bands, of three or more seeds: 95 % t-interval."),
             Figure("robustness_kinds", heat, "Accuracy by kind of corruption (rows) and training data (columns).",

@@ -172,7 +172,7 @@ def measure_agreement(arms, x, y):
 
 
 def measure_epochs(context, arms, size, test, x, y):
-    """Classifiers trained on a generator's samples after some epochs: ({"CGAN 1": numbers}, {"CGAN": {name: network}})."""
+    """Classifiers trained on a generator's samples after some epochs: ({"CGAN 1": numbers}, {"CGAN": networks})."""
     numbers, by_epoch = {}, {}
     real = {m: COARSE[m](arms["real"][0], x, y) for m in OVERLAID}
     for stem in ("generator", "cvae"):
@@ -214,8 +214,8 @@ def classes_figure(network, classes, images, labels, origin):
                         title="What speaks for the class", footer="Red: for the class, blue: against it; from white to "
                         f"dark red where a map has no sign. Each map has its own scale. Images: {origin}.")
     return Figure("saliency_classes", grid, "A row for each class: the image, its map by each method, two of the maps "
-                  "over the image.", "Grad-CAM shows where features of the class respond; behind global max pooling, as "
-                  "here, only the strongest place of each feature had a say in the answer.")
+                  "over the image.", "Grad-CAM shows where features of the class respond; behind global max pooling, "
+                  "as here, only the strongest place of each feature had a say in the answer.")
 
 
 def overlay_figure(key, networks, classes, images, labels, origin):
@@ -273,8 +273,8 @@ def describe_randomisation(section):
     section.tables.append(Table(
         "Do maps depend on what was learned?",
         ["method", "last layer at random", "all layers", "ink pixels: last layer", "ink pixels: all layers"], rows,
-        f"Rank correlation with the maps of the trained network, {sizes['ranked']} test images, {sizes['seeds']} seeds; 0 "
-        "is good. Maps that are zero where there is no ink agree on that in any network: ink pixels show the rest."))
+        f"Rank correlation with the trained network's maps, {sizes['ranked']} test images, {sizes['seeds']} seeds; "
+        "0 is good. Maps that are zero where there is no ink agree on that in any network: ink pixels show the rest."))
     for region, title in (("all", "all pixels"), ("ink", "ink pixels alone")):
         series = {}
         for m in METHODS:
@@ -300,7 +300,7 @@ def describe_perturbation(section):
     section.tables.append(Table(
         "Deletion and insertion", ["order of pixels", "deletion (low is good)", "", "insertion (high is good)", ""],
         list(cells.values()), "Area under the curve of the class's probability, mean over "
-        f"{numbers['completeness']['images']} test images with 95 % interval. A deleted pixel becomes background. Beats, "
+        f"{numbers['completeness']['images']} test images, 95 % intervals. A deleted pixel becomes background. Beats, "
         "loses: paired t-test, p < 0.05 after Holm's correction over the table. Random, edges (Sobel) and ink (darkest "
         "first) know no classifier. Gradient and SmoothGrad order by magnitude. Deleting blank pixels changes nothing, "
         "which favours every order that begins with ink."))
