@@ -1,9 +1,7 @@
 """Two sections of evaluate.py: how a generator improves from epoch to epoch, and how long training and drawing take.
 
-    measure(context)             # the snapshots in <models>/<name>_epochs/, written by train.py --snapshots
-    measure_runtime(context)     # seconds of training from the records, images per second measured now
-
-Each gives a Section; describe(numbers) and describe_runtime(numbers) give it again, from stored numbers.
+    measure(context), measure_runtime(context)       # the snapshots of train.py --snapshots; its records, and speed
+    describe(numbers), describe_runtime(numbers)     # the same Sections from stored numbers
 """
 import json
 import time

@@ -221,8 +221,8 @@ def describe_attacks(section):
     section.tables.append(Table(
         "Accuracy on corrupted images", ["Corruption", *columns],
         [[kind.capitalize(), *(format_percent(c[kind], 1) for c in columns.values())] for kind in kinds],
-        f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5; hardest for the first network on "
-        "top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
+        f"{protocol['corrupted']:,} test images, severity {protocol['severity']} of 5; hardest for the first network "
+        "on top. The kinds are those of MNIST-C, written anew: not comparable with its files."))
     return f"attacked within {bound}, {join_names(robust)} of the images are still read correctly"
 
 
