@@ -1,5 +1,6 @@
 """The robustness section: a classifier of the folder is attacked and corrupted, a study is resumed from its rows."""
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ def test_section_and_its_rows(context, monkeypatch):
     clean = numbers["study"]["measures"]["clean"]
     assert numbers["study"]["differences"]["clean"]["+ CGAN"]["mean"] == pytest.approx(
         np.mean(clean["+ CGAN"]) - np.mean(clean["real"]))
+    monkeypatch.setattr(robustness, "charts", Mock())            # which takes most of the time
     again = robustness.describe(numbers)                         # as read from a file
     assert again.tables == section.tables and again.answer == section.answer and len(again.figures) == 2
     assert len((context.out / "robustness.jsonl").read_text().splitlines()) == 8

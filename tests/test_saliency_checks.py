@@ -1,5 +1,6 @@
 """The saliency section: what it measures of a small classifier, and that its text follows the numbers."""
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -29,9 +30,10 @@ def network(glyphs):
 
 
 def test_section_says_what_it_measured(glyphs, network, tmp_path, monkeypatch):
-    small = {"images": 5, "ranked": 3, "steps": 2, "seeds": 2, "pool": 64, "epochs": 2}
+    small = {"images": 5, "ranked": 3, "steps": 2, "seeds": 2, "pool": 64, "epochs": 1}
     monkeypatch.setattr(saliency_checks, "QUICK", small)
     monkeypatch.setattr(saliency_checks, "TEST_IMAGES", 40)
+    monkeypatch.setattr(saliency, "MAX_STEPS", 64)               # no refinement
     table = data.ink_table(glyphs.x_train, glyphs.y_train, 3)
     context = Context(glyphs, tmp_path, tmp_path, seeds=2, say=lambda *a: None)
     with pytest.raises(UserError, match="no classifier.pth"):
@@ -45,20 +47,23 @@ def test_section_says_what_it_measured(glyphs, network, tmp_path, monkeypatch):
     models.save(tmp_path / "generator.pth", saved)
     section = saliency_checks.measure(context)
     numbers = json.loads(json.dumps(section.numbers))
-    assert numbers["completeness"]["max"] <= 0.01
+    assert numbers["completeness"]["images"] == 5 and 0 < numbers["completeness"]["max"] < 0.5
     assert set(numbers["perturbation"]["deletion"]) == {*saliency.METHODS, "random", "edges", "ink"}
     assert set(numbers["arms"]["accuracy"]) == {"real", "CGAN"} and len(numbers["arms"]["agreement"]) == 5
-    assert set(numbers["epochs"]) == {"CGAN 1", "CGAN 2"}
+    assert set(numbers["epochs"]) == {"CGAN 1"}
     names = [f.name for f in section.figures]
     assert names[0] == "saliency_classes" and set(names) >= {
         "saliency_arms", "saliency_epochs_cgan", "saliency_deletion", "saliency_randomised_all", "saliency_agreement"}
     assert len(section.tables) == 4 and all(len(row) == len(t.columns) for t in section.tables for row in t.rows)
     assert any("CVAE" in text for text in section.paragraphs), "what is missing is named"
+    monkeypatch.setattr(saliency_checks, "charts", Mock())       # which takes most of the time
     again = saliency_checks.describe(numbers)                    # as read from a file
     assert again.tables == section.tables and again.answer == section.answer
 
 
-def test_answer_follows_the_numbers():
+def test_answer_follows_the_numbers(monkeypatch):
+    monkeypatch.setattr(saliency_checks, "charts", Mock())
+
     def answer(ink, beats):
         falls = {m: {"all": [0.9, ink], "ink": [0.9, ink]} for m in saliency.METHODS}
         by_kind = {kind: dict.fromkeys(saliency.METHODS, beats) for kind in ("deletion", "insertion")}
