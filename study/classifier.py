@@ -59,13 +59,13 @@ def describe(numbers, classes):
     by_class = Table("By class", ["Class", "Images", "Precision", "Recall", "F1"], [
         [name, f"{images:,}", *(format_percent(v) if images else "-" for v in values)]
         for name, images, *values in zip(classes, *scores)])
-    charts_of_numbers = []
+    plots = []
     if "confusion" in numbers:
-        charts_of_numbers.append(confusion_figure(np.asarray(numbers["confusion"]), classes))
+        plots.append(confusion_figure(np.asarray(numbers["confusion"]), classes))
     if "calibration" in numbers:
-        charts_of_numbers.append(calibration_figure(**numbers["calibration"]))
-    return Section("classifier", "How good is the classifier?", [calibration], [totals, by_class], charts_of_numbers,
-                   numbers, answer)
+        plots.append(calibration_figure(**numbers["calibration"]))
+    return Section("classifier", "How good is the classifier?", [calibration], [totals, by_class], plots, numbers,
+                   answer)
 
 
 def confusion_figure(matrix, classes):
@@ -80,12 +80,11 @@ def calibration_figure(confidence, accuracy, images):
     """Accuracy against confidence by bin (Guo et al. 2017), bins of fewer than ten images left out."""
     bins = [(c, a, *statistics.wilson(a * n, n)) for c, a, n in zip(confidence, accuracy, images) if n >= 10]
     curves = {"measured": np.reshape(bins, (-1, 4)).T, "perfect": ([0, 1], [0, 1])}
-    return Figure("calibration", charts.curves(curves, "Does it know how sure it may be?", "confidence", "accuracy",
-                                               x_range=(0, 1), y_range=(0, 1), size=(640, 420),
-                                               footer="Bins of fewer than ten images left out; band: 95 % Wilson "
-                                                      "interval."),
-                  "Accuracy against confidence, near the diagonal where the classifier knows how sure it may be.",
-                  "On the dashed line confidence and accuracy agree.")
+    plot = charts.curves(curves, "Does it know how sure it may be?", "confidence", "accuracy", x_range=(0, 1),
+                         y_range=(0, 1), size=(640, 420),
+                         footer="Bins of fewer than ten images left out; band: 95 % Wilson interval.")
+    return Figure("calibration", plot, "Accuracy against confidence, near the diagonal where the classifier knows how "
+                  "sure it may be.", "On the dashed line confidence and accuracy agree.")
 
 
 def mistakes_figure(glyphs, probabilities, wrong):

@@ -26,9 +26,9 @@ TIMED = 4096                             # images that are drawn for a measured 
 def measure(context):
     """FID of every epoch's samples, and what a classifier learns from them alone. Raises UserError where there is no
     snapshot, or one of other classes."""
-    found = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
+    files = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
     snapshots = {stem: [paths[i] for i in evenly_spaced(len(paths), EPOCHS[context.quick])]
-                 for stem, paths in found.items() if paths}
+                 for stem, paths in files.items() if paths}
     if not snapshots:
         raise UserError(f"there are no snapshots in {context.models}: train with `python train.py --snapshots` (and "
                         "`--model cvae --snapshots`), then evaluate again")
@@ -39,6 +39,7 @@ def measure(context):
 
     def distance(measured):
         return fid.distance(reference.test.moments, measured.moments)
+
     for stem, paths in snapshots.items():
         by_stem[stem] = []
         for path in paths:
@@ -53,9 +54,8 @@ def measure(context):
                                   "fid": distance(reference.measure(images, labels)), "accuracy": cas["mean"]})
             done += 1
             context.say(f"{GENERATORS[stem]}, epoch {when['epoch']}", done, total)
-    numbers = {"n": reference.n, "floor_fid": distance(reference.floor_set(0)), "classifier_steps": cas["steps"],
-               "classifier_seeds": seeds, "models": by_stem}
-    return describe(numbers)
+    return describe({"n": reference.n, "floor_fid": distance(reference.floor_set(0)), "classifier_steps": cas["steps"],
+                     "classifier_seeds": seeds, "models": by_stem})
 
 
 def describe(numbers):

@@ -27,15 +27,14 @@ from utils.figures import evenly_spaced
 VERSION = 1                # of what a row of the study means
 CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversarially trained classifier",
                "classifier-tiny": "tiny classifier"}                     # file stem -> name
-BOUNDS = {"L-infinity 0.1": ("linf", 0.1), "L-infinity 0.3": ("linf", 0.3), "L2 1.5": ("l2", 1.5)}     # of those files
-SEVERITY = 3
-TABLE_EPS = (0.05, 0.1)                                                   # bounds with a column in the study's tables
-QUICK = {"images": 150,            # test images under all attacks, of the trained files
-         "corrupted": 500,         # test images of each kind of corruption
-         "steps": 400,             # of training, in every arm of the study
-         "seeds": 2,
-         "attacked": 200,          # test images under attack in the study
-         "pool": 6000,             # images of each generator
+BOUNDS = {"L-infinity 0.1": ("linf", 0.1), "L-infinity 0.3": ("linf", 0.3), "L2 1.5": ("l2", 1.5)}
+SEVERITY = 3               # of the corruptions
+TABLE_EPS = (0.05, 0.1)    # L-infinity bounds with a column in the study's tables
+QUICK = {"images": 150,                                # test images under all attacks, of the trained files
+         "corrupted": 500,                             # test images of each kind of corruption
+         "steps": 400, "seeds": 2,                     # of training, in every arm of the study
+         "attacked": 200,                              # test images under attack in the study
+         "pool": 6000,                                 # images of each generator
          "eps": [0, 0.05, 0.1, 0.2, 0.3, 0.4]}
 FULL = {"images": 300, "corrupted": 1000, "steps": 600, "seeds": 5, "attacked": 300, "pool": 10_000,
         "eps": [0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4]}
@@ -231,12 +230,12 @@ def describe_study(section):
     study, protocol = section.numbers["study"], section.numbers["protocol"]
     measures, diffs = study["measures"], study["differences"]
     heads = {m: m.capitalize().replace("Eps", "Attacked at") for m in measures}
-    proven = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items()
-              if d["n"] > 2 and d["p_holm"] < 0.05]                        # two pairs may agree by chance
+    significant = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items()
+                   if d["n"] > 2 and d["p_holm"] < 0.05]                   # two pairs may agree by chance
     generators = [name for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
     gained = [name for name in generators
-              if any(arm == f"+ {name}" and m != "clean" and d["mean"] > 0 for arm, m, d in proven)]
-    texts = [f"{arm}, {heads[m].lower()}: {format_points(d['mean'], d['half'])}" for arm, m, d in proven]
+              if any(arm == f"+ {name}" and m != "clean" and d["mean"] > 0 for arm, m, d in significant)]
+    texts = [f"{arm}, {heads[m].lower()}: {format_points(d['mean'], d['half'])}" for arm, m, d in significant]
     text = ("Differences from training on real images alone with p < 0.05 after Holm's correction for all comparisons, "
             f"in percentage points: {'; '.join(texts) or 'none'}.")
     if protocol["seeds"] < 3:
@@ -251,7 +250,7 @@ def describe_study(section):
               f"Accuracy in %, mean of {protocol['seeds']} seeds ± half the 95 % t-interval; {protocol['steps']:,} "
               "steps of 64 images, half of them generated where a generator is named. Attacked: APGD on CE and DLR, "
               f"L-infinity, {protocol['attacked']:,} test images. Corrupted: mean of {len(CORRUPTIONS)} kinds. The "
-              "generators learned from the whole training split: they add variety at most, no knowledge."),
+              "generators learned from the whole training split: they can add variety, not knowledge."),
         Table("Gain over real images alone", ["Trained on", *heads.values()], gains,
               "Percentage points, differences paired by seed ± half the 95 % t-interval.")]
     if "curves" in study:

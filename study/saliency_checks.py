@@ -208,8 +208,8 @@ def classes_figure(network, classes, images, labels, origin):
     glyphs = models.to_uint8(images).cpu().numpy()
     rows = [[glyphs[i], *(draw_map(m[i], x, over=False) for m in maps.values()),
              *(draw_map(maps[name][i], x, over=True) for name in OVERLAID)] for i, x in enumerate(images)]
-    labels, answers = ([figures.class_name(classes, k) for k in v.tolist()] for v in (labels, predict(network, glyphs)))
-    names = [label if answer == label else f"{label} (read as {answer})" for label, answer in zip(labels, answers)]
+    true, read = ([figures.class_name(classes, k) for k in v.tolist()] for v in (labels, predict(network, glyphs)))
+    names = [t if r == t else f"{t} (read as {r})" for t, r in zip(true, read)]
     grid = figures.grid(rows, names, ["image", *maps, *(f"{name}, over" for name in OVERLAID)], scale=4,
                         title="What speaks for the class", footer="Red: for the class, blue: against it; from white to "
                         f"dark red where a map has no sign. Each map has its own scale. Images: {origin}.")
@@ -257,14 +257,14 @@ def describe(numbers):
     if numbers.get("epochs"):
         rows = [[*key.split(), format_percent(r["accuracy"], 1), *(format_interval(
             r[m], r.get("half", {}).get(m), scale=1) for m in OVERLAID)] for key, r in numbers["epochs"].items()]
-        section.tables.append(Table("Classifiers by the generator's epoch", ["generator", "epoch", "test accuracy",
-                              *(f"{m}: agreement with real" for m in OVERLAID)], rows, "Trained on the samples of that "
-                              "epoch alone. Agreement: rank correlation with the maps of a classifier trained on real "
-                              "images; 95 % intervals over images."))
+        columns = ["generator", "epoch", "test accuracy", *(f"{m}: agreement with real" for m in OVERLAID)]
+        section.tables.append(Table("Classifiers by the generator's epoch", columns, rows, "Agreement: rank "
+                              "correlation with maps of a classifier trained on real images, 95 % intervals."))
     return section
 
 
 def describe_randomisation(section):
+    """Add the table and the charts of measure_randomisation's numbers."""
     means, sizes = section.numbers["randomisation"], section.numbers["protocol"]
     unknown = dict.fromkeys(("all", "ink"), [math.nan] * len(means["stages"]))
     halves = section.numbers.get("randomisation_half", dict.fromkeys(METHODS, unknown))
@@ -289,6 +289,7 @@ def describe_randomisation(section):
 
 
 def describe_perturbation(section):
+    """Add the table and the charts of measure_perturbation's numbers."""
     numbers, cells = section.numbers, {}
     for kind, areas in numbers["perturbation"].items():
         for name, area in areas.items():
@@ -315,6 +316,7 @@ def describe_perturbation(section):
 
 
 def describe_agreement(section):
+    """Add the table and the chart of measure_agreement's numbers."""
     arms, sizes = section.numbers["arms"], section.numbers["protocol"]
     rows = [[r["method"], r["arms"], f"{r['across']:.2f}", f"{r['floor']:.2f}", f"{r['mean']:+.3f} ± {r['half']:.3f}",
              "below the floor" if r["below_floor"] else "not told apart"] for r in arms["agreement"]]
