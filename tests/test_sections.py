@@ -10,6 +10,7 @@ from PIL import Image
 
 from metrics import statistics
 from study import classifier, epochs, generators, robustness, saliency_checks
+from study.context import join_names
 
 RESULTS = ROOT / "results" / "results.json"
 DESCRIBE = {"quality": generators.describe, "classifier": partial(classifier.describe, classes=list("0123456789")),
@@ -74,3 +75,7 @@ def test_speed_without_a_record_and_with_one_file():
     assert section.answer == "Drawing 10,000 images takes 2 s with the CVAE from its `.pth`."
     rows = {row[0]: row[1:] for row in section.tables[0].rows}
     assert rows["Drawing from .onnx, images/s"] == ["-"] and rows["Drawing from .pth, images/s"] == ["5,000"]
+
+
+def test_names_are_joined():
+    assert [join_names(n) for n in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["nothing", "a", "a and b", "a, b and c"]
