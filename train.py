@@ -261,7 +261,7 @@ def measure_generator(run):
     rho = [statistics.rank_correlation(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
     measured = {"samples": n, "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
                 "thickness_correlation": round(float(np.mean(rho)), 4)}
-    as_many = data.place_in_class(g.y_train, 0) < max(2, n // len(g.classes))            # of each class
+    as_many = data.rank_in_class(g.y_train, 0) < max(2, n // len(g.classes))            # of each class
     real = variance_in_class(g.x_train[as_many], g.y_train[as_many])
     if real > 1:
         measured["diversity"] = round(variance_in_class(images, labels) / real, 4)

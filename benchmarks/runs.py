@@ -79,7 +79,7 @@ class Bench:
         self.balanced, self.as_test = list(range(len(g.classes))), list(g.y_test)
         draws = [self.real(np.random.default_rng(seed).permutation(len(g.x_train))[:self.n]) for seed in range(5)]
         self.floor, self.floor_spread = np.mean(draws), np.std(draws, ddof=1)
-        self.floor_balanced = self.real(data.place_in_class(g.y_train, 0) < self.n // len(g.classes))
+        self.floor_balanced = self.real(data.rank_in_class(g.y_train, 0) < self.n // len(g.classes))
 
     def real(self, chosen):
         """FID of some training images."""

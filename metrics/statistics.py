@@ -193,7 +193,3 @@ def calibration(probabilities, labels, bins=BINS):
     with np.errstate(invalid="ignore"):
         sure, accuracy = (np.bincount(place, v, bins) / n for v in (confidence, right))
     return sure, accuracy, np.abs(sure - accuracy), n / max(len(labels), 1)
-
-
-from metrics.distances import spearman as rank_correlation  # stand-ins
-confusion_matrix, classification_scores = confusion, scores

@@ -1,82 +1,99 @@
 """A section of evaluate.py: how good classifier.pth is on the test split, where it errs, and whether it knows.
 
-    part = classifier_report.section(context)
+    section = measure(context)
+    section = describe(numbers, classes)     # its text, tables and charts again, from stored numbers
 """
 import numpy as np
 
 import models
 from metrics import statistics
-from study.generators import percent
+from metrics.statistics import format_percent
+from study.context import open_classifier
 from study.sections import Figure, Section, Table
 from training.classifier import predict_probabilities
 from utils import charts, figures
 from utils.files import UserError
 
-SHOWN = 50                 # classes up to which the confusion matrix is given
+MAX_CLASSES = 50           # up to which the confusion matrix is given
 
 
-def section(context):
-    """Accuracy, precision and recall by class, calibration, mistakes (shown with context.show_real)."""
-    g = context.glyphs
-    checkpoint = models.load(context.models / "classifier.pth", "classifier")
-    if list(checkpoint.classes) != g.classes:
-        raise UserError(f"{context.models / 'classifier.pth'} reads other classes than those of {g.name}")
-    context.say("reads the test images")
-    p = predict_probabilities(checkpoint.model.to(context.device), g.x_test)
-    predicted, k = p.argmax(1), len(g.classes)
+def measure(context):
+    """Accuracy, precision and recall by class, calibration; mistakes are shown with context.show_real."""
+    g, network = context.glyphs, open_classifier(context)
+    if network is None:
+        raise UserError(f"no classifier.pth in {context.models}: train one with `python train.py --model classifier`")
+    context.say("classifies the test images")
+    probabilities = predict_probabilities(network, g.x_test)
+    predicted, k = probabilities.argmax(1), len(g.classes)
     matrix = statistics.confusion(g.y_test, predicted, k)
-    s = statistics.scores(matrix)
-    error, wrong = statistics.ece(p, g.y_test), np.flatnonzero(predicted != g.y_test)
-    low, high = statistics.wilson(len(p) - len(wrong), len(p))
-    words = [f"The classifier reads {percent(s['accuracy'])} of {len(p):,} test images right (95 % Wilson interval "
-             f"{percent(low)} to {percent(high)}) and {len(wrong):,} wrong; balanced over the classes "
-             f"{percent(s['balanced_accuracy'])}.",
-             f"Its probabilities are off by {100 * error:.2f} percentage points on average (expected calibration "
-             f"error, {statistics.BINS} bins). It has {models.n_parameters(checkpoint.model):,} parameters."]
-    totals = Table("The classifier on the test images", ["", "Value"], [
-        ["Accuracy", percent(s["accuracy"])], ["Balanced accuracy", percent(s["balanced_accuracy"])],
-        ["Macro precision", percent(s["macro_precision"])], ["Macro recall", percent(s["macro_recall"])],
-        ["Macro F1", percent(s["macro_f1"])], ["Calibration error (ECE)", percent(error)]])
-    by_class = Table("By class", ["Class", "Images", "Precision", "Recall", "F1"], [
-        [c, f"{n:,}", *(percent(s[name][i]) if n else "-" for name in ("precision", "recall", "f1"))]
-        for i, (c, n) in enumerate(zip(g.classes, s["support"]))])
-    pictures = []
-    if k <= SHOWN:
-        pairs = [(int(matrix[i, j]), i, j) for i in range(k) for j in range(k) if i != j and matrix[i, j]]
-        often = ", ".join(f"{g.classes[i]} as {g.classes[j]} ({n})" for n, i, j in sorted(pairs, reverse=True)[:3])
-        heat = charts.heatmap(matrix, g.classes, g.classes, "Test images by class and answer", "answer", "class")
-        pictures.append(Figure("confusion", heat,
-                                f"The confusion matrix. Most frequent mistakes: {often or 'none'}.",
-                                f"Most frequent mistakes: {often}." if often else ""))
-    pictures.append(Figure("calibration", reliability(p, g.y_test), "Accuracy against confidence, near the diagonal "
-                            "where the classifier knows how sure it may be.",
-                            "On the dashed line confidence and accuracy agree."))
-    if context.show_real and len(wrong):
-        pictures.append(mistakes(g, p, wrong))
-    numbers = {**s, "wilson": [low, high], "ece": error, "errors": len(wrong)}
-    if k <= SHOWN:
+    wrong = np.flatnonzero(predicted != g.y_test)
+    confidence, accuracy, _, fraction = statistics.calibration(probabilities, g.y_test)
+    numbers = {**statistics.scores(matrix), "wilson": statistics.wilson(len(predicted) - len(wrong), len(predicted)),
+               "ece": statistics.ece(probabilities, g.y_test), "errors": len(wrong),
+               "parameters": models.n_parameters(network),
+               "calibration": {"confidence": confidence, "accuracy": accuracy,
+                               "images": (fraction * len(predicted)).round().astype(int)}}
+    if k <= MAX_CLASSES:
         numbers["confusion"] = matrix
-    return Section("classifier", "How good is the recogniser?", words, [totals, by_class], pictures, numbers)
+    section = describe(numbers, g.classes)
+    if context.show_real and len(wrong):
+        section.figures.append(mistakes_figure(g, probabilities, wrong))
+    return section
 
 
-def reliability(probabilities, labels):
+def describe(numbers, classes):
+    """The Section of numbers, measured now or stored; those stored by earlier versions lack the calibration."""
+    n, errors = sum(numbers["support"]), numbers["errors"]
+    low, high = map(format_percent, numbers["wilson"])
+    answer = (f"It reads {format_percent(numbers['accuracy'])} of {n:,} test images correctly (95 % Wilson "
+              f"interval {low} to {high}) and {errors:,} incorrectly.")
+    calibration = (f"Its probabilities are off by {100 * numbers['ece']:.2f} percentage points on average (expected "
+                   f"calibration error, {statistics.BINS} bins).")
+    rows = {"Accuracy": "accuracy", "Balanced accuracy": "balanced_accuracy", "Macro precision": "macro_precision",
+            "Macro recall": "macro_recall", "Macro F1": "macro_f1", "Calibration error (ECE)": "ece"}
+    totals = Table("The classifier on the test images", ["", "Value"],
+                   [[title, format_percent(numbers[key])] for title, key in rows.items()])
+    if "parameters" in numbers:
+        totals.rows.append(["Parameters", f"{numbers['parameters']:,}"])
+    scores = [numbers[key] for key in ("support", "precision", "recall", "f1")]
+    by_class = Table("By class", ["Class", "Images", "Precision", "Recall", "F1"], [
+        [name, f"{images:,}", *(format_percent(v) if images else "-" for v in values)]
+        for name, images, *values in zip(classes, *scores)])
+    plots = []
+    if "confusion" in numbers:
+        plots.append(confusion_figure(np.asarray(numbers["confusion"]), classes))
+    if "calibration" in numbers:
+        plots.append(calibration_figure(**numbers["calibration"]))
+    return Section("classifier", "How good is the classifier?", [calibration], [totals, by_class], plots, numbers,
+                   answer)
+
+
+def confusion_figure(matrix, classes):
+    pairs = sorted(((matrix[i, j], i, j) for i, j in np.argwhere(matrix) if i != j), reverse=True)[:3]
+    mistakes = ", ".join(f"{classes[i]} as {classes[j]} ({n})" for n, i, j in pairs) or "none"
+    return Figure("confusion", charts.heatmap(matrix, classes, classes, "Test images by class and answer", "answer",
+                                              "class"),
+                  f"The confusion matrix. Most frequent mistakes: {mistakes}.", f"Most frequent mistakes: {mistakes}.")
+
+
+def calibration_figure(confidence, accuracy, images):
     """Accuracy against confidence by bin (Guo et al. 2017), bins of fewer than ten images left out."""
-    sure, accuracy, _, share = statistics.calibration(probabilities, labels)
-    use = share * len(labels) >= 10
-    n = share[use] * len(labels)
-    low, high = np.array([statistics.wilson(a * m, m) for a, m in zip(accuracy[use], n)]).reshape(-1, 2).T
-    return charts.curves({"measured": (sure[use], accuracy[use], low, high), "perfect": ([0, 1], [0, 1])},
-                         "Does it know how sure it may be?", "confidence", "accuracy", x_range=(0, 1), y_range=(0, 1),
-                         size=(640, 420), footer="Bins of fewer than ten images left out; band: 95 % Wilson interval.")
+    bins = [(c, a, *statistics.wilson(a * n, n)) for c, a, n in zip(confidence, accuracy, images) if n >= 10]
+    curves = {"measured": np.reshape(bins, (-1, 4)).T, "perfect": ([0, 1], [0, 1])}
+    plot = charts.curves(curves, "Does it know how sure it may be?", "confidence", "accuracy", x_range=(0, 1),
+                         y_range=(0, 1), size=(640, 420),
+                         footer="Bins of fewer than ten images left out; band: 95 % Wilson interval.")
+    return Figure("calibration", plot, "Accuracy against confidence, near the diagonal where the classifier knows how "
+                  "sure it may be.", "On the dashed line confidence and accuracy agree.")
 
 
-def mistakes(glyphs, probabilities, wrong, n=20):
-    """The wrong answers of which the classifier was surest."""
-    surest = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:n]
-    cells = [glyphs.x_test[i] for i in surest]
+def mistakes_figure(glyphs, probabilities, wrong):
+    """The wrong answers of which the classifier was most confident."""
+    chosen = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:20]
+    cells = [glyphs.x_test[i] for i in chosen]
     names = [f"{figures.class_name(glyphs.classes, glyphs.y_test[i])} > "
-             f"{figures.class_name(glyphs.classes, probabilities[i].argmax())}" for i in surest]
+             f"{figures.class_name(glyphs.classes, probabilities[i].argmax())}" for i in chosen]
     rows = [figures.grid([cells[i:i + 10]], (), names[i:i + 10]) for i in range(0, len(cells), 10)]
     return Figure("mistakes", figures.page(rows, "The most confident mistakes: class > answer", gap=0),
-                   f"{len(cells)} test images that the classifier read wrong with high confidence: {', '.join(names)}.",
-                   "Real test images. Many of them people would misread, too, or are labelled wrong.")
+                  f"{len(cells)} test images that were misclassified with high confidence: {', '.join(names)}.",
+                  "Real test images. People would misread many of them, too, or they are labelled wrong.")

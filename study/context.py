@@ -1,5 +1,6 @@
 """What the sections of evaluate.py share: the data set, the models of a folder, reference features, rows kept on disk."""
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from data import Glyphs
 from datasets import strokes
 from generate_digits import open_generator, sample_all
 from metrics import features
+from metrics.statistics import t_interval
+from training.classifier import accuracy, train_classifier
 from utils.figures import evenly_spaced
 from utils.files import UserError, atomic
 
 GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
 MAX_SAMPLES = 10_000       # samples that are measured
 MAX_EXAMPLES = 10          # classes of which a figure shows a glyph
+CAS_BATCH, CAS_PASSES = 64, 20     # images per step; passes over few images, after which more steps teach nothing
 
 
 @dataclass
@@ -34,6 +38,12 @@ class Context:
     device: torch.device = torch.device("cpu")
     show_real: bool = False            # whether figures may show images of the data set, whose licence may not allow it
     say: Callable = print              # say(text): a line of progress; say(text, done, total): with the time left
+
+
+def join_names(names, none="nothing"):
+    """["a", "b", "c"] -> "a, b and c"; `none` for an empty list."""
+    *first, last = list(names) or [none]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 # ---- the models of the folder ----------------------------------------------------------------------------------------
@@ -133,6 +143,19 @@ class Reference:
     def sample(self, source, seed=1):
         """Samples with the labels of the test images: images, labels, thickness."""
         return sample_all(source, self.n, seed=seed, digits=self.test.labels.tolist())
+
+
+def accuracy_from_samples(context, images, labels, max_steps, seeds):
+    """Classification accuracy score (Ravuri and Vinyals 2019): how many real test images a small classifier reads that
+    was trained on these images alone, uint8 [N, 28, 28] with labels int64 [N].
+
+    Returns {"accuracies": one per seed, "mean", "half": of the 95 % t-interval, "steps": of the optimiser}."""
+    g, steps = context.glyphs, min(max_steps, math.ceil(CAS_PASSES * len(images) / CAS_BATCH))
+    networks = (train_classifier(images, labels, steps=steps, batch=CAS_BATCH, seed=seed, n_classes=len(g.classes),
+                                 device=context.device) for seed in range(seeds))
+    accuracies = [accuracy(network, g.x_test, g.y_test) for network in networks]
+    mean, half = t_interval(accuracies)
+    return {"accuracies": accuracies, "mean": mean, "half": half, "steps": steps}
 
 
 # ---- rows that are not run again -------------------------------------------------------------------------------------

@@ -1,91 +1,89 @@
-"""Sections of evaluate.py: how a generator grows from epoch to epoch, and how long training and drawing take.
+"""Two sections of evaluate.py: how a generator improves from epoch to epoch, and how long training and drawing take.
 
-    part = epochs.section(context)     # the snapshots in <models>/<name>_epochs/, written by train.py --snapshots
-    part = epochs.runtime(context)     # seconds of training from the records, images per second measured now
+    measure(context), measure_runtime(context)       # the snapshots of train.py --snapshots; its records, and speed
+    describe(numbers), describe_runtime(numbers)     # the same Sections from stored numbers
 """
 import json
 import time
 
-import numpy as np
-import torch
-
 import fid
 import models
 from generate_digits import BLOCK, TorchGenerator, open_generator, sample_all
-from study.context import GENERATORS, Reference, open_generators
-from study.generators import percent, steps_for
+from metrics.statistics import format_percent
+from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
 from study.sections import Figure, Section, Table
-from training.classifier import predict, train_classifier
 from utils import charts, figures
 from utils.figures import evenly_spaced
 from utils.files import UserError
 
-EPOCHS = {True: 6, False: 100}           # snapshots of a generator that are looked at, in the quick form and not
-STEPS = {True: 300, False: 2000}         # optimiser steps of a classifier on one epoch's samples
+EPOCHS = {True: 6, False: 100}           # at most: snapshots of a generator, in the quick form and not
+STEPS = {True: 300, False: 2000}         # at most: of a classifier on one epoch's samples
 TIMED = 4096                             # images that are drawn for a measured speed
-TITLE = "How do the images grow with training?"
 
 
-def section(context):
-    """FID of every epoch's samples, and what a classifier learns from them alone, CGAN and CVAE in one figure. Raises
-    UserError where there is no snapshot, or one of other classes."""
-    shots = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
-    shots = {stem: [p[i] for i in evenly_spaced(len(p), EPOCHS[context.quick])] for stem, p in shots.items() if p}
-    if not shots:
+# ---- by epoch --------------------------------------------------------------------------------------------------------
+
+def measure(context):
+    """FID of every epoch's samples, and what a classifier learns from them alone. Raises UserError where there is no
+    snapshot, or one of other classes."""
+    files = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
+    snapshots = {stem: [paths[i] for i in evenly_spaced(len(paths), EPOCHS[context.quick])]
+                 for stem, paths in files.items() if paths}
+    if not snapshots:
         raise UserError(f"there are no snapshots in {context.models}: train with `python train.py --snapshots` (and "
                         "`--model cvae --snapshots`), then evaluate again")
-    g, total, found = context.glyphs, sum(map(len, shots.values())), {}
-    context.say("features of the test images", 0, total)
+    total, done, by_stem = sum(map(len, snapshots.values())), 0, {}
+    context.say("features of the test images", done, total)
     reference = Reference(context)
-    floor = fid.distance(reference.test.moments, reference.floor_set(0).moments)
-    seeds, steps = 1 if context.quick else context.seeds, steps_for(reference.n, STEPS[context.quick])
-    for stem, paths in shots.items():
-        found[stem] = []
+    seeds = 1 if context.quick else context.seeds
+
+    def distance(measured):
+        return fid.distance(reference.test.moments, measured.moments)
+
+    for stem, paths in snapshots.items():
+        by_stem[stem] = []
         for path in paths:
             checkpoint = models.load(path, models.MAKES_IMAGES)
-            if checkpoint.classes != g.classes:
-                raise UserError(f"{path} draws other classes than those of {g.name}: train again with --snapshots")
-            images, labels, t = reference.sample(TorchGenerator(checkpoint.model, checkpoint.classes))
-            right = [np.mean(predict(train_classifier(
-                images, labels, steps=steps, seed=seed, n_classes=len(g.classes),
-                device=context.device), g.x_test) == g.y_test) for seed in range(seeds)]
-            found[stem].append({"epoch": checkpoint.info["figures"]["epoch"],
-                                "training_seconds": checkpoint.info["figures"]["training_seconds"],
-                                "fid": fid.distance(reference.test.moments, reference.measure(images, labels).moments),
-                                "accuracy": float(np.mean(right))})
-            context.say(f"{GENERATORS[stem]}, epoch {found[stem][-1]['epoch']}", sum(map(len, found.values())), total)
-    return describe(found, floor, reference.n, steps, seeds)
+            if checkpoint.classes != context.glyphs.classes:
+                raise UserError(f"{path} draws other classes than those of {context.glyphs.name}: train again with "
+                                "--snapshots")
+            images, labels, _ = reference.sample(TorchGenerator(checkpoint.model, checkpoint.classes))
+            cas = accuracy_from_samples(context, images, labels, STEPS[context.quick], seeds)
+            when = checkpoint.info["figures"]
+            by_stem[stem].append({"epoch": when["epoch"], "training_seconds": when["training_seconds"],
+                                  "fid": distance(reference.measure(images, labels)), "accuracy": cas["mean"]})
+            done += 1
+            context.say(f"{GENERATORS[stem]}, epoch {when['epoch']}", done, total)
+    return describe({"n": reference.n, "floor_fid": distance(reference.floor_set(0)), "classifier_steps": cas["steps"],
+                     "classifier_seeds": seeds, "models": by_stem})
 
 
-def describe(found, floor, n, steps, seeds):
-    """The Part of the figures by stem and epoch."""
-    def change(key, write):
-        return ", ".join(f"from {write(rows[0][key])} to {write(rows[-1][key])} ({GENERATORS[stem]}, epochs "
-                         f"{rows[0]['epoch']} to {rows[-1]['epoch']})" for stem, rows in found.items())
+def describe(numbers):
+    """The Section of numbers, measured now or stored."""
+    floor, seeds = numbers["floor_fid"], numbers["classifier_seeds"]
+    by_name = {GENERATORS[stem]: rows for stem, rows in numbers["models"].items()}
 
-    words = [f"With training, the distance to real images (FID) goes {change('fid', '{:.3g}'.format)}.",
-             "The share of the test images that a classifier reads which has learned from an epoch's samples alone "
-             f"goes {change('accuracy', lambda v: percent(v, 1))}.",
-             f"N = {n:,}; the floor, real training images, is FID {floor:.3g}. Each classifier took {steps:,} steps, "
-             f"{'one seed' if seeds == 1 else f'{seeds} seeds'}, so single points differ by chance."]
-    rows = [[f"{GENERATORS[stem]}, epoch {r['epoch']}", f"{r['training_seconds']:.0f}", f"{r['fid']:.3f}",
-             f"{r['fid'] / floor:.2f}", percent(r["accuracy"])] for stem, rows in found.items() for r in rows]
-    table = Table("By epoch", ["", "Seconds of training", "FID", "FID / floor", "Accuracy from its samples"], rows)
+    def curves(key, scale=1):
+        return {name: ([r["epoch"] for r in rows], [scale * r[key] for r in rows]) for name, rows in by_name.items()}
 
-    def lines(key, scale=1):
-        return {GENERATORS[s]: ([r["epoch"] for r in rows], [scale * r[key] for r in rows])
-                for s, rows in found.items()}
-    last = max(r["epoch"] for rows in found.values() for r in rows)
-    ground = {"real images (floor)": ([1, last], [floor, floor])}
-    small = dict(x_title="epoch of the generator", size=(860, 360))
-    picture = figures.page([
-        charts.curves({**lines("fid"), **ground}, "Distance to real images", y_title="FID", log_y=True, **small),
-        charts.curves(lines("accuracy", 100), "Read by a classifier that saw generated images alone",
-                      y_title="test images read right, %", **small)], gap=0)
-    alt = f"Two plots against the generator's epoch, for {' and '.join(lines('fid'))}: FID falling, accuracy rising."
-    return Section("epochs", TITLE, words, [table], [Figure("epochs", picture, alt)],
-                {"n": n, "floor_fid": floor, "classifier_steps": steps, "classifier_seeds": seeds, "models": found},
-                {"seeds": seeds})
+    table = Table("By epoch", ["", "Seconds of training", "FID", "FID / floor", "Accuracy from its samples"], [
+        [f"{name}, epoch {r['epoch']}", f"{r['training_seconds']:.0f}", f"{r['fid']:.3f}", f"{r['fid'] / floor:.2f}",
+         format_percent(r["accuracy"])] for name, rows in by_name.items() for r in rows],
+        f"N = {numbers['n']:,}; the floor, real training images, is FID {floor:.3g}. Accuracy: on test images, of a "
+        f"classifier that has learned from the epoch's samples alone, {numbers['classifier_steps']:,} steps, number of "
+        f"seeds: {seeds}; single points differ by chance.")
+    changes = "; ".join(f"{name} from {rows[0]['fid']:.3g} at epoch {rows[0]['epoch']} to {rows[-1]['fid']:.3g} at "
+                        f"epoch {rows[-1]['epoch']}" for name, rows in by_name.items())
+    last = max(r["epoch"] for rows in by_name.values() for r in rows)
+    shared = {"x_title": "epoch of the generator", "size": (860, 360)}
+    page = figures.page([
+        charts.curves({**curves("fid"), "real images (floor)": ([1, last], [floor, floor])}, "Distance to real "
+                      "images", y_title="FID", log_y=True, **shared),
+        charts.curves(curves("accuracy", 100), "Accuracy of a classifier that saw generated images alone",
+                      y_title="test images read correctly, %", **shared)], gap=0)
+    alt = f"Two plots against the generator's epoch, for {join_names(by_name)}: FID, and accuracy of a classifier."
+    return Section("epochs", "How do the images improve with training?", [], [table], [Figure("epochs", page, alt)],
+                   numbers, f"Their distance to real images (FID) changes: {changes}.", {"seeds": seeds})
 
 
 # ---- runtime ---------------------------------------------------------------------------------------------------------
@@ -98,56 +96,53 @@ def images_per_second(source):
     return TIMED / (time.perf_counter() - started)
 
 
-def runtime(context):
+def measure_runtime(context):
     """Seconds of training from the records of the runs, speed of drawing as measured now."""
-    found = {}
-    opened, notes = open_generators(context)
-    sources = {stem: (GENERATORS[stem], source) for stem, source in opened.items()}
+    sources, notes = open_generators(context)
     if not sources:
         raise UserError(f"no generator in {context.models}: {' '.join(notes)}")
-    for i, (stem, (name, _)) in enumerate(sources.items()):
-        context.say(f"{name}: draws {TIMED:,} images", i, len(sources))
+    by_stem = {}
+    for i, stem in enumerate(sources):
+        context.say(f"{GENERATORS[stem]}: draws {TIMED:,} images", i, len(sources))
         record = context.models / f"{stem}.json"
         try:
             run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-            found[stem] = {"training_seconds": run.get("training_seconds"), "epochs": run.get("epochs"),
-                           "training_images_per_second": run.get("images_per_second"),
-                           "trained_on": run.get("machine", {}).get("processor"),
-                           "parameters": run.get("parameters", {}).get(stem)}
+            by_stem[stem] = {"training_seconds": run.get("training_seconds"), "epochs": run.get("epochs"),
+                             "training_images_per_second": run.get("images_per_second"),
+                             "trained_on": run.get("machine", {}).get("processor"),
+                             "parameters": run.get("parameters", {}).get(stem)}
         except (ValueError, AttributeError) as e:
             raise UserError(f"{record} is no record of train.py: train again, or remove it") from e
-        for ending in (".onnx", ".pth"):
-            path = context.models / (stem + ending)
+        for kind in ("onnx", "pth"):
+            path = context.models / f"{stem}.{kind}"
             if path.is_file():
-                found[stem][ending[1:]] = {"images_per_second": images_per_second(open_generator(path)),
-                                           "bytes": path.stat().st_size}
+                by_stem[stem][kind] = {"images_per_second": images_per_second(open_generator(path)),
+                                       "bytes": path.stat().st_size}
     context.say("speed measured", len(sources), len(sources))
-    names = {s: name for s, (name, _) in sources.items()}
+    return describe_runtime({"drawn": TIMED, "models": by_stem})
 
-    def speed(s, kind):
-        return found[s].get(kind, {}).get("images_per_second")
 
-    def whole(value):
-        return "-" if value is None else f"{value:,.0f}"
-    fastest = max(names, key=lambda s: speed(s, "onnx") or speed(s, "pth"))
-    kind = "onnx" if speed(fastest, "onnx") else "pth"
-    trained = [f"the {names[s]} {found[s]['training_seconds']:.0f} s" for s in names if found[s]["training_seconds"]]
-    words = [(f"Training took {', '.join(trained)}; " if trained else "") + f"drawing 10,000 images takes "
-             f"{10_000 / speed(fastest, kind):.2g} s with the {names[fastest]} ({speed(fastest, kind):,.0f} images/s "
-             f"from the `.{kind}`).",
-             f"Speed of drawing is measured now, {TIMED:,} images in blocks of {BLOCK} as "
-             f"`generate_digits.py` makes them, with {torch.get_num_threads()} torch threads and onnxruntime's own "
-             "default; seconds of training are those of the records, on the machine that trained."]
-    rows = [["Training, seconds", *(whole(found[s]["training_seconds"]) for s in names)],
-            ["Training, epochs", *(whole(found[s]["epochs"]) for s in names)],
-            ["Training, images/s", *(whole(found[s]["training_images_per_second"]) for s in names)],
-            ["Drawing from .onnx, images/s", *(whole(speed(s, "onnx")) for s in names)],
-            ["Drawing from .pth, images/s", *(whole(speed(s, "pth")) for s in names)],
-            ["Parameters of the generator", *(whole(found[s]["parameters"]) for s in names)],
-            ["Bytes of the .onnx", *(whole(found[s].get("onnx", {}).get("bytes")) for s in names)]]
-    bars = {names[s]: {f".{k}": speed(s, k) for k in ("onnx", "pth") if speed(s, k)} for s in names}
-    alt = "; ".join(f"{n} {', '.join(f'{v:,.0f} from the {k}' for k, v in row.items())}" for n, row in bars.items())
-    picture = Figure("speed", charts.bars(bars, "Images drawn per second", y_title="images/s", size=(640, 360)),
-                      f"Bars of images drawn per second: {alt}.")
-    return Section("runtime", "How long does it take?", words, [Table("Time", ["", *names.values()], rows)], [picture],
-                {"drawn": TIMED, "models": found})
+def describe_runtime(numbers):
+    """The Section of numbers, measured now or stored."""
+    by_name = {GENERATORS[stem]: row for stem, row in numbers["models"].items()}
+    speeds = {name: {f".{kind}": row[kind]["images_per_second"] for kind in ("onnx", "pth") if kind in row}
+              for name, row in by_name.items()}
+    speed, kind, fastest = max((v, kind, name) for name, row in speeds.items() for kind, v in row.items())
+    answer = f"Drawing 10,000 images takes {10_000 / speed:.2g} s with the {fastest} from its `{kind}`"
+    trained = [f"the {name} {r['training_seconds']:.0f} s" for name, r in by_name.items() if r["training_seconds"]]
+    answer += f"; training took {join_names(trained)}." if trained else "."
+    note = (f"Drawing: {numbers['drawn']:,} images in blocks of {BLOCK}, as `generate_digits.py` makes them, on the "
+            "machine of this evaluation. Training: by the records, on the machine that trained.")
+
+    def cells(values):
+        return ["-" if v is None else f"{v:,.0f}" for v in values]
+    rows = [[title, *cells(r[key] for r in by_name.values())] for title, key in (
+        ("Training, seconds", "training_seconds"), ("Training, epochs", "epochs"),
+        ("Training, images/s", "training_images_per_second"), ("Parameters of the generator", "parameters"))]
+    rows += [[f"Drawing from {k}, images/s", *cells(r.get(k) for r in speeds.values())] for k in (".onnx", ".pth")]
+    rows.append(["Bytes of the .onnx", *cells(r.get("onnx", {}).get("bytes") for r in by_name.values())])
+    alt = "; ".join(f"{n} {', '.join(f'{v:,.0f} from the {k}' for k, v in row.items())}" for n, row in speeds.items())
+    figure = Figure("speed", charts.bars(speeds, "Images drawn per second", y_title="images/s", size=(640, 360)),
+                    f"Bars of images drawn per second: {alt}.")
+    return Section("runtime", "How long does it take?", [], [Table("Time", ["", *by_name], rows, note)], [figure],
+                   numbers, answer)

@@ -121,6 +121,6 @@ def make_case(glyphs, protocol, n, seed):
     else:
         rare = np.sort(np.argsort(counts, kind="stable")[:max(1, k // 3)])
         keep = np.round(counts * n / counts[counts > 0].min())
-    chosen = np.flatnonzero(data.place_in_class(glyphs.y_train, seed) < keep[glyphs.y_train])
+    chosen = np.flatnonzero(data.rank_in_class(glyphs.y_train, seed) < keep[glyphs.y_train])
     few = replace(glyphs, x_train=glyphs.x_train[chosen], y_train=glyphs.y_train[chosen])
     return Case(few, rare, few)

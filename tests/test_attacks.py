@@ -238,43 +238,6 @@ def test_command(small_npz, tmp_path):
     assert_one_line_error(done, "generator.pth", "classifier")
 
 
-# ---- the section of evaluate.py --------------------------------------------------------------------------------------
-
-def test_section_of_the_report(small_npz, network, tmp_path, monkeypatch):
-    """A classifier of the folder is attacked and corrupted; the study's rows are kept and not computed again."""
-    monkeypatch.setattr(robustness, "QUICK", {"images": 8, "corrupted": 30, "steps": 3, "seeds": 2, "attacked": 8,
-                                              "pool": 64, "eps": [0, 0.05, 0.1]})
-    classes = list("0123456789")
-    monkeypatch.setattr(robustness, "BOUNDS", [("linf", 0.1)])
-    torch.manual_seed(0)
-    for name, kind, net in (("classifier", "classifier", models.Classifier(models.ClassifierConfig(10, 2))),
-                            ("generator", "generator", models.Generator(models.GeneratorConfig(10)))):
-        models.save(tmp_path / f"{name}.pth", models.Checkpoint(kind, net, classes, np.zeros((10, 256))))
-    context = Context(data.load(small_npz), tmp_path, tmp_path / "out", say=lambda *_: None)
-    part = robustness.section(context)
-    json.dumps(part.numbers)
-    assert "No gain could be shown" in part.paragraphs[0] or "Yes, measurably" in part.paragraphs[0]
-    assert any("cvae" in words for words in part.paragraphs), "what is missing is named"
-    attacked, corrupted, study, gains = part.tables
-    assert len(attacked.rows) == len(robustness.BOUNDS) and len(corrupted.rows) == 17
-    assert [row[0] for row in study.rows] == ["real", "+ classical", "+ CGAN", "+ all"]
-    assert [row[0] for row in gains.rows] == ["+ classical", "+ CGAN", "+ all"]
-    assert all(len(row) == len(table.columns) for table in part.tables for row in table.rows)
-    assert [p.name for p in part.figures] == ["robustness_attacks", "robustness_corruptions", "robustness_eps",
-                                               "robustness_kinds"]
-    values = part.numbers["study"]["measures"]["clean"]
-    assert part.numbers["study"]["differences"]["clean"]["+ CGAN"]["mean"] == pytest.approx(
-        np.mean(values["+ CGAN"]) - np.mean(values["real"]))
-    assert len((tmp_path / "out" / "robustness.jsonl").read_text().splitlines()) == 8
-    monkeypatch.setattr(robustness, "run_arm", None)
-    again = Section("robustness", "", [])
-    robustness.study(again, context, None, robustness.QUICK)
-    assert again.tables == part.tables[2:]
-    context.glyphs.classes = classes[::-1]
-    with pytest.raises(UserError, match="classifier.pth"):
-        robustness.section(context)
-
-
 def test_accuracy_by_eps_only_falls(network, glyphs):
     found = attacks.robust_accuracy_curve(network, *glyphs, [0, 0.02, 0.05, 0.1, 0.5])
     assert found == sorted(found, reverse=True) and found[-1] == 0

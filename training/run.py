@@ -45,7 +45,7 @@ class Batches:
         self.size = min(size, len(self.images))
         self.per_epoch = len(self.images) // self.size
         self.refit_steps = max(REFIT_STEPS, 8 * n_classes)
-        few = data.place_in_class(glyphs.y_train, seed) < max(20, REFIT_IMAGES // n_classes)
+        few = data.rank_in_class(glyphs.y_train, seed) < max(20, REFIT_IMAGES // n_classes)
         self.refit_subset = torch.from_numpy(np.flatnonzero(few)).to(device)
         self.cumulative_weights = None
         if balance:

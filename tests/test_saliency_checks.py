@@ -1,0 +1,88 @@
+"""The saliency section: what it measures of a small classifier, and that its text follows the numbers."""
+import json
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+
+import data
+import models
+import saliency
+from datasets import strokes
+from study import saliency_checks
+from study.context import Context
+from training.classifier import train_classifier
+from utils.files import UserError
+
+
+@pytest.fixture(scope="module")
+def glyphs():
+    """Three classes: figures have a row for each."""
+    x, y = strokes.generate(240, seed=5, labels=np.arange(240) % 3)
+    return data.split_up("digits", list("012"), x[:180], y[:180], x[180:], y[180:], 0, source="strokes", license="none",
+                         warnings=[])
+
+
+@pytest.fixture(scope="module")
+def network(glyphs):
+    return train_classifier(glyphs.x_train, glyphs.y_train, steps=30, network=4, n_classes=3)
+
+
+def test_section_says_what_it_measured(glyphs, network, tmp_path, monkeypatch):
+    small = {"images": 5, "ranked": 3, "steps": 2, "seeds": 2, "pool": 64, "epochs": 1}
+    monkeypatch.setattr(saliency_checks, "QUICK", small)
+    monkeypatch.setattr(saliency_checks, "TEST_IMAGES", 40)
+    monkeypatch.setattr(saliency, "MAX_STEPS", 64)               # no refinement
+    table = data.ink_table(glyphs.x_train, glyphs.y_train, 3)
+    context = Context(glyphs, tmp_path, tmp_path, seeds=2, say=lambda *a: None)
+    with pytest.raises(UserError, match="no classifier.pth"):
+        saliency_checks.measure(context)
+    models.save(tmp_path / "classifier.pth", models.Checkpoint("classifier", network, glyphs.classes, table))
+    for epoch in (1, 2):
+        torch.manual_seed(epoch)
+        source = models.Generator(models.GeneratorConfig(3, c0=4, c1=4))
+        saved = models.Checkpoint("generator", source, glyphs.classes, table)
+        models.save(tmp_path / "generator_epochs" / f"{epoch:05d}.pth", saved)
+    models.save(tmp_path / "generator.pth", saved)
+    section = saliency_checks.measure(context)
+    numbers = json.loads(json.dumps(section.numbers))
+    assert numbers["completeness"]["images"] == 5 and 0 < numbers["completeness"]["max"] < 0.5
+    assert set(numbers["perturbation"]["deletion"]) == {*saliency.METHODS, "random", "edges", "ink"}
+    assert set(numbers["arms"]["accuracy"]) == {"real", "CGAN"} and len(numbers["arms"]["agreement"]) == 5
+    assert set(numbers["epochs"]) == {"CGAN 1"}
+    names = [f.name for f in section.figures]
+    assert names[0] == "saliency_classes" and set(names) >= {
+        "saliency_arms", "saliency_epochs_cgan", "saliency_deletion", "saliency_randomised_all", "saliency_agreement"}
+    assert len(section.tables) == 4 and all(len(row) == len(t.columns) for t in section.tables for row in t.rows)
+    assert any("CVAE" in text for text in section.paragraphs), "what is missing is named"
+    monkeypatch.setattr(saliency_checks, "charts", Mock())       # which takes most of the time
+    again = saliency_checks.describe(numbers)                    # as read from a file
+    assert again.tables == section.tables and again.answer == section.answer
+
+
+def test_answer_follows_the_numbers(monkeypatch):
+    monkeypatch.setattr(saliency_checks, "charts", Mock())
+
+    def answer(ink, beats):
+        falls = {m: {"all": [0.9, ink], "ink": [0.9, ink]} for m in saliency.METHODS}
+        by_kind = {kind: dict.fromkeys(saliency.METHODS, beats) for kind in ("deletion", "insertion")}
+        areas = {kind: {"Grad-CAM": {"mean": 0.5, "half": None}} for kind in by_kind}
+        return saliency_checks.describe({
+            "protocol": {"ranked": 4, "seeds": 2}, "completeness": {"mean": 0, "max": 0, "images": 6}, "beats": by_kind,
+            "perturbation": areas, "randomisation": {"stages": ["linear 2", "conv 1"], **falls},
+            "arms": {"agreement": []}}).answer
+    assert answer(0.9, []).startswith("Maps of no method passed both")
+    assert "Grad-CAM passed both" in answer(0.1, ["random", "edges"])
+
+
+def test_correlation_is_of_magnitudes_inside(glyphs, network):
+    x, y = models.from_uint8(torch.from_numpy(glyphs.x_test[:8])), torch.from_numpy(glyphs.y_test[:8])
+    maps = saliency.gradient(network, x, y)
+    assert saliency_checks.rank_correlation(maps, -maps) == pytest.approx(1)
+    noise = torch.rand(maps.shape, generator=torch.Generator().manual_seed(0))
+    assert np.abs(saliency_checks.rank_correlation(maps, noise)).max() < 0.2
+    inside = torch.zeros(maps.shape, dtype=torch.bool)
+    inside[:, :14] = True
+    half = torch.cat([maps[:, :14], noise[:, 14:]], 1)
+    assert saliency_checks.rank_correlation(maps, half, inside) == pytest.approx(1)
