@@ -1,0 +1,145 @@
+"""What nearest neighbours tell: precision / recall, density / coverage, and whether training images were copied.
+
+    precision_recall(real, fake)              # features float [N, d], [M, d], in numpy alone
+    memorisation(fake, train, test)
+    copies(real, fake, train, "pairs.png")    # the same of FeatureSets, with a picture
+"""
+import numpy as np
+
+from utils import figures
+from utils.files import UserError
+
+PR_K, DC_K = 3, 5                      # neighbours: Kynkaanniemi et al. 2019, Naeem et al. 2020
+BLOCK = 1 << 24                        # distances held at once: 64 MB of float32
+COPY_QUANTILE = 0.01                   # see memorisation()
+PAIRS = 12                             # columns of the picture of closest pairs
+
+
+def centre(*arrays):
+    """The arrays as float32 around the mean of the first, so that distances lose no digits to a common offset."""
+    mean = np.mean(arrays[0], 0, np.float64)
+    return [np.subtract(a, mean, out=np.empty(np.shape(a), np.float32), casting="same_kind") for a in arrays]
+
+
+def squared_distances(a, b=None):
+    """Yield (first row, block): blocks of rows of the squared distances of a [N, d] to b [M, d], float32.
+
+    Without b: of each vector of `a` to the others, infinite to itself. Rounding may leave values a little below 0.
+    """
+    points = a if b is None else b
+    norms_a, norms_b = (np.einsum("nd,nd->n", x, x, dtype=np.float64).astype(np.float32) for x in (a, points))
+    rows = max(1, BLOCK // len(points))
+    for i in range(0, len(a), rows):
+        block = a[i:i + rows] @ points.T
+        block *= -2                                          # |x - y|^2 = |x|^2 - 2 x.y + |y|^2, without copies
+        block += norms_a[i:i + rows, None]
+        block += norms_b
+        if b is None:
+            np.fill_diagonal(block[:, i:], np.inf)
+        yield i, block
+
+
+# ---- precision, recall, density, coverage ----------------------------------------------------------------------------
+
+def knn_radii(x, ks):
+    """Squared distance of each vector of x [N, d] to its k-th nearest other one, for k in `ks`: float32 [len(ks), N].
+
+    Enlarged by the rounding error of a float32 distance, so that equal vectors lie inside a ball of radius 0.
+    """
+    if len(x) <= max(ks):
+        raise UserError(f"{max(ks)} neighbours need more than {max(ks)} images, not {len(x)}: give more, or leave out "
+                        "prdc")
+    columns = [k - 1 for k in ks]
+    radii = np.empty((len(ks), len(x)), np.float32)
+    for i, block in squared_distances(x):
+        block.partition(columns, axis=1)
+        radii[:, i:i + len(block)] = block[:, columns].T
+    return radii.clip(0) + 8 * np.finfo(np.float32).eps * np.einsum("nd,nd->n", x, x).max()
+
+
+def precision_recall(real, fake):
+    """{"precision", "recall", "density", "coverage"}: floats in [0, 1], but density may exceed 1.
+
+    B_k(x) is the ball around x that reaches its k-th nearest neighbour within x's set.
+        precision   fraction of fakes inside the ball of any REAL image     (k = 3)    are the fakes like real ones?
+        recall      fraction of reals inside the ball of any FAKE image     (k = 3)    is everything real covered?
+        density     mean number of REAL balls that a fake lies in, / k      (k = 5)    precision; robust to outliers
+        coverage    fraction of REAL balls that hold at least one fake      (k = 5)    recall; robust to fake outliers
+    Improved precision and recall: Kynkaanniemi et al. 2019. Density and coverage: Naeem et al. 2020; equal
+    distributions give density 1 and coverage 1 - (M choose k) / (N + M choose k), 0.97 at equal sizes. Compare only
+    at equal N. Raises UserError for too few images.
+    """
+    real, fake = centre(real, fake)
+    real_k, real_dense = knn_radii(real, (PR_K, DC_K))
+    fake_k, = knn_radii(fake, (PR_K,))
+    nearest_fake = np.full(len(real), np.inf, np.float32)
+    in_fake_ball = np.zeros(len(real), bool)
+    precise, balls = 0, 0
+    for i, block in squared_distances(fake, real):                   # [fakes of the block, all reals]
+        precise += (block <= real_k).any(1).sum()
+        balls += np.count_nonzero(block <= real_dense)
+        np.minimum(nearest_fake, block.min(0), out=nearest_fake)
+        in_fake_ball |= (block <= fake_k[i:i + len(block), None]).any(0)
+    return {"precision": float(precise / len(fake)), "recall": float(in_fake_ball.mean()),
+            "density": float(balls / (DC_K * len(fake))), "coverage": float((nearest_fake <= real_dense).mean())}
+
+
+# ---- memorisation ----------------------------------------------------------------------------------------------------
+
+def nearest(queries, points=None):
+    """The nearest of `points` [M, d] (without: the nearest other query) of each of `queries` [N, d]:
+    (index int64 [N], distance float64 [N])."""
+    index = np.empty(len(queries), np.int64)
+    for i, block in squared_distances(*centre(queries) if points is None else centre(queries, points)):
+        index[i:i + len(block)] = block.argmin(1)
+    points = queries if points is None else points
+    distance = np.empty(len(queries))
+    for i in range(0, len(queries), 4096):  # exactly: the distance of a copy is 0, not the rounding of a difference
+        difference = np.asarray(queries[i:i + 4096], np.float64) - points[index[i:i + 4096]]
+        distance[i:i + 4096] = np.sqrt((difference ** 2).sum(1))
+    return index, distance
+
+
+def memorisation(fake, train, test, seed=0):
+    """Does a generator copy its training set? Distances of features [N, d]; test images cannot have been copied.
+
+    Returns {"ratio", "near_copies", "exact_copies", "threshold", ...}:
+        ratio        median distance of a fake to its nearest training image / that to its nearest test image, where
+                     the larger set is cut (by `seed`) to the size of the other: 1 without copying, well below 1 with it
+        near_copies  fraction of fakes whose  distance to the nearest training image (of all) / distance to the
+                     nearest test image  is below `threshold`: the 1 % quantile of the same ratio over the test images
+                     (to the nearest training image / to the nearest OTHER test image). So 0.01 by chance, and a glyph
+                     that all people write alike does not count only because everything is near it
+        exact_copies fraction of fakes whose features equal those of a training image
+        train_index, test_index: int64 [N], the nearest ones of each fake; closeness: float64 [N], that ratio
+    """
+    tiny = np.finfo(float).tiny
+    train_index, to_train = nearest(fake, train)
+    test_index, to_test = nearest(fake, test)
+    closeness = to_train / np.maximum(to_test, tiny)
+    threshold = float(np.quantile(nearest(test, train)[1] / np.maximum(nearest(test)[1], tiny), COPY_QUANTILE))
+    n, rng = min(len(train), len(test)), np.random.default_rng(seed)
+    medians = [np.median(d if len(x) == n else nearest(fake, x[rng.choice(len(x), n, replace=False)])[1])
+               for x, d in ((train, to_train), (test, to_test))]
+    return {"ratio": float(medians[0] / max(medians[1], tiny)), "near_copies": float((closeness < threshold).mean()),
+            "exact_copies": float((to_train == 0).mean()), "threshold": threshold,
+            "train_index": train_index, "test_index": test_index, "closeness": closeness}
+
+
+def copies(real, fake, train, picture=None, seed=0):
+    """The figures of memorisation() for FeatureSets, and "n_train": a dict. `real` must hold no training images.
+
+    `picture`: a PNG of the fakes that lie nearest to a training image, with their nearest training and test images.
+    """
+    result = memorisation(fake.features, train.features, real.features, seed)
+    train_index, test_index, closeness = (result.pop(k) for k in ("train_index", "test_index", "closeness"))
+    if picture:
+        order = np.argsort(closeness, kind="stable")[:PAIRS]
+        rows = [fake.images[order], train.images[train_index[order]], real.images[test_index[order]]]
+        footer = (f"Above: distance to the training image / to the test image, in feature space. Near-copies (below "
+                  f"{result['threshold']:.3g}, as 1 % of the test images are): {result['near_copies']:.2%} of "
+                  f"{len(fake.features):,}. Training images: {len(train.features):,}.")
+        names = ["generated", "nearest training image", "nearest test image"]
+        figures.save(figures.grid([list(r) for r in rows], names, [f"{v:.2f}" for v in closeness[order]],
+                                  "Closest to the training set", footer), picture)
+    return result | {"n_train": len(train.features)}
