@@ -6,10 +6,10 @@
     python fid.py mnist:test --save-stats mnist.npz        # once; then: python fid.py mnist.npz digits.npz
     python fid.py real/ fake/ --features inception.onnx --output pool --input-range -1-1
 
-REAL and FAKE: a folder of images, an .npz or .npy, an idx file, NAME:SPLIT as mnist:test, or statistics (an .npz with
-mu and sigma, of other tools too: FID alone then). Images of other sizes are first brought to 28 x 28, as by data.py.
-A figure is comparable only at the same features (their hash is printed), N and reference split; read it beside the
-floor, which is the same metric between two sets of real images. From Python: metrics/comparison.py.
+REAL and FAKE: a folder of images, an .npz, .npy or idx file, NAME:SPLIT as mnist:test, or statistics (an .npz with
+mu and sigma, of other tools too: FID alone then). Images are brought to 28 x 28 first. A figure is comparable only at
+the same features (their hash is printed), N and reference split; read it beside the floor, which is the same metric
+between two sets of real images. From Python: metrics/comparison.py.
 """
 import json
 import re
@@ -31,7 +31,7 @@ METRICS = (*comparison.METRICS, "copies")
 
 def parse_args(argv=None):
     parser = Parser("FID and more between two sets of images: REAL first, then FAKE.")
-    add, count = parser.add_argument, number(int, at_least=0)
+    add = parser.add_argument
     add("real", metavar="REAL", help="folder, .npz, .npy, idx file, mnist:test, or statistics (.npz)")
     add("fake", metavar="FAKE", nargs="?", help="as REAL; may be left out with --save-stats")
     add("--features", default=str(DEFAULT_MODEL), help="an ONNX model, or pixels")
@@ -40,18 +40,17 @@ def parse_args(argv=None):
     add("--input-size", type=number(int, above=0), help="height and width for a model that takes any")
     add("--metrics", type=lambda text: METRICS if text == "all" else names_from(METRICS)(text),
         help=f"comma-separated, from {','.join(METRICS)}, or all (default: {','.join(comparison.DEFAULT_METRICS)}). "
-        "depths: FID at every pooling of the model; rankings can flip with depth. conditional: needs labels. "
-        "copies: memorisation")
-    add("--floor", default="auto", help="a second real set, the floor of every metric; none; auto: training images of "
-        "NAME:test, else two halves of REAL")
+        "depths: FID at every pooling of the model; conditional: needs labels; copies: memorisation")
+    add("--floor", default="auto", help="a second real set, the floor of every metric; none; auto: training images "
+        "of NAME:test, else two halves of REAL")
     add("--train", help="training images for copies (default: NAME:train for NAME:test)")
     add("--pairs", metavar="PNG", help="picture of the fakes closest to training images (implies copies)")
-    add("--bootstrap", type=count, help="resamplings for the interval of FID, 0: none (default: 100 up to 512 features, "
-        "0 above, where each takes seconds)")
+    add("--bootstrap", type=number(int, at_least=0), help="resamplings for the interval of FID, 0: none (default: 100 "
+        "up to 512 features, 0 above, where each takes seconds)")
     add("--infinity", action="store_true", help="FID extrapolated to infinitely many images, too")
     add("--save-stats", metavar="NPZ", help="write the statistics of REAL")
     add_data_options(parser, center=False)
-    add("--seed", type=count, default=0, help="of subsets and resampling")
+    add("--seed", type=number(int, at_least=0), default=0, help="of subsets and resampling")
     add("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args(argv)
     if not args.fake and not args.save_stats:
@@ -63,48 +62,10 @@ def parse_args(argv=None):
     return args
 
 
-# ---- the comparison --------------------------------------------------------------------------------------------------
-
-class Reader:
-    """Reads sets of images and measures them; the extractor is opened for the first that is not given by statistics."""
-
-    def __init__(self, args, depths):
-        self.args, self.depths, self.extractor = args, depths, None
-
-    def __call__(self, text, choose=None):
-        """The FeatureSet of the command-line argument `text`; choose(N) gives the indices of the images to take."""
-        args, stats = self.args, load_moments(text)
-        if stats:
-            return FeatureSet(stats)
-        if self.extractor is None:
-            self.extractor = Extractor(args.features, args.output, args.input_range, args.input_size, self.depths)
-        *arrays, classes = data.read_images(text, args.data_dir)
-        if choose:
-            index = choose(len(arrays[0]))
-            arrays = [None if a is None else a[index] for a in arrays]
-        return self.extractor.measure(*arrays, classes)
-
-
-def sibling(text, split):
-    """NAME:split for the text NAME:SPLIT, None for a path."""
-    name = re.fullmatch(r"(.+):(train|val|test)", text)
-    return f"{name[1]}:{split}" if name and not Path(text).exists() else None
-
-
-def floor_sets(args, real, n_fake, read):
-    """((real set, another real set), their names) for the floor, or None: another split of a named data set or the set
-    of --floor, as many images as there are fakes; else the halves of REAL."""
-    rng, other = np.random.default_rng(args.seed), args.floor
-    if other == "auto":
-        other = sibling(args.real, "test" if args.real.endswith(":train") else "train")
-    if other == "none":
-        return None
-    if other:
-        return (real, read(other, lambda n: rng.permutation(n)[:n_fake or n])), (args.real, other)
-    if real.features is None or len(real.features) < 8:
-        return None
-    halves = np.array_split(rng.permutation(len(real.features)), 2)
-    return [real.take(half) for half in halves], (args.real + ", one half", "the other half")
+def split_name(text):
+    """("mnist", "test") of "mnist:test", (None, None) of a path."""
+    match = re.fullmatch(r"(.+):(train|val|test)", text)
+    return match.groups() if match and not Path(text).exists() else (None, None)
 
 
 def run(args):
@@ -112,7 +73,20 @@ def run(args):
     names = set(args.metrics or comparison.DEFAULT_METRICS)
     if args.pairs:
         names.add("copies")
-    read = Reader(args, "depths" in names)
+    extractor = None
+
+    def read(text, rng=None, n=None):
+        """The FeatureSet of an argument; with `rng`, n images of it (None: all) in random order."""
+        nonlocal extractor
+        if stats := load_moments(text):
+            return FeatureSet(stats)
+        extractor = extractor or Extractor(args.features, args.output, args.input_range, args.input_size, "depths" in names)
+        *arrays, classes = data.read_images(text, args.data_dir)
+        if rng:
+            index = rng.permutation(len(arrays[0]))[:n]
+            arrays = [None if a is None else a[index] for a in arrays]
+        return extractor.measure(*arrays, classes)
+
     real = read(args.real)
     if args.save_stats:
         if real.features is None:
@@ -125,58 +99,67 @@ def run(args):
     has_features = real.features is not None and fake.features is not None
     if not has_features and args.metrics is None:
         names &= {"fid", "copies"}
-    train = args.train or (None if args.real.endswith(":train") else sibling(args.real, "train"))
+    dataset, split = split_name(args.real)
+    train = args.train or (f"{dataset}:train" if split in ("val", "test") else None)
     if "copies" in names and not (train and has_features):
         raise UserError("copies needs images as FAKE, real images that were not trained on as REAL (mnist:test), "
                         "and the training images by --train")
     table = None
-    if "conditional" in names and sibling(args.real, "train"):
-        glyphs = data.load(args.real.rpartition(":")[0], args.data_dir)
+    if "conditional" in names and dataset:
+        glyphs = data.load(dataset, args.data_dir)
         table = data.ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
-    options = {"extractor": read.extractor, "metrics": names - {"copies"}, "table": table, "seed": args.seed}
-    bootstrap = args.bootstrap
-    if bootstrap is None:
-        bootstrap = 100 if len(real.moments.mean) <= 512 else 0
+    options = {"extractor": extractor, "metrics": names - {"copies"}, "table": table, "seed": args.seed}
     result = {"real": args.real, "fake": args.fake}
-    result |= comparison.compare(real, fake, bootstrap=bootstrap, infinity=args.infinity, **options)
-    floor = floor_sets(args, real, fake.moments.n, read)
-    if floor:
-        infinity = args.infinity and min(x.moments.n or 0 for x in floor[0]) >= 3 * result["d"]
-        result["floor"] = dict(zip(("real", "fake"), floor[1]))
-        result["floor"] |= comparison.compare(*floor[0], bootstrap=0, infinity=infinity, **options)
+    result |= comparison.compare(real, fake, bootstrap=args.bootstrap, infinity=args.infinity, **options)
+    if floor := floor_sets(args, real, fake.moments.n, read):
+        (one, two), names_of_floor = floor
+        infinity = args.infinity and min(one.moments.n or 0, two.moments.n or 0) >= 3 * result["d"]
+        result["floor"] = dict(zip(("real", "fake"), names_of_floor))
+        result["floor"] |= comparison.compare(one, two, bootstrap=0, infinity=infinity, **options)
     if "copies" in names:
         result["copies"] = {"train": train} | copies(real, fake, read(train), args.pairs, args.seed)
     return result
 
 
-# ---- the table -------------------------------------------------------------------------------------------------------
+def floor_sets(args, real, n_fake, read):
+    """(two sets of real images, their names) for the floor, or None. The other one is that of --floor or another split
+    of a named data set, as many images as there are fakes; else they are the halves of REAL."""
+    rng, other, (dataset, split) = np.random.default_rng(args.seed), args.floor, split_name(args.real)
+    if other == "auto" and dataset:
+        other = f"{dataset}:test" if split == "train" else f"{dataset}:train"
+    if other not in ("auto", "none"):
+        return (real, read(other, rng, n_fake)), (args.real, other)
+    if other == "none" or real.features is None or len(real.features) < 8:
+        return None
+    halves = np.array_split(rng.permutation(len(real.features)), 2)
+    return [real.take(half) for half in halves], (args.real + ", one half", "the other half")
+
 
 def rows(result):
     """The numbers of a result as {row name: (value, remark)}, for the table."""
     out = {}
-    if "fid" in result:
-        fid, remarks = result["fid"], []
-        if "interval" in fid:
-            remarks.append("95 % {:.4g} .. {:.4g}".format(*fid["interval"]))
+    if fid := result.get("fid"):
+        remarks = ["95 % {:.4g} .. {:.4g}".format(*fid["interval"])] if "interval" in fid else []
         if fid["bias"] is not None:
             remarks.append(f"of which bias about {fid['bias']:.3g}")
         out["FID"] = fid["value"], "; ".join(remarks)
-    for name, depth in result.get("depths", {}).items():
-        out[f"FID, {name}"] = depth["fid"], f"{depth['d']} features"
     for key, name in (("fid_infinity", "FID at infinite N"), ("kid", "KID")):
         if key in result:
             out[name] = result[key]["value"], f"+- {result[key]['standard_error']:.2g}"
-    remarks = {"precision": f"k = {PR_K}", "recall": f"k = {PR_K}", "density": f"k = {DC_K}", "coverage": f"k = {DC_K}",
-               "label_accuracy": "", "style_accuracy": ""}
-    out |= {key.replace("_", " "): (result[key], remark) for key, remark in remarks.items() if key in result}
-    if "intra_fid" in result:
-        intra = result["intra_fid"]
+    for name, depth in result.get("depths", {}).items():
+        out[f"FID, {name}"] = depth["fid"], f"{depth['d']} features"
+    for key, k in ("precision", PR_K), ("recall", PR_K), ("density", DC_K), ("coverage", DC_K):
+        if key in result:
+            out[key] = result[key], f"k = {k}"
+    if intra := result.get("intra_fid"):
         out["FID within a class, mean"] = (
             intra["mean"], f"of which bias about {intra['bias']:.3g}; classes of {intra['smallest_class']} up")
         out["FID within a class, worst"] = intra["worst"], f"class {intra['worst_class']}"
         out["FID of images and labels"] = result["joint_fid"], "DeVries et al. 2019"
-    if "spearman" in result:
-        rho = result["spearman"]
+    for key in ("label_accuracy", "style_accuracy"):
+        if key in result:
+            out[key.replace("_", " ")] = result[key], ""
+    if rho := result.get("spearman"):
         out["thickness asked ~ drawn, mean"] = rho["mean"], "rank correlation within a class"
         out["thickness asked ~ drawn, worst"] = rho["worst"], f"class {rho['worst_class']}"
     return out
@@ -190,13 +173,12 @@ def report(result):
     if "fid" in result:
         beside = f", floor {floor['fid']['name']} ({floor['fake']})" if floor else ""
         lines.append(f"N: {result['fid']['name']}{beside}")
-    below = rows(floor) if floor else {}
     lines.append(f"\n{'':31} {'value':>10} {'floor':>10}")
+    floor_rows = rows(floor) if floor else {}
     for name, (value, remark) in rows(result).items():
-        base = f"{below[name][0]:10.4g}" if name in below else " " * 10
-        lines.append(f"{name:31} {value:10.4g} {base}  {remark}".rstrip())
-    if "copies" in result:
-        c = result["copies"]
+        base = f"{floor_rows[name][0]:.4g}" if name in floor_rows else ""
+        lines.append(f"{name:31} {value:10.4g} {base:>10}  {remark}".rstrip())
+    if c := result.get("copies"):
         lines.append(f"\ncopies of {c['train']} ({c['n_train']:,}): median distance to training / to test images "
                      f"{c['ratio']:.3f}, 1 without copying; near-copies {c['near_copies']:.2%}, 1 % by chance "
                      f"(training / test distance below {c['threshold']:.3f}); equal features {c['exact_copies']:.2%}")

@@ -18,8 +18,8 @@ def conditional_metrics(real, fake, extractor=None, table=None):
     """
     classes, labels = common_labels(real, fake)
     alpha = float(np.linalg.norm(real.features, axis=1).mean())
-    joint = [moments(joint_features(x.features, y, len(classes), alpha))
-             for x, y in ((real, real.labels), (fake, labels))]
+    joint = [moments(joint_features(x, y, len(classes), alpha))
+             for x, y in ((real.features, real.labels), (fake.features, labels))]
     result = {"intra_fid": intra_class_fid(real, fake, labels, classes), "joint_fid": fid(*joint)}
     if fake.probabilities is not None and extractor is not None and extractor.classes in (None, classes):
         result["label_accuracy"] = float((fake.probabilities.argmax(1) == labels).mean())
@@ -40,8 +40,8 @@ def common_labels(real, fake):
     if real.labels is None or fake.labels is None:
         raise UserError(f"{'REAL' if real.labels is None else 'FAKE'} has no labels: conditional metrics need them on "
                         "both sides (class sub-folders, a labels.csv, or labels in the .npz)")
-    classes = real.classes or [str(i) for i in range(int(max(real.labels.max(), fake.labels.max())) + 1)]
     labels = fake.labels
+    classes = real.classes or [str(i) for i in range(int(max(real.labels.max(), labels.max())) + 1)]
     if fake.classes and fake.classes != classes:      # a folder with some of the classes numbers them differently
         unknown = sorted({fake.classes[k] for k in np.unique(labels)} - set(classes))
         if unknown:
@@ -53,7 +53,7 @@ def common_labels(real, fake):
 
 
 def intra_class_fid(real, fake, labels, classes):
-    """FID within every class of two images or more on both sides, as {"mean", "worst", "worst_class", "bias", ...}."""
+    """FID within every class of two images or more on both sides: a dict of its mean, worst value and bias."""
     values, biases, sizes = {}, [], []
     for k, name in enumerate(classes):
         features = real.features[real.labels == k], fake.features[labels == k]
@@ -70,11 +70,7 @@ def intra_class_fid(real, fake, labels, classes):
 
 
 def joint_features(features, labels, n_classes, alpha):
-    """Features [N, d] beside one-hot labels times alpha: [N, d + n_classes], for the Frechet joint distance.
-
-    DeVries et al. 2019: FID of these vectors falls only where images AND their labels fit; alpha is the mean norm of
-    the real features over that of the label vectors (1 here), the same for both sides.
-    """
-    one_hot = np.zeros((len(labels), n_classes), np.float32)
-    one_hot[np.arange(len(labels)), labels] = alpha
+    """Features [N, d] beside one-hot labels times alpha, [N, d + n_classes]: FID of these vectors falls only where images
+    AND their labels fit (DeVries et al. 2019). alpha is the mean norm of the real features, the same for both sides."""
+    one_hot = alpha * np.eye(n_classes, dtype=np.float32)[labels]
     return np.concatenate([features, one_hot], axis=1)

@@ -4,6 +4,7 @@
     real = extractor.measure(*data.read_images("mnist:test"))   # FeatureSet: features, moments, images, labels, ...
     extractor(images)["features"]                               # float32 [N, d] alone
 """
+import contextlib
 import hashlib
 import json
 import sys
@@ -19,8 +20,7 @@ from utils.files import UserError
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "saved_models" / "classifier.onnx"
 RANGES = {"0-1": (0, 1), "-1-1": (-1, 1), "0-255": (0, 255)}
-ELEMENTS = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16,
-            "tensor(double)": np.float64}
+DTYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
 
 
 class FeatureSet(NamedTuple):
@@ -36,20 +36,20 @@ class FeatureSet(NamedTuple):
 
     def take(self, index):
         """The subset of the images `index`."""
-        parts = [None if a is None else a[index] for a in (self.probabilities, self.images, self.labels, self.thickness)]
+        arrays = (self.probabilities, self.images, self.labels, self.thickness)
         return FeatureSet(moments(self.features[index], self.moments.extractor), self.features[index],
-                          {k: x[index] for k, x in self.depths.items()}, *parts, self.classes)
+                          {name: x[index] for name, x in self.depths.items()},
+                          *(None if a is None else a[index] for a in arrays), self.classes)
 
 
 class Extractor:
     """Images uint8 [N, 28, 28] -> features, by one output of an ONNX model, or the "pixels" themselves in [0, 1].
 
     path: a model with one image input; its size, channels (1 or 3, first or last) and range are read from it: 0-255
-    for uint8 numbers, 0-1 for others. `input_range` ("0-1", "-1-1", "0-255") and `input_size` say otherwise. Grey is
-    repeated over 3 channels; resizing is Pillow's bilinear filter on float values, antialiased. `output`: a name, of
-    an inner tensor too (default: "features", or the only output); maps [N, C, h, w] are averaged over h and w.
-    `depths` adds the averaged maps after every pooling. Raises UserError. `name`, `output` and `sha256` (12 digits)
-    tell which features these are; `classes`: list of str, where the model names them, else None.
+    for uint8, 0-1 for floats; `input_range`, of RANGES, and `input_size` override them. Resizing is Pillow's antialiased
+    bilinear filter. `output`: a name, of an inner tensor too (default: "features", or the only output); maps [N, C, h, w]
+    are averaged. `depths` adds the averaged maps after every pooling. Raises UserError. `name`, `output` and `sha256`
+    (12 digits) say which features these are; `classes`: list of str, None where the model names none.
     """
 
     def __init__(self, path=DEFAULT_MODEL, output=None, input_range=None, input_size=None, depths=False):
@@ -68,31 +68,28 @@ class Extractor:
         if not output and "features" not in names and len(names) > 1:
             raise UserError(f"{path} has the outputs {', '.join(names)}: choose one with --output")
         self.output = output or ("features" if "features" in names else names[0])
-        self.outputs = {"features": self.output} | {n: n for n in names if n == "probabilities"}
+        self.outputs = {"features": self.output} | {name: name for name in names if name == "probabilities"}
         if depths or self.output not in names:
             self._open_inside(path, content, names, depths)
         self._read_input(path, input_range, input_size)
-        try:
+        with contextlib.suppress(KeyError, TypeError, ValueError):   # a model that names no classes
             self.classes = [str(c) for c in json.loads(self.session.get_modelmeta().custom_metadata_map["classes"])]
-        except (KeyError, TypeError, ValueError):
-            pass                       # a model that names no classes
 
     def _open_inside(self, path, content, names, depths):
         """Open the model again with more outputs: an inner tensor, the averages after each pooling."""
         import onnx
         import onnxruntime as ort
         model = onnx.load_model_from_string(content)
-        graph, extra = model.graph, []
+        graph = model.graph
         if self.output not in names:
             if not any(self.output in node.output for node in graph.node):
                 raise UserError(f"{path} has no output {self.output!r}; it has {', '.join(names)}")
-            extra.append(self.output)
+            graph.output.append(onnx.ValueInfoProto(name=self.output))
         pools = [node.output[0] for node in graph.node if node.op_type in ("MaxPool", "AveragePool")] if depths else []
         for i, tensor in enumerate(pools, 1):
             self.outputs[f"depth {i}"] = f"fid_depth_{i}"
             graph.node.append(onnx.helper.make_node("GlobalAveragePool", [tensor], [f"fid_depth_{i}"]))
-            extra.append(f"fid_depth_{i}")
-        graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
+            graph.output.append(onnx.ValueInfoProto(name=f"fid_depth_{i}"))
         options = ort.SessionOptions()
         options.log_severity_level = 4
         self.session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -100,15 +97,14 @@ class Extractor:
     def _read_input(self, path, input_range, input_size):
         """What the model takes: name, dtype, channels, size, batch, range."""
         inputs = self.session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type not in ELEMENTS or len(inputs[0].shape) not in (3, 4):
+        shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type in DTYPES else []
+        self.channel_axis = None if len(shape) != 4 else 1 if shape[1] in (1, 3) else 3
+        self.channels = 1 if self.channel_axis is None else shape[self.channel_axis]
+        if len(shape) not in (3, 4) or self.channels not in (1, 3):
             ports = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise UserError(f"{path} wants {ports or 'no input'}; expected one input of images, "
-                            "[batch, channels, height, width]")
-        self.input, self.dtype, shape = inputs[0].name, ELEMENTS[inputs[0].type], inputs[0].shape
-        self.channel_axis = None if len(shape) == 3 else 1 if shape[1] in (1, 3) else 3
-        self.channels = 1 if self.channel_axis is None else shape[self.channel_axis]
-        if self.channels not in (1, 3):
-            raise UserError(f"{path} wants input of shape {shape}: its channels are neither 1 nor 3")
+                            "[batch, channels, height, width], of 1 or 3 channels")
+        self.input, self.dtype = inputs[0].name, DTYPES[inputs[0].type]
         size = [s for i, s in enumerate(shape) if i not in (0, self.channel_axis)]
         self.size = tuple(s if isinstance(s, int) else input_size for s in size)
         if None in self.size:
@@ -129,15 +125,14 @@ class Extractor:
             x = np.rint(x).astype(np.uint8)
         else:
             x = (x * ((self.high - self.low) / 255) + self.low).astype(self.dtype)
-        if self.channel_axis is None:
-            return x
-        return np.repeat(np.expand_dims(x, self.channel_axis), self.channels, self.channel_axis)
+        axis = self.channel_axis
+        return x if axis is None else np.repeat(np.expand_dims(x, axis), self.channels, axis)
 
     def __call__(self, images):
         """images uint8 [N, 28, 28] -> {"features": float32 [N, d]}, where known "probabilities", "depth 1", ... too."""
         if self.session is None:
             return {"features": images.reshape(len(images), -1).astype(np.float32) / 255}
-        result, progress = {}, Progress(sys.stderr, delay=1.0)
+        batches, progress = {key: [] for key in self.outputs}, Progress(sys.stderr, delay=1.0)
         for i in range(0, len(images), self.batch):
             x = self._prepare(images[i:i + self.batch])
             n = len(x)
@@ -153,11 +148,10 @@ class Extractor:
                     raise UserError(f"{self.name}: output {self.outputs[key]} has shape {list(y.shape)}, expected "
                                     f"[{len(x)}, d]: choose another with --output")
                 y = y.mean((2, 3), dtype=np.float64) if y.ndim == 4 else y.reshape(len(y), -1)
-                if key not in result:
-                    result[key] = np.empty((len(images), y.shape[1]), np.float32)
-                result[key][i:i + n] = y[:n]
+                batches[key].append(y[:n].astype(np.float32))
             if progress.tty:                                         # a log needs no line for every set
                 progress("features", i + n, len(images))
+        result = {key: np.concatenate(parts) for key, parts in batches.items()}
         if not np.isfinite(result["features"]).all():
             raise UserError(f"{self.name} gives NaN or infinity as {self.output}: choose another model or input range")
         return result
@@ -167,7 +161,6 @@ class Extractor:
         if len(images) < 2:
             raise UserError(f"a set of {len(images)} image cannot be measured; at least two are needed")
         outputs = self(images)
-        features = outputs["features"]
-        return FeatureSet(moments(features, f"{self.sha256}:{self.output}"), features,
-                          {k: x for k, x in outputs.items() if k.startswith("depth ")}, outputs.get("probabilities"),
-                          images, labels, thickness, classes)
+        features, depths = outputs["features"], {k: x for k, x in outputs.items() if k.startswith("depth ")}
+        return FeatureSet(moments(features, f"{self.sha256}:{self.output}"), features, depths,
+                          outputs.get("probabilities"), images, labels, thickness, classes)

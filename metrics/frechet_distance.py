@@ -1,7 +1,7 @@
 """FID: the Frechet distance of two sets of feature vectors, its bias and its uncertainty, in numpy alone.
 
     real, fake = moments(real_features), moments(fake_features)   # of float [N, d]: mean, covariance, N
-    fid(real, fake), fid_bias(real, fake)                         # the latter: how much of it is due to a small N
+    fid(real, fake), fid_bias(real, fake)                         # the latter: the part that is due to a small N
     save_moments("mnist.npz", real); load_moments("mnist.npz")    # mu and sigma, as in the files of other tools
 """
 import zipfile
@@ -26,26 +26,19 @@ class Moments(NamedTuple):
 
 
 def moments(features, extractor=None):
-    """Moments of features [N, d] of any float type. Raises ValueError for NaN, infinity or fewer than two vectors.
-
-    Only one batch is held in float64. Sums are taken around the first batch's mean, so that features far from zero
-    lose no digits.
-    """
+    """Moments of features [N, d] of any float type. Sums are taken around the first batch's mean, so that features
+    far from zero lose no digits. Raises ValueError for NaN, infinity or fewer than two vectors."""
     n = len(features)
-    if n < 2:
-        raise ValueError("a covariance needs at least two images")
+    if n < 2 or not np.isfinite(features).all():
+        raise ValueError("moments need at least two vectors, without NaN or infinity")
     shift = np.asarray(features[:BATCH], np.float64).mean(0)
-    total, outer = 0.0, 0.0
+    total = outer = 0.0
     for i in range(0, n, BATCH):
         x = np.asarray(features[i:i + BATCH], np.float64) - shift
-        if not np.isfinite(x).all():
-            raise ValueError("features hold NaN or infinity")
         total += x.sum(0)
         outer += x.T @ x
     return Moments(shift + total / n, (outer - np.outer(total, total) / n) / (n - 1), n, extractor)
 
-
-# ---- the distance ----------------------------------------------------------------------------------------------------
 
 def fid(real, fake):
     """FID of two Moments: a float >= 0."""
@@ -53,16 +46,15 @@ def fid(real, fake):
 
 
 def frechet_distance(mean_1, cov_1, mean_2, cov_2):
-    """Squared Frechet distance of two Gaussians: a float >= 0.
+    """Squared Frechet distance of Gaussians with means [d] and covariances [d, d], singular or not: a float >= 0.
 
         |mean_1 - mean_2|^2 + tr(cov_1 + cov_2 - 2 (cov_1 cov_2)^(1/2))     Heusel et al. 2017, Dowson & Landau 1982
 
-    Means float [d], covariances symmetric [d, d]; they may be singular (fewer vectors than d). Raises ValueError for
-    shapes that do not fit and for NaN.
+    Raises ValueError for shapes that do not fit and for NaN.
     """
     mean_1, cov_1, mean_2, cov_2 = (np.asarray(a, np.float64) for a in (mean_1, cov_1, mean_2, cov_2))
     d = mean_1.size
-    if mean_1.shape != (d,) or mean_2.shape != (d,) or cov_1.shape != (d, d) or cov_2.shape != (d, d):
+    if {mean_1.shape, mean_2.shape} != {(d,)} or {cov_1.shape, cov_2.shape} != {(d, d)}:
         raise ValueError(f"means {mean_1.shape}, {mean_2.shape} do not fit covariances {cov_1.shape}, {cov_2.shape}")
     difference = mean_1 - mean_2
     value = difference @ difference + np.trace(cov_1) + np.trace(cov_2) - 2 * trace_root_product(cov_1, cov_2)
@@ -72,12 +64,8 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
 
 
 def trace_root_product(cov_1, cov_2):
-    """tr (cov_1 cov_2)^(1/2) of two positive semi-definite [d, d]: a float.
-
-    With cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of the symmetric A' cov_2 A, and real.
-    """
-    def factor(cov):
-        """A [d, rank] with A A' = cov."""
+    """tr (cov_1 cov_2)^(1/2), a float: with cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of A' cov_2 A, real."""
+    def factor(cov):                                                 # A [d, rank] with A A' = cov
         w, v = np.linalg.eigh(cov)
         keep = w > len(w) * EPSILON * max(w[-1], 0)
         return v[:, keep] * np.sqrt(w[keep])
@@ -86,7 +74,7 @@ def trace_root_product(cov_1, cov_2):
         a = np.linalg.cholesky(cov_1)
         eigenvalues = np.linalg.eigvalsh(a.T @ cov_2 @ a)
         if eigenvalues[0] < len(eigenvalues) * EPSILON * eigenvalues[-1]:
-            np.linalg.cholesky(cov_2)
+            np.linalg.cholesky(cov_2)                                # is the other one singular?
         return float(np.sqrt(eigenvalues.clip(0)).sum())
     except np.linalg.LinAlgError:
         # A covariance is singular. Eigenvalues that should be 0 come out as +-1e-16 and their roots, 1e-8 each, would
@@ -94,19 +82,14 @@ def trace_root_product(cov_1, cov_2):
         return float(np.linalg.svd(factor(cov_1).T @ factor(cov_2), compute_uv=False).sum())
 
 
-# ---- bias and uncertainty --------------------------------------------------------------------------------------------
-
 def fid_bias(real, fake):
-    """By about how much the FID of two Moments is too high, as their means and covariances are estimates: a float.
+    """By about how much the FID of two Moments is too high because they are estimates: a float; None if N is unknown.
 
-    It is what two samples of one distribution score; None where an N is unknown. To second order in the errors, for
-    Gaussian features whose covariance (that of `real`) has the eigenvalues l,
+        (1/n_real + 1/n_fake) (5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j)),    l: eigenvalues of the real cov
 
-        (1/n_real + 1/n_fake) (5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j))
-
-    namely E|error of mean|^2 + 1/2 sum_ij E[D_ij^2] / (l_i + l_j), with D the error of the difference of covariances
-    in the eigenbasis and E[D_ij^2] = (1/n_real + 1/n_fake) (1 + [i = j]) l_i l_j. Within some percent on the features
-    of a digit classifier, down to N = d; too high below.
+    It is what two samples of one Gaussian score, to second order in the errors of the estimates: E|error of mean|^2 +
+    1/2 sum_ij E[D_ij^2] / (l_i + l_j), with D the error of cov_1 - cov_2 in the eigenbasis. Within some percent on the
+    features of a digit classifier, down to N = d; too high below.
     """
     if not (real.n and fake.n):
         return None
@@ -117,11 +100,10 @@ def fid_bias(real, fake):
 
 
 def bootstrap_fid(real, fake, repeats=100, seed=0):
-    """Standard deviation of FID over bootstrap samples of features [N, d]: a float; FID +- 1.96 times it: 95 %.
+    """Standard deviation of FID over bootstrap samples (Efron 1979) of features [N, d]: a float.
 
-    Both sets are drawn anew with replacement (Efron 1979). It covers which images happened to be drawn, on both
-    sides; not the bias (fid_bias), not another training run of the generator. The resampled values themselves are no
-    limits, as a resampled set has the bias twice.
+    FID +- 1.96 times it is a 95 % interval: of which images were drawn, not of the bias, nor of training another
+    generator. Quantiles of the resampled values would be no interval, as a resampled set has the bias twice.
     """
     rng = np.random.default_rng(seed)
     sides = [np.asarray(x, np.float64) - np.mean(real, 0, np.float64) for x in (real, fake)]
@@ -137,20 +119,18 @@ def bootstrap_fid(real, fake, repeats=100, seed=0):
 
 
 def fid_infinity(real, fake, seed=0):
-    """FID of features [N, d], extrapolated to infinitely many images: (value, standard error).
+    """FID of features [N, d], extrapolated to infinitely many images: (value, standard error of the line's fit).
 
-    Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N; the line's value at 0 is free of the bias.
-    Here both sides shrink together, to a fifth but not below 2 d images, and the line runs over 1/n_real + 1/n_fake
-    (see fid_bias); their paper keeps the real side, and its part of the bias. The error is that of the line's fit; a
-    value below 0 within it means "no difference". Raises UserError with fewer than 3 d images.
+    Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N, and free of bias where the line meets 0. Here
+    both sides shrink together, to a fifth but not below 2 d images, and the line runs over 1/n_real + 1/n_fake; their
+    paper keeps the real side, and its part of the bias. Raises UserError with fewer than 3 d images.
     """
     smallest, d = min(len(real), len(fake)), real.shape[1]
     most = min(5, smallest / (2 * d))
     if most < 1.5:
         raise UserError(f"FID at infinity needs at least 3 d = {3 * d} images on both sides, not {smallest}: "
                         "give more, or leave out --infinity")
-    rng = np.random.default_rng(seed)
-    x, y = [], []
+    rng, x, y = np.random.default_rng(seed), [], []
     for shrink in np.repeat(np.linspace(1, most, 15), 2):
         parts = [a if shrink == 1 else a[rng.permutation(len(a))[:round(len(a) / shrink)]] for a in (real, fake)]
         x.append(1 / len(parts[0]) + 1 / len(parts[1]))
@@ -159,31 +139,27 @@ def fid_infinity(real, fake, seed=0):
     return float(value), float(np.sqrt(cov[1, 1]))
 
 
-# ---- statistics files ------------------------------------------------------------------------------------------------
-
 def load_moments(path):
     """Moments of an .npz with mu and sigma (and n, extractor, of save_moments); None if `path` is no such file."""
     path = Path(path).expanduser()
     if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
         return None
     stats = read_npz(path, ["mu", "sigma", "n", "extractor"])
-    if not {"mu", "sigma"} <= set(stats):
+    if "mu" not in stats or "sigma" not in stats:
         return None
     mu, sigma = stats["mu"], stats["sigma"]
-    if mu.dtype.kind != "f" or sigma.dtype.kind != "f" or mu.ndim != 1 or sigma.shape != (mu.size,) * 2 or not mu.size:
-        raise UserError(f"{path}: mu {mu.dtype} {list(mu.shape)} and sigma {sigma.dtype} {list(sigma.shape)} do not "
-                        "fit; expected [d] and [d, d]")
-    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
-    finite = np.isfinite(mu).all() and np.isfinite(sigma).all()
-    if not finite or not np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * np.abs(sigma).max()):
-        raise UserError(f"{path}: mu and sigma must be finite and sigma symmetric; the file is damaged")
     n, extractor = (stats[k].item() if k in stats and stats[k].shape == () else None for k in ("n", "extractor"))
-    if n is not None and (not isinstance(n, int) or n < 2):
-        raise UserError(f"{path}: the number of images n is {n!r}; the file is damaged")
+    if not ({mu.dtype.kind, sigma.dtype.kind} == {"f"} and mu.ndim == 1 and mu.size and sigma.shape == mu.shape * 2
+            and np.isfinite(mu).all() and np.isfinite(sigma).all()
+            and np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * np.abs(sigma).max())
+            and (n is None or (isinstance(n, int) and n > 1))):
+        raise UserError(f"{path}: mu {mu.dtype} {list(mu.shape)}, sigma {sigma.dtype} {list(sigma.shape)} and n {n!r} do "
+                        "not fit; expected finite mu [d], symmetric sigma [d, d] and n > 1: the file is damaged")
+    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
     return Moments(mu, (sigma + sigma.T) / 2, n, extractor)
 
 
-def save_moments(path, moments):
+def save_moments(path, stats):
     """Write Moments as an .npz: mu and sigma (the names that other tools use), n, extractor."""
     with atomic(path) as tmp, open(tmp, "wb") as f:
-        np.savez(f, mu=moments.mean, sigma=moments.cov, n=moments.n, extractor=moments.extractor)
+        np.savez(f, mu=stats.mean, sigma=stats.cov, n=stats.n, extractor=stats.extractor)

@@ -7,17 +7,12 @@ SUBSETS, SIZE = 100, 1000              # of the paper
 
 
 def kernel_distance(real, fake, subsets=SUBSETS, size=SIZE, seed=0):
-    """Kernel Inception Distance of features [N, d] and [M, d]: (value, standard error), floats.
+    """Kernel Inception Distance of features [N, d] and [M, d]: (value, standard error). UserError for under 4 images.
 
     The squared maximum mean discrepancy (Gretton et al. 2012) under the kernel (x.y / d + 1)^3, averaged over random
-    `subsets` of `size` vectors of each side (of half the smaller set, where that is less). Unbiased: equal
-    distributions give 0 on average, and slightly negative values are correct. Subsets overlap, so their spread
-    s / sqrt(subsets) would be too small an error. Here
-
-        s sqrt(1 / subsets + f / (1 - f)),   f = size / smaller set
-
-    which counts what all subsets have in common: correct where the sets differ, an upper limit where they do not.
-    Raises UserError for fewer than 4 images.
+    `subsets` of `size` vectors of each side (of half the smaller set, if less). It is unbiased: equal distributions
+    give 0 on average, so values slightly below 0 are correct. As subsets overlap, the error is not s / sqrt(subsets)
+    but s sqrt(1 / subsets + f / (1 - f)), f = size / smaller set: an upper limit where the sets do not differ.
     """
     smaller = min(len(real), len(fake))
     size = min(size, smaller // 2)
@@ -39,5 +34,5 @@ def kernel_distance(real, fake, subsets=SUBSETS, size=SIZE, seed=0):
     for _ in range(subsets):
         x, y = (np.asarray(a[rng.choice(len(a), size, replace=False)], np.float64) for a in (real, fake))
         values.append(mean_within(x) + mean_within(y) - 2 * kernel(x, y).mean())
-    fraction = size / smaller
-    return float(np.mean(values)), float(np.std(values, ddof=1) * np.sqrt(1 / subsets + fraction / (1 - fraction)))
+    error_factor = np.sqrt(1 / subsets + size / smaller / (1 - size / smaller))
+    return float(np.mean(values)), float(np.std(values, ddof=1) * error_factor)

@@ -1,6 +1,6 @@
 """What nearest neighbours tell: precision / recall, density / coverage, and whether training images were copied.
 
-    precision_recall(real, fake)              # features float [N, d], [M, d], in numpy alone
+    precision_recall(real, fake)              # features float [N, d] and [M, d], in numpy alone
     memorisation(fake, train, test)
     copies(real, fake, train, "pairs.png")    # the same of FeatureSets, with a picture
 """
@@ -13,6 +13,7 @@ PR_K, DC_K = 3, 5                      # neighbours: Kynkaanniemi et al. 2019, N
 BLOCK = 1 << 24                        # distances held at once: 64 MB of float32
 COPY_QUANTILE = 0.01                   # see memorisation()
 PAIRS = 12                             # columns of the picture of closest pairs
+TINY = np.finfo(np.float64).tiny
 
 
 def centre(*arrays):
@@ -28,10 +29,10 @@ def squared_distances(a, b=None):
     """
     points = a if b is None else b
     norms_a, norms_b = (np.einsum("nd,nd->n", x, x, dtype=np.float64).astype(np.float32) for x in (a, points))
-    rows = max(1, BLOCK // len(points))
+    rows = max(1, min(4096, BLOCK // len(points)))
     for i in range(0, len(a), rows):
         block = a[i:i + rows] @ points.T
-        block *= -2                                          # |x - y|^2 = |x|^2 - 2 x.y + |y|^2, without copies
+        block *= -2                                    # in place: |x|^2 - 2 x.y + |y|^2
         block += norms_a[i:i + rows, None]
         block += norms_b
         if b is None:
@@ -39,18 +40,14 @@ def squared_distances(a, b=None):
         yield i, block
 
 
-# ---- precision, recall, density, coverage ----------------------------------------------------------------------------
-
 def knn_radii(x, ks):
     """Squared distance of each vector of x [N, d] to its k-th nearest other one, for k in `ks`: float32 [len(ks), N].
 
     Enlarged by the rounding error of a float32 distance, so that equal vectors lie inside a ball of radius 0.
     """
     if len(x) <= max(ks):
-        raise UserError(f"{max(ks)} neighbours need more than {max(ks)} images, not {len(x)}: give more, or leave out "
-                        "prdc")
-    columns = [k - 1 for k in ks]
-    radii = np.empty((len(ks), len(x)), np.float32)
+        raise UserError(f"{max(ks)} neighbours need more than {max(ks)} images, not {len(x)}: give more, or leave out prdc")
+    columns, radii = [k - 1 for k in ks], np.empty((len(ks), len(x)), np.float32)
     for i, block in squared_distances(x):
         block.partition(columns, axis=1)
         radii[:, i:i + len(block)] = block[:, columns].T
@@ -58,23 +55,21 @@ def knn_radii(x, ks):
 
 
 def precision_recall(real, fake):
-    """{"precision", "recall", "density", "coverage"}: floats in [0, 1], but density may exceed 1.
+    """{"precision", "recall", "density", "coverage"}: floats in [0, 1], but density may exceed 1. Compare at equal N.
 
-    B_k(x) is the ball around x that reaches its k-th nearest neighbour within x's set.
-        precision   fraction of fakes inside the ball of any REAL image     (k = 3)    are the fakes like real ones?
-        recall      fraction of reals inside the ball of any FAKE image     (k = 3)    is everything real covered?
-        density     mean number of REAL balls that a fake lies in, / k      (k = 5)    precision; robust to outliers
-        coverage    fraction of REAL balls that hold at least one fake      (k = 5)    recall; robust to fake outliers
-    Improved precision and recall: Kynkaanniemi et al. 2019. Density and coverage: Naeem et al. 2020; equal
-    distributions give density 1 and coverage 1 - (M choose k) / (N + M choose k), 0.97 at equal sizes. Compare only
-    at equal N. Raises UserError for too few images.
+    The ball B_k(x) around x reaches the k-th nearest neighbour of x in its set. Kynkaanniemi et al. 2019, k = 3:
+        precision   fraction of fakes inside the ball of any REAL image: are the fakes like real ones?
+        recall      fraction of reals inside the ball of any FAKE image: is everything real covered?
+    Naeem et al. 2020, k = 5, robust to outliers; equal distributions of equal size give 1 and 0.97:
+        density     mean number of REAL balls that a fake lies in, divided by k
+        coverage    fraction of REAL balls that hold at least one fake: 1 - (M choose k) / (N + M choose k) at best
     """
     real, fake = centre(real, fake)
     real_k, real_dense = knn_radii(real, (PR_K, DC_K))
     fake_k, = knn_radii(fake, (PR_K,))
     nearest_fake = np.full(len(real), np.inf, np.float32)
     in_fake_ball = np.zeros(len(real), bool)
-    precise, balls = 0, 0
+    precise = balls = 0
     for i, block in squared_distances(fake, real):                   # [fakes of the block, all reals]
         precise += (block <= real_k).any(1).sum()
         balls += np.count_nonzero(block <= real_dense)
@@ -84,44 +79,39 @@ def precision_recall(real, fake):
             "density": float(balls / (DC_K * len(fake))), "coverage": float((nearest_fake <= real_dense).mean())}
 
 
-# ---- memorisation ----------------------------------------------------------------------------------------------------
-
 def nearest(queries, points=None):
-    """The nearest of `points` [M, d] (without: the nearest other query) of each of `queries` [N, d]:
-    (index int64 [N], distance float64 [N])."""
-    index = np.empty(len(queries), np.int64)
-    for i, block in squared_distances(*centre(queries) if points is None else centre(queries, points)):
-        index[i:i + len(block)] = block.argmin(1)
+    """The nearest of `points` [M, d] (without: the nearest other query) of each of `queries` [N, d]: (index int64 [N],
+    distance float64 [N], exact: that of a copy is 0)."""
+    index, distance = np.empty(len(queries), np.int64), np.empty(len(queries))
+    blocks = squared_distances(*centre(queries)) if points is None else squared_distances(*centre(queries, points))
     points = queries if points is None else points
-    distance = np.empty(len(queries))
-    for i in range(0, len(queries), 4096):  # exactly: the distance of a copy is 0, not the rounding of a difference
-        difference = np.asarray(queries[i:i + 4096], np.float64) - points[index[i:i + 4096]]
-        distance[i:i + 4096] = np.sqrt((difference ** 2).sum(1))
+    for i, block in blocks:
+        rows = slice(i, i + len(block))
+        index[rows] = block.argmin(1)
+        difference = np.asarray(queries[rows], np.float64) - points[index[rows]]
+        distance[rows] = np.sqrt((difference ** 2).sum(1))
     return index, distance
 
 
 def memorisation(fake, train, test, seed=0):
-    """Does a generator copy its training set? Distances of features [N, d]; test images cannot have been copied.
+    """Does a generator copy its training set? Distances of features [N, d]; test images cannot have been copied. A dict:
 
-    Returns {"ratio", "near_copies", "exact_copies", "threshold", ...}:
-        ratio        median distance of a fake to its nearest training image / that to its nearest test image, where
-                     the larger set is cut (by `seed`) to the size of the other: 1 without copying, well below 1 with it
-        near_copies  fraction of fakes whose  distance to the nearest training image (of all) / distance to the
-                     nearest test image  is below `threshold`: the 1 % quantile of the same ratio over the test images
-                     (to the nearest training image / to the nearest OTHER test image). So 0.01 by chance, and a glyph
-                     that all people write alike does not count only because everything is near it
-        exact_copies fraction of fakes whose features equal those of a training image
-        train_index, test_index: int64 [N], the nearest ones of each fake; closeness: float64 [N], that ratio
+        ratio         median distance of a fake to its nearest training image / that to its nearest test image, the larger
+                      set cut (by `seed`) to the size of the other: 1 without copying, well below 1 with it
+        closeness     float64 [N]: distance to the nearest training image (of all) / that to the nearest test image
+        near_copies   fraction of fakes with a closeness below `threshold`, the 1 % quantile of that of the test images
+                      (to the OTHER ones). So 0.01 by chance, also for a glyph that all people write alike
+        exact_copies  fraction of fakes whose features equal those of a training image
+        train_index, test_index: int64 [N], the nearest ones of each fake
     """
-    tiny = np.finfo(float).tiny
     train_index, to_train = nearest(fake, train)
     test_index, to_test = nearest(fake, test)
-    closeness = to_train / np.maximum(to_test, tiny)
-    threshold = float(np.quantile(nearest(test, train)[1] / np.maximum(nearest(test)[1], tiny), COPY_QUANTILE))
+    closeness = to_train / np.maximum(to_test, TINY)
+    threshold = float(np.quantile(nearest(test, train)[1] / np.maximum(nearest(test)[1], TINY), COPY_QUANTILE))
     n, rng = min(len(train), len(test)), np.random.default_rng(seed)
     medians = [np.median(d if len(x) == n else nearest(fake, x[rng.choice(len(x), n, replace=False)])[1])
                for x, d in ((train, to_train), (test, to_test))]
-    return {"ratio": float(medians[0] / max(medians[1], tiny)), "near_copies": float((closeness < threshold).mean()),
+    return {"ratio": float(medians[0] / max(medians[1], TINY)), "near_copies": float((closeness < threshold).mean()),
             "exact_copies": float((to_train == 0).mean()), "threshold": threshold,
             "train_index": train_index, "test_index": test_index, "closeness": closeness}
 

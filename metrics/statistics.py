@@ -1,34 +1,30 @@
-"""Statistics of comparisons and of classifiers, in numpy alone: intervals, paired tests, scores by class, calibration.
+"""Statistics of comparisons and of classifiers, in numpy alone: 95 % intervals, paired tests, scores, calibration.
 
-    mean, half_width = t_interval([0.91, 0.93, 0.92])          # 95 % interval: mean +- half_width
+    format_interval(*t_interval([0.91, 0.93, 0.92]))           # "92.00 ± 2.48"
     paired_t_test(with_generator, without)["p"]                # one value per seed on both sides, in the same order
-    mcnemar(correct_a, correct_b)["p"]                         # two classifiers on the same test images
     classification_scores(confusion_matrix(labels, predicted, 10))["macro_f1"]
 
-All intervals are of level 95 %. Where too few values are given to say something, a figure is nan.
+Where too few values are given to say something, a figure is nan.
 """
 import math
 from statistics import NormalDist
 
 import numpy as np
 
-LEVEL = 0.95
+LEVEL = 0.95               # of all intervals
 BINS = 15                  # of the expected calibration error: Guo et al. 2017
 
 
-# ---- Student's t -----------------------------------------------------------------------------------------------------
-
 def t_cdf(t, freedom):
-    """P(T <= t) of Student's t with `freedom` (an int > 0) degrees of freedom, a float: the finite series of
-    Abramowitz and Stegun 26.7.3 and 26.7.4. The error is about 1e-16, absolute."""
-    angle = math.atan(t / math.sqrt(freedom))
-    is_odd = freedom % 2 == 1
-    term = series = math.cos(angle) if is_odd else 1.0
-    for k in range(3 if is_odd else 2, freedom - 1, 2):
+    """P(T <= t) of Student's t with `freedom` (an int > 0) degrees of freedom: a float, to 1e-14. The finite series of
+    Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    angle, odd = math.atan(t / math.sqrt(freedom)), freedom % 2
+    term = series = math.cos(angle) if odd else 1.0
+    for k in range(2 + odd, freedom - 1, 2):
         term *= math.cos(angle) ** 2 * (k - 1) / k
         series += term
     area = math.sin(angle) * series                                  # P(-|t| < T < |t|), with the sign of t
-    if is_odd:
+    if odd:
         area = 2 / math.pi * (angle + (area if freedom > 1 else 0))
     return min(max((1 + area) / 2, 0.0), 1.0)
 
@@ -55,54 +51,42 @@ def t_interval(values):
 
 
 def paired_t_test(a, b):
-    """The paired t-test of a [n] against b [n], measured on the same seeds in the same order.
+    """The paired t-test of a [n] against b [n]: {"mean": of a - b, "half": half width of its t-interval, "p", "n"}.
 
-    Returns {"mean", "half", "p", "n"}: mean difference a - b, half width of its t-interval, two-sided p-value of "no
-    difference". p and half are nan for fewer than two pairs; p is 1 where all differences are 0; where they are all
-    the same but not 0, as happens with few test images, it is that of the sign test.
+    p, two-sided, and half are nan for fewer than two pairs; p is 1 where all differences are 0; where they are all the
+    same but not 0, as happens with few test images, it is that of the sign test. ValueError for unequal lengths.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"pairs need as many values on both sides, not {len(a)} and {len(b)}")
-    n = len(a)
-    mean, half_width = t_interval(a - b)
-    if n < 2:
-        p = math.nan
-    elif mean == 0:
-        p = 1.0
-    else:
+    n, p, (mean, half_width) = len(a), math.nan, t_interval(a - b)
+    if n > 1:
         error = (a - b).std(ddof=1) / math.sqrt(n)
-        # all the same says nothing of the spread: the sign test
-        p = 2.0 ** (1 - n) if error <= 1e-9 * abs(mean) else 2 * t_cdf(-abs(mean / error), n - 1)
+        if error > 1e-9 * abs(mean):
+            p = 2 * t_cdf(-abs(mean / error), n - 1)
+        else:                                                        # no spread that could be compared with the mean
+            p = 2.0 ** (1 - n) if mean else 1.0
     return {"mean": mean, "half": half_width, "p": p, "n": n}
 
 
-# ---- counts ----------------------------------------------------------------------------------------------------------
-
 def mcnemar(correct_a, correct_b):
-    """The exact McNemar test of two classifiers on the same images, bool [N] each: was the answer correct?
+    """The exact McNemar test of two classifiers on the same images, bool [N] each: {"only_a", "only_b", "p"}.
 
-    Returns {"only_a", "only_b", "p"}. Of the images that only one of them classifies correctly, each is as likely to
-    be A's as B's where both are equally good: p is two-sided binomial with 1/2 (McNemar 1947; exact: Dietterich 1998).
+    Of the images that only one of them classifies correctly, each is as likely to be A's as B's where both are equally
+    good: p is two-sided binomial with 1/2 (McNemar 1947; exact: Dietterich 1998). ValueError for unequal lengths.
     """
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     if a.shape != b.shape:
         raise ValueError(f"both classifiers must have seen the same images, not {len(a)} and {len(b)}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return {"only_a": only_a, "only_b": only_b, "p": sign_test(only_a, only_b)}
-
-
-def sign_test(wins, losses):
-    """Two-sided exact binomial p-value of so many wins and losses, each as likely by chance; 1 without any."""
-    n, fewer = wins + losses, min(wins, losses)
-    return min(1.0, 2 * sum(math.comb(n, i) for i in range(fewer + 1)) / 2 ** n)     # integers up to the division
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    p = min(1.0, 2 * sum(math.comb(n, i) for i in range(fewer + 1)) / 2 ** n)        # integers up to the division
+    return {"only_a": only_a, "only_b": only_b, "p": p}
 
 
 def holm(p_values):
-    """p-values [m] corrected for testing m hypotheses at once, in the same order: float64 [m] (Holm 1979).
-
-    The i-th smallest is multiplied by m + 1 - i, and none may be below a smaller one; nan is left out of the count.
-    """
+    """p-values [m] corrected for testing m hypotheses at once, in the same order: float64 [m] (Holm 1979). The i-th
+    smallest is multiplied by m + 1 - i, and none may be below a smaller one; nan is left out of the count."""
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")[:np.count_nonzero(~np.isnan(p))]            # nan comes last
     corrected = np.full(len(p), np.nan)
@@ -111,10 +95,7 @@ def holm(p_values):
 
 
 def wilson_interval(successes, n):
-    """(low, high): the score interval of a proportion of `successes` in `n` (Wilson 1927), floats; nan for n = 0.
-
-    Unlike the mean +- z s it stays inside [0, 1] and holds near the ends, where accuracies lie.
-    """
+    """(low, high): the score interval of a proportion (Wilson 1927), which holds near 0 and 1, where accuracies lie."""
     if not n:
         return math.nan, math.nan
     z, rate = NormalDist().inv_cdf((1 + LEVEL) / 2), successes / n
@@ -135,8 +116,6 @@ def rank_correlation(a, b):
     return float(a @ b / scale) if scale > 0 else 0.0
 
 
-# ---- classifiers -----------------------------------------------------------------------------------------------------
-
 def confusion_matrix(labels, predicted, k):
     """int64 [k, k]: images by true class (row) and answer (column). labels, predicted: int [N] in 0 .. k - 1."""
     cells = np.asarray(labels, np.int64) * k + np.asarray(predicted, np.int64)
@@ -151,7 +130,7 @@ def classification_scores(matrix):
         f1[c]         their harmonic mean, 2 correct / (answers c + images of c) (nan where the set has none of c)
         support[c]    images of c, int64
         accuracy; macro_precision, macro_recall, macro_f1: means over the classes that the set has
-        balanced_accuracy: the same as macro_recall (Brodersen et al. 2010), under the name that people look for
+        balanced_accuracy: another name of macro_recall (Brodersen et al. 2010)
     """
     matrix = np.asarray(matrix)
     correct, support, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
@@ -165,17 +144,14 @@ def classification_scores(matrix):
 
 
 def expected_calibration_error(probabilities, labels):
-    """ECE of probabilities [N, K] for labels int [N], a float in [0, 1] (Guo et al. 2017).
-
-        sum over bins  n_b / N  |accuracy in b - mean confidence in b|
-    """
+    """Sum over bins of n_b / N |accuracy in b - mean confidence in b| (Guo et al. 2017): a float in [0, 1]."""
     _, _, gap, weight = calibration_bins(probabilities, labels)
     return float((weight * np.nan_to_num(gap)).sum())
 
 
 def calibration_bins(probabilities, labels):
-    """By bin of confidence, float64 [BINS] each: mean confidence, accuracy, their absolute difference (nan where a bin
-    is empty), and the fraction of all images in it.
+    """Of probabilities [N, K] for labels int [N], by bin of confidence, float64 [BINS] each: mean confidence, accuracy,
+    their absolute difference (nan where a bin is empty), and the fraction of all images in it.
 
     Confidence is the largest probability; the bins cut (0, 1] into equal widths, each with its upper end.
     """
@@ -188,20 +164,17 @@ def calibration_bins(probabilities, labels):
     return confidence, accuracy, np.abs(confidence - accuracy), n / max(len(labels), 1)
 
 
-# ---- numbers in tables and sentences ---------------------------------------------------------------------------------
-
 def format_percent(value, digits=2):
     """0.9888 -> "98.88 %"; "-" for None and nan."""
     return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
 
 
-def format_interval(mean, half_width, digits=2, scale=100):
-    """(0.9888, 0.0009) -> "98.88 ± 0.09"; without the latter where it is not finite."""
-    spread = f" ± {scale * half_width:.{digits}f}" if math.isfinite(half_width) else ""
-    return f"{scale * mean:.{digits}f}{spread}"
+def format_interval(mean, half_width, digits=2, scale=100, sign=""):
+    """(0.9888, 0.0009) -> "98.88 ± 0.09"; without the latter where it is None or not finite."""
+    is_known = half_width is not None and math.isfinite(half_width)
+    return f"{scale * mean:{sign}.{digits}f}" + (f" ± {scale * half_width:.{digits}f}" if is_known else "")
 
 
 def format_points(mean, half_width=None, digits=2):
-    """(0.013, 0.004) -> "+1.30 ± 0.40": percentage points with their sign; half_width may be None or nan."""
-    spread = f" ± {100 * half_width:.{digits}f}" if half_width is not None and math.isfinite(half_width) else ""
-    return f"{100 * mean:+.{digits}f}{spread}"
+    """(0.013, 0.004) -> "+1.30 ± 0.40": percentage points with their sign."""
+    return format_interval(mean, half_width, digits, sign="+")

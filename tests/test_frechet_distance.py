@@ -81,7 +81,7 @@ def test_batch_size_does_not_matter(monkeypatch):
 def test_bad_numbers_are_refused():
     with pytest.raises(ValueError, match="NaN"):
         moments([[np.nan, 1], [1, 1]])
-    with pytest.raises(ValueError, match="two images"):
+    with pytest.raises(ValueError, match="two vectors"):
         moments([[1.0, 2.0]])
     with pytest.raises(ValueError, match="do not fit"):
         frechet_distance(np.zeros(3), np.eye(3), np.zeros(4), np.eye(4))

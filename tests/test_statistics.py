@@ -54,8 +54,9 @@ def test_paired_without_spread_or_pairs():
 
 
 @pytest.mark.parametrize("wins, losses, p", [(10, 10, 1), (15, 5, 0.0414), (17, 8, 0.1078), (0, 5, 0.0625), (0, 0, 1)])
-def test_sign_test_against_known_values(wins, losses, p):
-    assert statistics.sign_test(wins, losses) == pytest.approx(p, abs=5e-5) == statistics.sign_test(losses, wins)
+def test_mcnemar_against_known_values(wins, losses, p):
+    a, b = np.repeat([True, False], [wins, losses]), np.repeat([False, True], [wins, losses])
+    assert statistics.mcnemar(a, b)["p"] == pytest.approx(p, abs=5e-5) == statistics.mcnemar(b, a)["p"]
 
 
 def test_mcnemar_counts_what_only_one_read_right():
