@@ -6,13 +6,11 @@
     python fid.py mnist:test --save-stats mnist.npz        # once; then: python fid.py mnist.npz digits.npz
     python fid.py real/ fake/ --features inception.onnx --output pool --input-range -1-1
 
-REAL and FAKE: a folder of images, an .npz, .npy or idx file, NAME:SPLIT as mnist:test, or statistics (an .npz with
-mu and sigma, of other tools too: FID alone then). Images are brought to 28 x 28 first. A figure is comparable only at
-the same features (their hash is printed), N and reference split; read it beside the floor, which is the same metric
-between two sets of real images. From Python: metrics/comparison.py.
+REAL and FAKE: a folder of images, an .npz, .npy or idx file, NAME:SPLIT as mnist:test, or statistics (an .npz with mu
+and sigma, of other tools too: FID alone then). A figure is comparable only at the same features (their hash is printed),
+N and reference split; read it beside the floor, which is the same metric between two sets of real images.
 """
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -31,7 +29,7 @@ METRICS = (*comparison.METRICS, "copies")
 
 def parse_args(argv=None):
     parser = Parser("FID and more between two sets of images: REAL first, then FAKE.")
-    add = parser.add_argument
+    add, count = parser.add_argument, number(int, at_least=0)
     add("real", metavar="REAL", help="folder, .npz, .npy, idx file, mnist:test, or statistics (.npz)")
     add("fake", metavar="FAKE", nargs="?", help="as REAL; may be left out with --save-stats")
     add("--features", default=str(DEFAULT_MODEL), help="an ONNX model, or pixels")
@@ -39,18 +37,17 @@ def parse_args(argv=None):
     add("--input-range", choices=RANGES, help="what the model takes (default: 0-255 for uint8 models, else 0-1)")
     add("--input-size", type=number(int, above=0), help="height and width for a model that takes any")
     add("--metrics", type=lambda text: METRICS if text == "all" else names_from(METRICS)(text),
-        help=f"comma-separated, from {','.join(METRICS)}, or all (default: {','.join(comparison.DEFAULT_METRICS)}). "
+        help=f"all, or with commas, from {','.join(METRICS)} (default: {','.join(comparison.DEFAULT_METRICS)}). "
         "depths: FID at every pooling of the model; conditional: needs labels; copies: memorisation")
-    add("--floor", default="auto", help="a second real set, the floor of every metric; none; auto: training images "
-        "of NAME:test, else two halves of REAL")
+    add("--floor", default="auto", help="a second real set, the floor of every metric; none; auto: training images of "
+        "NAME:test, else two halves of REAL")
     add("--train", help="training images for copies (default: NAME:train for NAME:test)")
     add("--pairs", metavar="PNG", help="picture of the fakes closest to training images (implies copies)")
-    add("--bootstrap", type=number(int, at_least=0), help="resamplings for the interval of FID, 0: none (default: 100 "
-        "up to 512 features, 0 above, where each takes seconds)")
+    add("--bootstrap", type=count, help="resamplings for the interval of FID, 0: none (default: 100 up to 512 features)")
     add("--infinity", action="store_true", help="FID extrapolated to infinitely many images, too")
     add("--save-stats", metavar="NPZ", help="write the statistics of REAL")
     add_data_options(parser, center=False)
-    add("--seed", type=number(int, at_least=0), default=0, help="of subsets and resampling")
+    add("--seed", type=count, default=0, help="of subsets and resampling")
     add("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args(argv)
     if not args.fake and not args.save_stats:
@@ -62,17 +59,9 @@ def parse_args(argv=None):
     return args
 
 
-def split_name(text):
-    """("mnist", "test") of "mnist:test", (None, None) of a path."""
-    match = re.fullmatch(r"(.+):(train|val|test)", text)
-    return match.groups() if match and not Path(text).exists() else (None, None)
-
-
 def run(args):
     """The result of the command as a dict (None where statistics alone were to be saved)."""
-    names = set(args.metrics or comparison.DEFAULT_METRICS)
-    if args.pairs:
-        names.add("copies")
+    names = set(args.metrics or comparison.DEFAULT_METRICS) | ({"copies"} if args.pairs else set())
     extractor = None
 
     def read(text, rng=None, n=None):
@@ -80,7 +69,8 @@ def run(args):
         nonlocal extractor
         if stats := load_moments(text):
             return FeatureSet(stats)
-        extractor = extractor or Extractor(args.features, args.output, args.input_range, args.input_size, "depths" in names)
+        if extractor is None:
+            extractor = Extractor(args.features, args.output, args.input_range, args.input_size, "depths" in names)
         *arrays, classes = data.read_images(text, args.data_dir)
         if rng:
             index = rng.permutation(len(arrays[0]))[:n]
@@ -99,19 +89,23 @@ def run(args):
     has_features = real.features is not None and fake.features is not None
     if not has_features and args.metrics is None:
         names &= {"fid", "copies"}
-    dataset, split = split_name(args.real)
-    train = args.train or (f"{dataset}:train" if split in ("val", "test") else None)
+    dataset, _, split = args.real.rpartition(":")
+    is_named = split in ("train", "val", "test") and not Path(args.real).exists()
+    train = args.train or (f"{dataset}:train" if is_named and split != "train" else None)
     if "copies" in names and not (train and has_features):
         raise UserError("copies needs images as FAKE, real images that were not trained on as REAL (mnist:test), "
                         "and the training images by --train")
     table = None
-    if "conditional" in names and dataset:
+    if "conditional" in names and is_named:
         glyphs = data.load(dataset, args.data_dir)
         table = data.ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
     options = {"extractor": extractor, "metrics": names - {"copies"}, "table": table, "seed": args.seed}
     result = {"real": args.real, "fake": args.fake}
     result |= comparison.compare(real, fake, bootstrap=args.bootstrap, infinity=args.infinity, **options)
-    if floor := floor_sets(args, real, fake.moments.n, read):
+    other = args.floor
+    if other == "auto" and is_named:
+        other = f"{dataset}:test" if split == "train" else f"{dataset}:train"
+    if floor := floor_sets(args, other, real, fake.moments.n, read):
         (one, two), names_of_floor = floor
         infinity = args.infinity and min(one.moments.n or 0, two.moments.n or 0) >= 3 * result["d"]
         result["floor"] = dict(zip(("real", "fake"), names_of_floor))
@@ -121,12 +115,9 @@ def run(args):
     return result
 
 
-def floor_sets(args, real, n_fake, read):
-    """(two sets of real images, their names) for the floor, or None. The other one is that of --floor or another split
-    of a named data set, as many images as there are fakes; else they are the halves of REAL."""
-    rng, other, (dataset, split) = np.random.default_rng(args.seed), args.floor, split_name(args.real)
-    if other == "auto" and dataset:
-        other = f"{dataset}:test" if split == "train" else f"{dataset}:train"
+def floor_sets(args, other, real, n_fake, read):
+    """Two sets of real images and their names, or None: REAL and n_fake images of `other`; for "auto" halves of REAL."""
+    rng = np.random.default_rng(args.seed)
     if other not in ("auto", "none"):
         return (real, read(other, rng, n_fake)), (args.real, other)
     if other == "none" or real.features is None or len(real.features) < 8:

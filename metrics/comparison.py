@@ -8,7 +8,6 @@ from utils.files import UserError
 METRICS = ("fid", "kid", "prdc", "depths", "conditional")
 DEFAULT_METRICS = METRICS[:3]
 MIN_IMAGES = 2048                      # below this on either side, or below 2 d, FID comes with a warning
-MAX_BOOTSTRAP = 512                    # features: above, each resampling takes seconds
 
 
 def compare(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, bootstrap=None, infinity=False, seed=0):
@@ -40,7 +39,7 @@ def compare(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, boo
                 f"about {bias:.3g} too high, which two samples of one distribution would score")
             result["warnings"].append(f"{' and '.join(few)} images are few for {d} features: {name} is {excess}")
         if bootstrap is None:
-            bootstrap = 100 if d <= MAX_BOOTSTRAP else 0
+            bootstrap = 100 if d <= 512 else 0                       # above, each resampling takes seconds
         if has_features and bootstrap:
             half_width = 1.96 * bootstrap_fid(real.features, fake.features, bootstrap, seed)
             result["fid"]["interval"] = [max(value - half_width, 0.0), value + half_width]

@@ -11,15 +11,15 @@ def conditional_metrics(real, fake, extractor=None, table=None):
     """A dict of JSON types; both sets need labels, else UserError. `table`: as for metrics.comparison.compare.
 
         intra_fid       FID within each class: mean, worst. At few images per class mostly bias: `bias` is its mean
-        joint_fid       Frechet joint distance of features and labels (DeVries et al. 2019)
+        joint_fid       FID of features beside one-hot labels times the mean norm of the real features (DeVries et al.
+                        2019), which falls only where images AND their labels fit
         label_accuracy  fraction of fakes that the classifier gives their label; where it knows these classes
         style_accuracy  fraction whose drawn thickness lies in the requested half (thin, thick); needs thickness
         spearman        rank correlation of requested and drawn thickness within a class: mean, worst
     """
     classes, labels = common_labels(real, fake)
-    alpha = float(np.linalg.norm(real.features, axis=1).mean())
-    joint = [moments(joint_features(x, y, len(classes), alpha))
-             for x, y in ((real.features, real.labels), (fake.features, labels))]
+    one_hot = np.eye(len(classes), dtype=np.float32) * np.linalg.norm(real.features, axis=1).mean()
+    joint = [moments(np.hstack([x.features, one_hot[y]])) for x, y in ((real, real.labels), (fake, labels))]
     result = {"intra_fid": intra_class_fid(real, fake, labels, classes), "joint_fid": fid(*joint)}
     if fake.probabilities is not None and extractor is not None and extractor.classes in (None, classes):
         result["label_accuracy"] = float((fake.probabilities.argmax(1) == labels).mean())
@@ -58,19 +58,12 @@ def intra_class_fid(real, fake, labels, classes):
     for k, name in enumerate(classes):
         features = real.features[real.labels == k], fake.features[labels == k]
         if min(map(len, features)) >= 2:
-            pair = [moments(x) for x in features]
-            values[name] = fid(*pair)
-            biases.append(fid_bias(*pair))
-            sizes += map(len, features)
+            one, two = map(moments, features)
+            values[name] = fid(one, two)
+            biases.append(fid_bias(one, two))
+            sizes += [one.n, two.n]
     if not values:
         raise UserError("no class has two images on both sides: conditional metrics need more images per class")
     worst = max(values, key=values.get)
     return {"mean": float(np.mean(list(values.values()))), "worst": values[worst], "worst_class": worst,
             "bias": float(np.mean(biases)), "smallest_class": min(sizes), "classes_left_out": len(classes) - len(values)}
-
-
-def joint_features(features, labels, n_classes, alpha):
-    """Features [N, d] beside one-hot labels times alpha, [N, d + n_classes]: FID of these vectors falls only where images
-    AND their labels fit (DeVries et al. 2019). alpha is the mean norm of the real features, the same for both sides."""
-    one_hot = alpha * np.eye(n_classes, dtype=np.float32)[labels]
-    return np.concatenate([features, one_hot], axis=1)

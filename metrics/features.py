@@ -2,7 +2,6 @@
 
     extractor = Extractor("saved_models/classifier.onnx")       # or "pixels", or any ONNX model of one image input
     real = extractor.measure(*data.read_images("mnist:test"))   # FeatureSet: features, moments, images, labels, ...
-    extractor(images)["features"]                               # float32 [N, d] alone
 """
 import contextlib
 import hashlib
@@ -36,20 +35,19 @@ class FeatureSet(NamedTuple):
 
     def take(self, index):
         """The subset of the images `index`."""
-        arrays = (self.probabilities, self.images, self.labels, self.thickness)
-        return FeatureSet(moments(self.features[index], self.moments.extractor), self.features[index],
-                          {name: x[index] for name, x in self.depths.items()},
-                          *(None if a is None else a[index] for a in arrays), self.classes)
+        parts = {name: x[index] for name, x in self._asdict().items() if isinstance(x, np.ndarray)}
+        depths = {name: x[index] for name, x in self.depths.items()}
+        return self._replace(moments=moments(parts["features"], self.moments.extractor), depths=depths, **parts)
 
 
 class Extractor:
     """Images uint8 [N, 28, 28] -> features, by one output of an ONNX model, or the "pixels" themselves in [0, 1].
 
-    path: a model with one image input; its size, channels (1 or 3, first or last) and range are read from it: 0-255
-    for uint8, 0-1 for floats; `input_range`, of RANGES, and `input_size` override them. Resizing is Pillow's antialiased
-    bilinear filter. `output`: a name, of an inner tensor too (default: "features", or the only output); maps [N, C, h, w]
-    are averaged. `depths` adds the averaged maps after every pooling. Raises UserError. `name`, `output` and `sha256`
-    (12 digits) say which features these are; `classes`: list of str, None where the model names none.
+    path: a model with one image input. Its size (or `input_size`, if it takes any), channels (1 or 3, first or last) and
+    range (of RANGES; by default 0-255 for uint8, else 0-1) decide how images are prepared. `output`: a name, of an inner
+    tensor too (default: "features", or the only one); maps [N, C, h, w] are averaged. `depths` adds the averaged maps
+    after every pooling. `name`, `output`, `sha256` (12 digits) say which features these are; `classes`: list of str, None
+    where the model names none. Raises UserError.
     """
 
     def __init__(self, path=DEFAULT_MODEL, output=None, input_range=None, input_size=None, depths=False):
@@ -80,16 +78,14 @@ class Extractor:
         import onnx
         import onnxruntime as ort
         model = onnx.load_model_from_string(content)
-        graph = model.graph
-        if self.output not in names:
-            if not any(self.output in node.output for node in graph.node):
-                raise UserError(f"{path} has no output {self.output!r}; it has {', '.join(names)}")
-            graph.output.append(onnx.ValueInfoProto(name=self.output))
-        pools = [node.output[0] for node in graph.node if node.op_type in ("MaxPool", "AveragePool")] if depths else []
+        nodes = model.graph.node
+        if not any(self.output in node.output for node in nodes):
+            raise UserError(f"{path} has no output {self.output!r}; it has {', '.join(names)}")
+        pools = [node.output[0] for node in nodes if node.op_type in ("MaxPool", "AveragePool")] if depths else []
         for i, tensor in enumerate(pools, 1):
             self.outputs[f"depth {i}"] = f"fid_depth_{i}"
-            graph.node.append(onnx.helper.make_node("GlobalAveragePool", [tensor], [f"fid_depth_{i}"]))
-            graph.output.append(onnx.ValueInfoProto(name=f"fid_depth_{i}"))
+            nodes.append(onnx.helper.make_node("GlobalAveragePool", [tensor], [f"fid_depth_{i}"]))
+        model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in self.outputs.values() if n not in names)
         options = ort.SessionOptions()
         options.log_severity_level = 4
         self.session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -101,16 +97,15 @@ class Extractor:
         self.channel_axis = None if len(shape) != 4 else 1 if shape[1] in (1, 3) else 3
         self.channels = 1 if self.channel_axis is None else shape[self.channel_axis]
         if len(shape) not in (3, 4) or self.channels not in (1, 3):
-            ports = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-            raise UserError(f"{path} wants {ports or 'no input'}; expected one input of images, "
-                            "[batch, channels, height, width], of 1 or 3 channels")
+            ports = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs) or "no input"
+            raise UserError(f"{path} wants {ports}; expected images [batch, 1 or 3 channels, height, width]")
         self.input, self.dtype = inputs[0].name, DTYPES[inputs[0].type]
         size = [s for i, s in enumerate(shape) if i not in (0, self.channel_axis)]
         self.size = tuple(s if isinstance(s, int) else input_size for s in size)
         if None in self.size:
             raise UserError(f"{path} takes images of any size: say which with --input-size, as --input-size 299")
-        self.fixed = isinstance(shape[0], int)
-        self.batch = shape[0] if self.fixed else 256 if max(self.size) <= 64 else 32
+        self.is_fixed = isinstance(shape[0], int)
+        self.batch = shape[0] if self.is_fixed else 256 if max(self.size) <= 64 else 32
         self.low, self.high = RANGES[input_range or ("0-255" if self.dtype == np.uint8 else "0-1")]
         if self.dtype == np.uint8 and self.high != 255:
             raise UserError(f"{path} takes uint8 images: --input-range {input_range} does not fit")
@@ -118,7 +113,7 @@ class Extractor:
     def _prepare(self, images):
         """uint8 [B, 28, 28] -> what the model takes."""
         x = images
-        if self.size != x.shape[1:]:
+        if self.size != x.shape[1:]:                                 # antialiased, on floats
             size, bilinear = self.size[::-1], Image.Resampling.BILINEAR
             x = np.stack([np.asarray(Image.fromarray(i.astype(np.float32)).resize(size, bilinear)) for i in x])
         if self.dtype == np.uint8:
@@ -136,8 +131,8 @@ class Extractor:
         for i in range(0, len(images), self.batch):
             x = self._prepare(images[i:i + self.batch])
             n = len(x)
-            if n < self.batch and self.fixed:
-                x = np.concatenate([x, np.repeat(x[-1:], self.batch - n, axis=0)])
+            if self.is_fixed:
+                x = x[np.minimum(np.arange(self.batch), n - 1)]      # the last batch is filled with copies
             try:
                 outputs = self.session.run(list(self.outputs.values()), {self.input: x})
             except Exception as e:  # onnxruntime raises one type per cause; the model does not fit such images
@@ -149,7 +144,7 @@ class Extractor:
                                     f"[{len(x)}, d]: choose another with --output")
                 y = y.mean((2, 3), dtype=np.float64) if y.ndim == 4 else y.reshape(len(y), -1)
                 batches[key].append(y[:n].astype(np.float32))
-            if progress.tty:                                         # a log needs no line for every set
+            if progress.tty:                                         # a log needs no line about every set
                 progress("features", i + n, len(images))
         result = {key: np.concatenate(parts) for key, parts in batches.items()}
         if not np.isfinite(result["features"]).all():
@@ -161,6 +156,6 @@ class Extractor:
         if len(images) < 2:
             raise UserError(f"a set of {len(images)} image cannot be measured; at least two are needed")
         outputs = self(images)
-        features, depths = outputs["features"], {k: x for k, x in outputs.items() if k.startswith("depth ")}
-        return FeatureSet(moments(features, f"{self.sha256}:{self.output}"), features, depths,
-                          outputs.get("probabilities"), images, labels, thickness, classes)
+        features, probabilities = outputs.pop("features"), outputs.pop("probabilities", None)
+        return FeatureSet(moments(features, f"{self.sha256}:{self.output}"), features, outputs, probabilities,
+                          images, labels, thickness, classes)

@@ -4,7 +4,6 @@
     fid(real, fake), fid_bias(real, fake)                         # the latter: the part that is due to a small N
     save_moments("mnist.npz", real); load_moments("mnist.npz")    # mu and sigma, as in the files of other tools
 """
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,36 +49,34 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
 
         |mean_1 - mean_2|^2 + tr(cov_1 + cov_2 - 2 (cov_1 cov_2)^(1/2))     Heusel et al. 2017, Dowson & Landau 1982
 
-    Raises ValueError for shapes that do not fit and for NaN.
+    With cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of the symmetric A' cov_2 A, and real. Raises ValueError
+    for shapes that do not fit and for NaN.
     """
     mean_1, cov_1, mean_2, cov_2 = (np.asarray(a, np.float64) for a in (mean_1, cov_1, mean_2, cov_2))
     d = mean_1.size
     if {mean_1.shape, mean_2.shape} != {(d,)} or {cov_1.shape, cov_2.shape} != {(d, d)}:
         raise ValueError(f"means {mean_1.shape}, {mean_2.shape} do not fit covariances {cov_1.shape}, {cov_2.shape}")
-    difference = mean_1 - mean_2
-    value = difference @ difference + np.trace(cov_1) + np.trace(cov_2) - 2 * trace_root_product(cov_1, cov_2)
-    if not np.isfinite(value):
-        raise ValueError("means or covariances hold NaN or infinity")
-    return max(float(value), 0.0)
 
-
-def trace_root_product(cov_1, cov_2):
-    """tr (cov_1 cov_2)^(1/2), a float: with cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of A' cov_2 A, real."""
     def factor(cov):                                                 # A [d, rank] with A A' = cov
         w, v = np.linalg.eigh(cov)
-        keep = w > len(w) * EPSILON * max(w[-1], 0)
+        keep = w > d * EPSILON * max(w[-1], 0)
         return v[:, keep] * np.sqrt(w[keep])
 
     try:
         a = np.linalg.cholesky(cov_1)
         eigenvalues = np.linalg.eigvalsh(a.T @ cov_2 @ a)
-        if eigenvalues[0] < len(eigenvalues) * EPSILON * eigenvalues[-1]:
+        if eigenvalues[0] < d * EPSILON * eigenvalues[-1]:
             np.linalg.cholesky(cov_2)                                # is the other one singular?
-        return float(np.sqrt(eigenvalues.clip(0)).sum())
+        root_trace = float(np.sqrt(eigenvalues.clip(0)).sum())
     except np.linalg.LinAlgError:
         # A covariance is singular. Eigenvalues that should be 0 come out as +-1e-16 and their roots, 1e-8 each, would
         # add up: leave them out of both factors instead, and take singular values, which need no root.
-        return float(np.linalg.svd(factor(cov_1).T @ factor(cov_2), compute_uv=False).sum())
+        root_trace = float(np.linalg.svd(factor(cov_1).T @ factor(cov_2), compute_uv=False).sum())
+    difference = mean_1 - mean_2
+    value = difference @ difference + np.trace(cov_1) + np.trace(cov_2) - 2 * root_trace
+    if not np.isfinite(value):
+        raise ValueError("means or covariances hold NaN or infinity")
+    return max(float(value), 0.0)
 
 
 def fid_bias(real, fake):
@@ -87,9 +84,8 @@ def fid_bias(real, fake):
 
         (1/n_real + 1/n_fake) (5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j)),    l: eigenvalues of the real cov
 
-    It is what two samples of one Gaussian score, to second order in the errors of the estimates: E|error of mean|^2 +
-    1/2 sum_ij E[D_ij^2] / (l_i + l_j), with D the error of cov_1 - cov_2 in the eigenbasis. Within some percent on the
-    features of a digit classifier, down to N = d; too high below.
+    This is what two samples of one Gaussian score, to second order: E|error of mean|^2 + 1/2 sum_ij E[D_ij^2] / (l_i +
+    l_j), D the error of cov_1 - cov_2 in the eigenbasis. On a digit classifier's features right to some percent for N > d.
     """
     if not (real.n and fake.n):
         return None
@@ -100,11 +96,9 @@ def fid_bias(real, fake):
 
 
 def bootstrap_fid(real, fake, repeats=100, seed=0):
-    """Standard deviation of FID over bootstrap samples (Efron 1979) of features [N, d]: a float.
-
-    FID +- 1.96 times it is a 95 % interval: of which images were drawn, not of the bias, nor of training another
-    generator. Quantiles of the resampled values would be no interval, as a resampled set has the bias twice.
-    """
+    """Standard deviation of FID over bootstrap samples (Efron 1979) of features [N, d]: a float. FID +- 1.96 times it is
+    a 95 % interval for the choice of the images, not for the bias, nor for training another generator. (Quantiles of
+    the resampled values would be none: a resampled set has the bias twice.)"""
     rng = np.random.default_rng(seed)
     sides = [np.asarray(x, np.float64) - np.mean(real, 0, np.float64) for x in (real, fake)]
 
@@ -120,11 +114,9 @@ def bootstrap_fid(real, fake, repeats=100, seed=0):
 
 def fid_infinity(real, fake, seed=0):
     """FID of features [N, d], extrapolated to infinitely many images: (value, standard error of the line's fit).
-
     Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N, and free of bias where the line meets 0. Here
     both sides shrink together, to a fifth but not below 2 d images, and the line runs over 1/n_real + 1/n_fake; their
-    paper keeps the real side, and its part of the bias. Raises UserError with fewer than 3 d images.
-    """
+    paper keeps the real side, and its part of the bias. Raises UserError with fewer than 3 d images."""
     smallest, d = min(len(real), len(fake)), real.shape[1]
     most = min(5, smallest / (2 * d))
     if most < 1.5:
@@ -142,9 +134,8 @@ def fid_infinity(real, fake, seed=0):
 def load_moments(path):
     """Moments of an .npz with mu and sigma (and n, extractor, of save_moments); None if `path` is no such file."""
     path = Path(path).expanduser()
-    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
-        return None
-    stats = read_npz(path, ["mu", "sigma", "n", "extractor"])
+    is_npz = path.suffix.lower() == ".npz" and path.is_file()
+    stats = read_npz(path, ["mu", "sigma", "n", "extractor"]) if is_npz else {}
     if "mu" not in stats or "sigma" not in stats:
         return None
     mu, sigma = stats["mu"], stats["sigma"]

@@ -8,12 +8,10 @@ SUBSETS, SIZE = 100, 1000              # of the paper
 
 def kernel_distance(real, fake, subsets=SUBSETS, size=SIZE, seed=0):
     """Kernel Inception Distance of features [N, d] and [M, d]: (value, standard error). UserError for under 4 images.
-
     The squared maximum mean discrepancy (Gretton et al. 2012) under the kernel (x.y / d + 1)^3, averaged over random
     `subsets` of `size` vectors of each side (of half the smaller set, if less). It is unbiased: equal distributions
     give 0 on average, so values slightly below 0 are correct. As subsets overlap, the error is not s / sqrt(subsets)
-    but s sqrt(1 / subsets + f / (1 - f)), f = size / smaller set: an upper limit where the sets do not differ.
-    """
+    but s sqrt(1 / subsets + f / (1 - f)), f = size / smaller set: an upper limit where the sets do not differ."""
     smaller = min(len(real), len(fake))
     size = min(size, smaller // 2)
     if size < 2:
@@ -21,9 +19,7 @@ def kernel_distance(real, fake, subsets=SUBSETS, size=SIZE, seed=0):
     rng = np.random.default_rng(seed)
 
     def kernel(a, b):
-        k = a @ b.T
-        k /= a.shape[1]
-        k += 1
+        k = a @ b.T / a.shape[1] + 1
         return k * k * k
 
     def mean_within(a):

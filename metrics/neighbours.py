@@ -1,8 +1,7 @@
 """What nearest neighbours tell: precision / recall, density / coverage, and whether training images were copied.
 
-    precision_recall(real, fake)              # features float [N, d] and [M, d], in numpy alone
-    memorisation(fake, train, test)
-    copies(real, fake, train, "pairs.png")    # the same of FeatureSets, with a picture
+    precision_recall(real.features, fake.features)     # float [N, d] and [M, d]
+    copies(real, fake, train, "pairs.png")             # FeatureSets
 """
 import numpy as np
 
@@ -11,7 +10,7 @@ from utils.files import UserError
 
 PR_K, DC_K = 3, 5                      # neighbours: Kynkaanniemi et al. 2019, Naeem et al. 2020
 BLOCK = 1 << 24                        # distances held at once: 64 MB of float32
-COPY_QUANTILE = 0.01                   # see memorisation()
+COPY_QUANTILE = 0.01                   # see copies()
 PAIRS = 12                             # columns of the picture of closest pairs
 TINY = np.finfo(np.float64).tiny
 
@@ -23,10 +22,8 @@ def centre(*arrays):
 
 
 def squared_distances(a, b=None):
-    """Yield (first row, block): blocks of rows of the squared distances of a [N, d] to b [M, d], float32.
-
-    Without b: of each vector of `a` to the others, infinite to itself. Rounding may leave values a little below 0.
-    """
+    """Yield (first row, block): blocks of rows of the squared distances of a [N, d] to b [M, d], float32. Without b: of
+    each vector of `a` to the others, infinite to itself. Rounding may leave values a little below 0."""
     points = a if b is None else b
     norms_a, norms_b = (np.einsum("nd,nd->n", x, x, dtype=np.float64).astype(np.float32) for x in (a, points))
     rows = max(1, min(4096, BLOCK // len(points)))
@@ -41,12 +38,10 @@ def squared_distances(a, b=None):
 
 
 def knn_radii(x, ks):
-    """Squared distance of each vector of x [N, d] to its k-th nearest other one, for k in `ks`: float32 [len(ks), N].
-
-    Enlarged by the rounding error of a float32 distance, so that equal vectors lie inside a ball of radius 0.
-    """
+    """Squared distance of each vector of x [N, d] to its k-th nearest other one, for k in `ks`: float32 [len(ks), N],
+    enlarged by the rounding error of a float32 distance, so that equal vectors lie inside a ball of radius 0."""
     if len(x) <= max(ks):
-        raise UserError(f"{max(ks)} neighbours need more than {max(ks)} images, not {len(x)}: give more, or leave out prdc")
+        raise UserError(f"{max(ks)} neighbours need more images than {len(x)}: give more, or leave out prdc")
     columns, radii = [k - 1 for k in ks], np.empty((len(ks), len(x)), np.float32)
     for i, block in squared_distances(x):
         block.partition(columns, axis=1)
@@ -68,8 +63,7 @@ def precision_recall(real, fake):
     real_k, real_dense = knn_radii(real, (PR_K, DC_K))
     fake_k, = knn_radii(fake, (PR_K,))
     nearest_fake = np.full(len(real), np.inf, np.float32)
-    in_fake_ball = np.zeros(len(real), bool)
-    precise = balls = 0
+    in_fake_ball, precise, balls = np.zeros(len(real), bool), 0, 0
     for i, block in squared_distances(fake, real):                   # [fakes of the block, all reals]
         precise += (block <= real_k).any(1).sum()
         balls += np.count_nonzero(block <= real_dense)
@@ -93,43 +87,35 @@ def nearest(queries, points=None):
     return index, distance
 
 
-def memorisation(fake, train, test, seed=0):
-    """Does a generator copy its training set? Distances of features [N, d]; test images cannot have been copied. A dict:
-
-        ratio         median distance of a fake to its nearest training image / that to its nearest test image, the larger
-                      set cut (by `seed`) to the size of the other: 1 without copying, well below 1 with it
-        closeness     float64 [N]: distance to the nearest training image (of all) / that to the nearest test image
-        near_copies   fraction of fakes with a closeness below `threshold`, the 1 % quantile of that of the test images
-                      (to the OTHER ones). So 0.01 by chance, also for a glyph that all people write alike
-        exact_copies  fraction of fakes whose features equal those of a training image
-        train_index, test_index: int64 [N], the nearest ones of each fake
-    """
-    train_index, to_train = nearest(fake, train)
-    test_index, to_test = nearest(fake, test)
-    closeness = to_train / np.maximum(to_test, TINY)
-    threshold = float(np.quantile(nearest(test, train)[1] / np.maximum(nearest(test)[1], TINY), COPY_QUANTILE))
-    n, rng = min(len(train), len(test)), np.random.default_rng(seed)
-    medians = [np.median(d if len(x) == n else nearest(fake, x[rng.choice(len(x), n, replace=False)])[1])
-               for x, d in ((train, to_train), (test, to_test))]
-    return {"ratio": float(medians[0] / max(medians[1], TINY)), "near_copies": float((closeness < threshold).mean()),
-            "exact_copies": float((to_train == 0).mean()), "threshold": threshold,
-            "train_index": train_index, "test_index": test_index, "closeness": closeness}
-
-
 def copies(real, fake, train, picture=None, seed=0):
-    """The figures of memorisation() for FeatureSets, and "n_train": a dict. `real` must hold no training images.
+    """Does a generator copy its training set? A dict from FeatureSets; `real` must hold no training images.
 
-    `picture`: a PNG of the fakes that lie nearest to a training image, with their nearest training and test images.
+        ratio         median distance of a fake to its nearest training image / that to its nearest real one, the larger
+                      set cut (by `seed`) to the size of the other: 1 without copying, well below 1 with it
+        near_copies   fraction of fakes whose closeness, the distance to the nearest training image (of all) / that to
+                      the nearest real one, is below `threshold`: the 1 % quantile of that of the real images (to the
+                      OTHER ones). So 0.01 by chance, also for a glyph that all people write alike
+        exact_copies  fraction of fakes whose features equal those of a training image
+
+    `picture`: a PNG of the fakes with the least closeness, beside their nearest training and real images.
     """
-    result = memorisation(fake.features, train.features, real.features, seed)
-    train_index, test_index, closeness = (result.pop(k) for k in ("train_index", "test_index", "closeness"))
+    train_index, to_train = nearest(fake.features, train.features)
+    real_index, to_real = nearest(fake.features, real.features)
+    closeness = to_train / np.maximum(to_real, TINY)
+    real_closeness = nearest(real.features, train.features)[1] / np.maximum(nearest(real.features)[1], TINY)
+    threshold = float(np.quantile(real_closeness, COPY_QUANTILE))
+    near_copies = float((closeness < threshold).mean())
+    n, rng = min(len(train.features), len(real.features)), np.random.default_rng(seed)
+    medians = [np.median(d if len(x) == n else nearest(fake.features, x[rng.choice(len(x), n, replace=False)])[1])
+               for x, d in ((train.features, to_train), (real.features, to_real))]
     if picture:
         order = np.argsort(closeness, kind="stable")[:PAIRS]
-        rows = [fake.images[order], train.images[train_index[order]], real.images[test_index[order]]]
+        rows = [fake.images[order], train.images[train_index[order]], real.images[real_index[order]]]
         footer = (f"Above: distance to the training image / to the test image, in feature space. Near-copies (below "
-                  f"{result['threshold']:.3g}, as 1 % of the test images are): {result['near_copies']:.2%} of "
-                  f"{len(fake.features):,}. Training images: {len(train.features):,}.")
+                  f"{threshold:.3g}, as 1 % of the test images are): {near_copies:.2%} of {len(fake.features):,}. "
+                  f"Training images: {len(train.features):,}.")
         names = ["generated", "nearest training image", "nearest test image"]
         figures.save(figures.grid([list(r) for r in rows], names, [f"{v:.2f}" for v in closeness[order]],
                                   "Closest to the training set", footer), picture)
-    return result | {"n_train": len(train.features)}
+    return {"ratio": float(medians[0] / max(medians[1], TINY)), "near_copies": near_copies,
+            "exact_copies": float((to_train == 0).mean()), "threshold": threshold, "n_train": len(train.features)}

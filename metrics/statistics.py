@@ -40,10 +40,8 @@ def t_quantile(p, freedom):
 
 
 def t_interval(values):
-    """(mean, half width) of the t-interval of the mean of `values` [n]: floats. The latter is nan for a single value.
-
-        mean +- t_{n-1, (1 + level) / 2} s / sqrt(n),    s^2 = sum (x - mean)^2 / (n - 1)           Student 1908
-    """
+    """(mean, half width) of the t-interval of the mean of `values` [n], mean +- t_{n-1, (1 + LEVEL) / 2} s / sqrt(n)
+    (Student 1908): floats. The half width is nan for a single value."""
     x = np.asarray(values, np.float64)
     if len(x) < 2:
         return float(x.mean()) if len(x) else math.nan, math.nan
@@ -52,10 +50,8 @@ def t_interval(values):
 
 def paired_t_test(a, b):
     """The paired t-test of a [n] against b [n]: {"mean": of a - b, "half": half width of its t-interval, "p", "n"}.
-
     p, two-sided, and half are nan for fewer than two pairs; p is 1 where all differences are 0; where they are all the
-    same but not 0, as happens with few test images, it is that of the sign test. ValueError for unequal lengths.
-    """
+    same but not 0, as happens with few test images, it is that of the sign test. ValueError for unequal lengths."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"pairs need as many values on both sides, not {len(a)} and {len(b)}")
@@ -71,10 +67,8 @@ def paired_t_test(a, b):
 
 def mcnemar(correct_a, correct_b):
     """The exact McNemar test of two classifiers on the same images, bool [N] each: {"only_a", "only_b", "p"}.
-
     Of the images that only one of them classifies correctly, each is as likely to be A's as B's where both are equally
-    good: p is two-sided binomial with 1/2 (McNemar 1947; exact: Dietterich 1998). ValueError for unequal lengths.
-    """
+    good: p is two-sided binomial with 1/2 (McNemar 1947; exact: Dietterich 1998). ValueError for unequal lengths."""
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     if a.shape != b.shape:
         raise ValueError(f"both classifiers must have seen the same images, not {len(a)} and {len(b)}")
@@ -129,8 +123,7 @@ def classification_scores(matrix):
         recall[c]     correct answers c / images of c (nan where the set has none of c)
         f1[c]         their harmonic mean, 2 correct / (answers c + images of c) (nan where the set has none of c)
         support[c]    images of c, int64
-        accuracy; macro_precision, macro_recall, macro_f1: means over the classes that the set has
-        balanced_accuracy: another name of macro_recall (Brodersen et al. 2010)
+        accuracy; macro_precision, macro_recall (also called balanced_accuracy), macro_f1: means over present classes
     """
     matrix = np.asarray(matrix)
     correct, support, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
@@ -151,10 +144,8 @@ def expected_calibration_error(probabilities, labels):
 
 def calibration_bins(probabilities, labels):
     """Of probabilities [N, K] for labels int [N], by bin of confidence, float64 [BINS] each: mean confidence, accuracy,
-    their absolute difference (nan where a bin is empty), and the fraction of all images in it.
-
-    Confidence is the largest probability; the bins cut (0, 1] into equal widths, each with its upper end.
-    """
+    their absolute difference (nan where a bin is empty), and the fraction of all images in it. Confidence is the
+    largest probability; the bins cut (0, 1] into equal widths, each with its upper end."""
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     largest, correct = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.clip(np.ceil(largest * BINS).astype(np.int64) - 1, 0, BINS - 1)

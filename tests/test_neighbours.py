@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from metrics import neighbours
+from metrics.features import FeatureSet
+from metrics.frechet_distance import moments
 
 
 def brute_force(real, fake, k=3, k_density=5):
@@ -53,11 +55,15 @@ def test_nearest_is_exact():
     np.testing.assert_allclose(neighbours.nearest(x)[1], np.sort(own, 1)[:, 1], rtol=1e-6)
 
 
-def test_memorisation_tells_copies_from_fresh_samples():
+def test_copies_are_told_from_fresh_samples():
     rng = np.random.default_rng(14)
-    train, test, fresh = (rng.standard_normal((n, 6)) for n in (3000, 1000, 1000))
-    honest = neighbours.memorisation(fresh, train, test)
-    assert honest["ratio"] == pytest.approx(1, abs=0.08)
+    train, real, fresh = (rng.standard_normal((n, 6)) for n in (3000, 1000, 1000))
+
+    def check(fake):
+        return neighbours.copies(*(FeatureSet(moments(x), x) for x in (real, fake, train)))
+
+    honest = check(fresh)
+    assert honest["ratio"] == pytest.approx(1, abs=0.08) and honest["n_train"] == 3000
     assert honest["near_copies"] < 0.04 and honest["exact_copies"] == 0
-    copied = neighbours.memorisation(np.concatenate([train[:200], train[200:500] + 0.01, fresh[:500]]), train, test)
+    copied = check(np.concatenate([train[:200], train[200:500] + 0.01, fresh[:500]]))
     assert copied["near_copies"] > 0.45 and copied["exact_copies"] == 0.2 and copied["ratio"] < 0.97
