@@ -37,10 +37,9 @@ def parse_args(argv=None):
     add("--input-range", choices=RANGES, help="what the model takes (default: 0-255 for uint8 models, else 0-1)")
     add("--input-size", type=number(int, above=0), help="height and width for a model that takes any")
     add("--metrics", type=lambda text: METRICS if text == "all" else names_from(METRICS)(text),
-        help=f"all, or with commas, from {','.join(METRICS)} (default: {','.join(comparison.DEFAULT_METRICS)}). "
-        "depths: FID at every pooling of the model; conditional: needs labels; copies: memorisation")
-    add("--floor", default="auto", help="a second real set, the floor of every metric; none; auto: training images of "
-        "NAME:test, else two halves of REAL")
+        help=f"all, or some of {','.join(METRICS)} (default: {','.join(comparison.DEFAULT_METRICS)}). depths: FID at "
+        "every pooling of the model; conditional: needs labels; copies: memorisation")
+    add("--floor", default="auto", help="a second real set; none; auto: NAME:train for NAME:test, else halves of REAL")
     add("--train", help="training images for copies (default: NAME:train for NAME:test)")
     add("--pairs", metavar="PNG", help="picture of the fakes closest to training images (implies copies)")
     add("--bootstrap", type=count, help="resamplings for the interval of FID, 0: none (default: 100 up to 512 features)")
@@ -106,53 +105,53 @@ def run(args):
     if other == "auto" and is_named:
         other = f"{dataset}:test" if split == "train" else f"{dataset}:train"
     if floor := floor_sets(args, other, real, fake.moments.n, read):
-        (one, two), names_of_floor = floor
-        infinity = args.infinity and min(one.moments.n or 0, two.moments.n or 0) >= 3 * result["d"]
-        result["floor"] = dict(zip(("real", "fake"), names_of_floor))
-        result["floor"] |= comparison.compare(one, two, bootstrap=0, infinity=infinity, **options)
+        name_1, set_1, name_2, set_2 = floor
+        infinity = args.infinity and min(set_1.moments.n or 0, set_2.moments.n or 0) >= 3 * result["d"]
+        result["floor"] = {"real": name_1, "fake": name_2}
+        result["floor"] |= comparison.compare(set_1, set_2, bootstrap=0, infinity=infinity, **options)
     if "copies" in names:
         result["copies"] = {"train": train} | copies(real, fake, read(train), args.pairs, args.seed)
     return result
 
 
 def floor_sets(args, other, real, n_fake, read):
-    """Two sets of real images and their names, or None: REAL and n_fake images of `other`; for "auto" halves of REAL."""
+    """(name, set, name, set) of two sets of real images, or None: REAL and n_fake images of `other`; for "auto" its halves."""
     rng = np.random.default_rng(args.seed)
     if other not in ("auto", "none"):
-        return (real, read(other, rng, n_fake)), (args.real, other)
+        return args.real, real, other, read(other, rng, n_fake)
     if other == "none" or real.features is None or len(real.features) < 8:
         return None
-    halves = np.array_split(rng.permutation(len(real.features)), 2)
-    return [real.take(half) for half in halves], (args.real + ", one half", "the other half")
+    half, rest = np.array_split(rng.permutation(len(real.features)), 2)
+    return f"{args.real}, one half", real.take(half), "the other half", real.take(rest)
 
 
 def rows(result):
     """The numbers of a result as {row name: (value, remark)}, for the table."""
     out = {}
+
+    def add(name, key, field=None, remark=""):
+        if key in result:
+            out[name] = result[key][field] if field else result[key], remark.format(**result)
+
     if fid := result.get("fid"):
         remarks = ["95 % {:.4g} .. {:.4g}".format(*fid["interval"])] if "interval" in fid else []
         if fid["bias"] is not None:
             remarks.append(f"of which bias about {fid['bias']:.3g}")
         out["FID"] = fid["value"], "; ".join(remarks)
-    for key, name in (("fid_infinity", "FID at infinite N"), ("kid", "KID")):
-        if key in result:
-            out[name] = result[key]["value"], f"+- {result[key]['standard_error']:.2g}"
+    add("FID at infinite N", "fid_infinity", "value", "+- {fid_infinity[standard_error]:.2g}")
+    add("KID", "kid", "value", "+- {kid[standard_error]:.2g}")
     for name, depth in result.get("depths", {}).items():
         out[f"FID, {name}"] = depth["fid"], f"{depth['d']} features"
     for key, k in ("precision", PR_K), ("recall", PR_K), ("density", DC_K), ("coverage", DC_K):
-        if key in result:
-            out[key] = result[key], f"k = {k}"
-    if intra := result.get("intra_fid"):
-        out["FID within a class, mean"] = (
-            intra["mean"], f"of which bias about {intra['bias']:.3g}; classes of {intra['smallest_class']} up")
-        out["FID within a class, worst"] = intra["worst"], f"class {intra['worst_class']}"
-        out["FID of images and labels"] = result["joint_fid"], "DeVries et al. 2019"
-    for key in ("label_accuracy", "style_accuracy"):
-        if key in result:
-            out[key.replace("_", " ")] = result[key], ""
-    if rho := result.get("spearman"):
-        out["thickness asked ~ drawn, mean"] = rho["mean"], "rank correlation within a class"
-        out["thickness asked ~ drawn, worst"] = rho["worst"], f"class {rho['worst_class']}"
+        add(key, key, remark=f"k = {k}")
+    add("FID within a class, mean", "intra_fid", "mean",
+        "of which bias about {intra_fid[bias]:.3g}; classes of {intra_fid[smallest_class]} up")
+    add("FID within a class, worst", "intra_fid", "worst", "class {intra_fid[worst_class]}")
+    add("FID of images and labels", "joint_fid", remark="DeVries et al. 2019")
+    add("label accuracy", "label_accuracy")
+    add("style accuracy", "style_accuracy")
+    add("thickness asked ~ drawn, mean", "spearman", "mean", "rank correlation within a class")
+    add("thickness asked ~ drawn, worst", "spearman", "worst", "class {spearman[worst_class]}")
     return out
 
 

@@ -1,7 +1,7 @@
 """All metrics of a real and a generated FeatureSet in one dict: what fid.py prints and evaluate.py stores."""
-from metrics import kernel_distance as kid
 from metrics.conditional import conditional_metrics
 from metrics.frechet_distance import bootstrap_fid, fid, fid_bias, fid_infinity, moments
+from metrics.kernel_distance import kernel_distance
 from metrics.neighbours import precision_recall
 from utils.files import UserError
 
@@ -20,8 +20,8 @@ def compare(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, boo
     d, n_real, n_fake = len(real.moments.mean), real.moments.n, fake.moments.n
     names = [x.moments.extractor for x in (real, fake) if x.moments.extractor]
     if len(fake.moments.mean) != d or len(set(names)) > 1:
-        raise UserError(f"REAL has {d} features, FAKE {len(fake.moments.mean)}, of {' and '.join(names) or 'unknown'}: "
-                        "they come from different extractors; measure both with the same --features and --output")
+        raise UserError(f"REAL has {d} features, FAKE {len(fake.moments.mean)}, of different extractors "
+                        f"({' and '.join(names) or 'unknown'}): measure both with the same --features and --output")
     has_features = real.features is not None and fake.features is not None
     if not has_features and (infinity or set(metrics) - {"fid"}):
         raise UserError("statistics files hold no images: only --metrics fid is possible, without --infinity")
@@ -44,12 +44,9 @@ def compare(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, boo
             half_width = 1.96 * bootstrap_fid(real.features, fake.features, bootstrap, seed)
             result["fid"]["interval"] = [max(value - half_width, 0.0), value + half_width]
         if infinity:
-            value, error = fid_infinity(real.features, fake.features, seed)
-            result["fid_infinity"] = {"value": value, "standard_error": error}
+            result["fid_infinity"] = fid_infinity(real.features, fake.features, seed)
     if "kid" in metrics:
-        value, error = kid.kernel_distance(real.features, fake.features, seed=seed)
-        result["kid"] = {"value": value, "standard_error": error, "subsets": kid.SUBSETS,
-                         "size": min(kid.SIZE, n_real // 2, n_fake // 2)}
+        result["kid"] = kernel_distance(real.features, fake.features, seed=seed)
     if "prdc" in metrics:
         result |= precision_recall(real.features, fake.features)
     if "depths" in metrics:

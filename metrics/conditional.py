@@ -11,16 +11,29 @@ def conditional_metrics(real, fake, extractor=None, table=None):
     """A dict of JSON types; both sets need labels, else UserError. `table`: as for metrics.comparison.compare.
 
         intra_fid       FID within each class: mean, worst. At few images per class mostly bias: `bias` is its mean
-        joint_fid       FID of features beside one-hot labels times the mean norm of the real features (DeVries et al.
-                        2019), which falls only where images AND their labels fit
+        joint_fid       FID of features beside labels (one-hot, as long as a mean real feature vector; DeVries et al. 2019)
         label_accuracy  fraction of fakes that the classifier gives their label; where it knows these classes
         style_accuracy  fraction whose drawn thickness lies in the requested half (thin, thick); needs thickness
         spearman        rank correlation of requested and drawn thickness within a class: mean, worst
     """
     classes, labels = common_labels(real, fake)
+    values, biases, sizes = {}, [], []
+    for k, name in enumerate(classes):
+        features = real.features[real.labels == k], fake.features[labels == k]
+        if min(map(len, features)) >= 2:
+            one, two = map(moments, features)
+            values[name] = fid(one, two)
+            biases.append(fid_bias(one, two))
+            sizes += [one.n, two.n]
+    if not values:
+        raise UserError("no class has two images on both sides: conditional metrics need more images per class")
+    worst = max(values, key=values.get)
+    intra = {"mean": float(np.mean(list(values.values()))), "worst": values[worst], "worst_class": worst,
+             "bias": float(np.mean(biases)), "smallest_class": min(sizes),
+             "classes_left_out": len(classes) - len(values)}
     one_hot = np.eye(len(classes), dtype=np.float32) * np.linalg.norm(real.features, axis=1).mean()
     joint = [moments(np.hstack([x.features, one_hot[y]])) for x, y in ((real, real.labels), (fake, labels))]
-    result = {"intra_fid": intra_class_fid(real, fake, labels, classes), "joint_fid": fid(*joint)}
+    result = {"intra_fid": intra, "joint_fid": fid(*joint)}
     if fake.probabilities is not None and extractor is not None and extractor.classes in (None, classes):
         result["label_accuracy"] = float((fake.probabilities.argmax(1) == labels).mean())
     if fake.thickness is not None:
@@ -50,20 +63,3 @@ def common_labels(real, fake):
     if min(labels.min(), real.labels.min()) < 0 or max(labels.max(), real.labels.max()) >= len(classes):
         raise UserError(f"labels do not lie in 0 .. {len(classes) - 1}, the classes of REAL")
     return classes, labels
-
-
-def intra_class_fid(real, fake, labels, classes):
-    """FID within every class of two images or more on both sides: a dict of its mean, worst value and bias."""
-    values, biases, sizes = {}, [], []
-    for k, name in enumerate(classes):
-        features = real.features[real.labels == k], fake.features[labels == k]
-        if min(map(len, features)) >= 2:
-            one, two = map(moments, features)
-            values[name] = fid(one, two)
-            biases.append(fid_bias(one, two))
-            sizes += [one.n, two.n]
-    if not values:
-        raise UserError("no class has two images on both sides: conditional metrics need more images per class")
-    worst = max(values, key=values.get)
-    return {"mean": float(np.mean(list(values.values()))), "worst": values[worst], "worst_class": worst,
-            "bias": float(np.mean(biases)), "smallest_class": min(sizes), "classes_left_out": len(classes) - len(values)}

@@ -49,23 +49,18 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
 
         |mean_1 - mean_2|^2 + tr(cov_1 + cov_2 - 2 (cov_1 cov_2)^(1/2))     Heusel et al. 2017, Dowson & Landau 1982
 
-    With cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of the symmetric A' cov_2 A, and real. Raises ValueError
-    for shapes that do not fit and for NaN.
+    With cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of the symmetric A' cov_2 A, and real. All arrays are
+    float64 and finite, as in Moments.
     """
-    mean_1, cov_1, mean_2, cov_2 = (np.asarray(a, np.float64) for a in (mean_1, cov_1, mean_2, cov_2))
-    d = mean_1.size
-    if {mean_1.shape, mean_2.shape} != {(d,)} or {cov_1.shape, cov_2.shape} != {(d, d)}:
-        raise ValueError(f"means {mean_1.shape}, {mean_2.shape} do not fit covariances {cov_1.shape}, {cov_2.shape}")
-
     def factor(cov):                                                 # A [d, rank] with A A' = cov
         w, v = np.linalg.eigh(cov)
-        keep = w > d * EPSILON * max(w[-1], 0)
+        keep = w > len(w) * EPSILON * max(w[-1], 0)
         return v[:, keep] * np.sqrt(w[keep])
 
     try:
         a = np.linalg.cholesky(cov_1)
         eigenvalues = np.linalg.eigvalsh(a.T @ cov_2 @ a)
-        if eigenvalues[0] < d * EPSILON * eigenvalues[-1]:
+        if eigenvalues[0] < len(a) * EPSILON * eigenvalues[-1]:
             np.linalg.cholesky(cov_2)                                # is the other one singular?
         root_trace = float(np.sqrt(eigenvalues.clip(0)).sum())
     except np.linalg.LinAlgError:
@@ -73,10 +68,7 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
         # add up: leave them out of both factors instead, and take singular values, which need no root.
         root_trace = float(np.linalg.svd(factor(cov_1).T @ factor(cov_2), compute_uv=False).sum())
     difference = mean_1 - mean_2
-    value = difference @ difference + np.trace(cov_1) + np.trace(cov_2) - 2 * root_trace
-    if not np.isfinite(value):
-        raise ValueError("means or covariances hold NaN or infinity")
-    return max(float(value), 0.0)
+    return max(float(difference @ difference + np.trace(cov_1) + np.trace(cov_2) - 2 * root_trace), 0.0)
 
 
 def fid_bias(real, fake):
@@ -85,7 +77,7 @@ def fid_bias(real, fake):
         (1/n_real + 1/n_fake) (5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j)),    l: eigenvalues of the real cov
 
     This is what two samples of one Gaussian score, to second order: E|error of mean|^2 + 1/2 sum_ij E[D_ij^2] / (l_i +
-    l_j), D the error of cov_1 - cov_2 in the eigenbasis. On a digit classifier's features right to some percent for N > d.
+    l_j), D the error of cov_1 - cov_2 in the eigenbasis. Within some percent on a digit classifier's features for N > d.
     """
     if not (real.n and fake.n):
         return None
@@ -113,29 +105,29 @@ def bootstrap_fid(real, fake, repeats=100, seed=0):
 
 
 def fid_infinity(real, fake, seed=0):
-    """FID of features [N, d], extrapolated to infinitely many images: (value, standard error of the line's fit).
+    """FID of features [N, d], extrapolated to infinitely many images: {"value", "standard_error"}, the latter of the fit.
     Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N, and free of bias where the line meets 0. Here
     both sides shrink together, to a fifth but not below 2 d images, and the line runs over 1/n_real + 1/n_fake; their
     paper keeps the real side, and its part of the bias. Raises UserError with fewer than 3 d images."""
     smallest, d = min(len(real), len(fake)), real.shape[1]
     most = min(5, smallest / (2 * d))
     if most < 1.5:
-        raise UserError(f"FID at infinity needs at least 3 d = {3 * d} images on both sides, not {smallest}: "
-                        "give more, or leave out --infinity")
+        raise UserError(f"FID at infinite N needs 3 d = {3 * d} images on both sides, not {smallest}: give more")
     rng, x, y = np.random.default_rng(seed), [], []
     for shrink in np.repeat(np.linspace(1, most, 15), 2):
         parts = [a if shrink == 1 else a[rng.permutation(len(a))[:round(len(a) / shrink)]] for a in (real, fake)]
         x.append(1 / len(parts[0]) + 1 / len(parts[1]))
         y.append(fid(*map(moments, parts)))
     (_, value), cov = np.polyfit(x, y, 1, cov=True)
-    return float(value), float(np.sqrt(cov[1, 1]))
+    return {"value": float(value), "standard_error": float(np.sqrt(cov[1, 1]))}
 
 
 def load_moments(path):
     """Moments of an .npz with mu and sigma (and n, extractor, of save_moments); None if `path` is no such file."""
     path = Path(path).expanduser()
-    is_npz = path.suffix.lower() == ".npz" and path.is_file()
-    stats = read_npz(path, ["mu", "sigma", "n", "extractor"]) if is_npz else {}
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return None
+    stats = read_npz(path, ["mu", "sigma", "n", "extractor"])
     if "mu" not in stats or "sigma" not in stats:
         return None
     mu, sigma = stats["mu"], stats["sigma"]

@@ -3,15 +3,14 @@ import numpy as np
 
 from utils.files import UserError
 
-SUBSETS, SIZE = 100, 1000              # of the paper
 
-
-def kernel_distance(real, fake, subsets=SUBSETS, size=SIZE, seed=0):
-    """Kernel Inception Distance of features [N, d] and [M, d]: (value, standard error). UserError for under 4 images.
+def kernel_distance(real, fake, subsets=100, size=1000, seed=0):
+    """Kernel Inception Distance of features [N, d] and [M, d]: {"value", "standard_error", "subsets", "size"}.
     The squared maximum mean discrepancy (Gretton et al. 2012) under the kernel (x.y / d + 1)^3, averaged over random
     `subsets` of `size` vectors of each side (of half the smaller set, if less). It is unbiased: equal distributions
     give 0 on average, so values slightly below 0 are correct. As subsets overlap, the error is not s / sqrt(subsets)
-    but s sqrt(1 / subsets + f / (1 - f)), f = size / smaller set: an upper limit where the sets do not differ."""
+    but s sqrt(1 / subsets + f / (1 - f)), f = size / smaller set: an upper limit where the sets do not differ. Raises
+    UserError for fewer than 4 images."""
     smaller = min(len(real), len(fake))
     size = min(size, smaller // 2)
     if size < 2:
@@ -25,10 +24,9 @@ def kernel_distance(real, fake, subsets=SUBSETS, size=SIZE, seed=0):
     def mean_within(a):
         k = kernel(a, a)
         return (k.sum() - np.trace(k)) / (size * (size - 1))
-
     values = []
     for _ in range(subsets):
         x, y = (np.asarray(a[rng.choice(len(a), size, replace=False)], np.float64) for a in (real, fake))
         values.append(mean_within(x) + mean_within(y) - 2 * kernel(x, y).mean())
-    error_factor = np.sqrt(1 / subsets + size / smaller / (1 - size / smaller))
-    return float(np.mean(values)), float(np.std(values, ddof=1) * error_factor)
+    error = np.std(values, ddof=1) * np.sqrt(1 / subsets + size / smaller / (1 - size / smaller))
+    return {"value": float(np.mean(values)), "standard_error": float(error), "subsets": subsets, "size": size}

@@ -1,8 +1,4 @@
-"""What nearest neighbours tell: precision / recall, density / coverage, and whether training images were copied.
-
-    precision_recall(real.features, fake.features)     # float [N, d] and [M, d]
-    copies(real, fake, train, "pairs.png")             # FeatureSets
-"""
+"""What nearest neighbours tell: precision / recall, density / coverage, and whether training images were copied."""
 import numpy as np
 
 from utils import figures
@@ -10,7 +6,6 @@ from utils.files import UserError
 
 PR_K, DC_K = 3, 5                      # neighbours: Kynkaanniemi et al. 2019, Naeem et al. 2020
 BLOCK = 1 << 24                        # distances held at once: 64 MB of float32
-COPY_QUANTILE = 0.01                   # see copies()
 PAIRS = 12                             # columns of the picture of closest pairs
 TINY = np.finfo(np.float64).tiny
 
@@ -55,9 +50,9 @@ def precision_recall(real, fake):
     The ball B_k(x) around x reaches the k-th nearest neighbour of x in its set. Kynkaanniemi et al. 2019, k = 3:
         precision   fraction of fakes inside the ball of any REAL image: are the fakes like real ones?
         recall      fraction of reals inside the ball of any FAKE image: is everything real covered?
-    Naeem et al. 2020, k = 5, robust to outliers; equal distributions of equal size give 1 and 0.97:
-        density     mean number of REAL balls that a fake lies in, divided by k
-        coverage    fraction of REAL balls that hold at least one fake: 1 - (M choose k) / (N + M choose k) at best
+    Naeem et al. 2020, k = 5, robust to outliers:
+        density     mean number of REAL balls that a fake lies in, divided by k; 1 for equal distributions
+        coverage    fraction of REAL balls that hold at least one fake; then 1 - (M choose k) / (N + M choose k), 0.97
     """
     real, fake = centre(real, fake)
     real_k, real_dense = knn_radii(real, (PR_K, DC_K))
@@ -103,7 +98,7 @@ def copies(real, fake, train, picture=None, seed=0):
     real_index, to_real = nearest(fake.features, real.features)
     closeness = to_train / np.maximum(to_real, TINY)
     real_closeness = nearest(real.features, train.features)[1] / np.maximum(nearest(real.features)[1], TINY)
-    threshold = float(np.quantile(real_closeness, COPY_QUANTILE))
+    threshold = float(np.quantile(real_closeness, 0.01))
     near_copies = float((closeness < threshold).mean())
     n, rng = min(len(train.features), len(real.features)), np.random.default_rng(seed)
     medians = [np.median(d if len(x) == n else nearest(fake.features, x[rng.choice(len(x), n, replace=False)])[1])

@@ -70,8 +70,6 @@ def mcnemar(correct_a, correct_b):
     Of the images that only one of them classifies correctly, each is as likely to be A's as B's where both are equally
     good: p is two-sided binomial with 1/2 (McNemar 1947; exact: Dietterich 1998). ValueError for unequal lengths."""
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
-    if a.shape != b.shape:
-        raise ValueError(f"both classifiers must have seen the same images, not {len(a)} and {len(b)}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     n, fewer = only_a + only_b, min(only_a, only_b)
     p = min(1.0, 2 * sum(math.comb(n, i) for i in range(fewer + 1)) / 2 ** n)        # integers up to the division
@@ -104,7 +102,6 @@ def rank_correlation(a, b):
         _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
         ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
         return ranks - ranks.mean()
-
     a, b = centred_ranks(a), centred_ranks(b)
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale > 0 else 0.0
