@@ -7,8 +7,8 @@
     python fid.py real/ fake/ --features inception.onnx --output pool --input-range -1-1
 
 REAL and FAKE: a folder of images, an .npz, .npy or idx file, NAME:SPLIT as mnist:test, or statistics (an .npz with mu
-and sigma, of other tools too: FID alone then). A figure is comparable only at the same features (their hash is printed),
-N and reference split; read it beside the floor, which is the same metric between two sets of real images.
+and sigma, of other tools too: FID alone then). A figure is comparable only at the same features (see their hash), N
+and reference split; read it beside the floor, which is the same metric between two sets of real images.
 """
 import json
 import sys
@@ -42,7 +42,7 @@ def parse_args(argv=None):
     add("--floor", default="auto", help="a second real set; none; auto: NAME:train for NAME:test, else halves of REAL")
     add("--train", help="training images for copies (default: NAME:train for NAME:test)")
     add("--pairs", metavar="PNG", help="picture of the fakes closest to training images (implies copies)")
-    add("--bootstrap", type=count, help="resamplings for the interval of FID, 0: none (default: 100 up to 512 features)")
+    add("--bootstrap", type=count, help="resamplings for the interval of FID, or 0 (default: 100 up to 512 features)")
     add("--infinity", action="store_true", help="FID extrapolated to infinitely many images, too")
     add("--save-stats", metavar="NPZ", help="write the statistics of REAL")
     add_data_options(parser, center=False)
@@ -115,7 +115,7 @@ def run(args):
 
 
 def floor_sets(args, other, real, n_fake, read):
-    """(name, set, name, set) of two sets of real images, or None: REAL and n_fake images of `other`; for "auto" its halves."""
+    """(name, set, name, set) of real images, or None: REAL and n_fake images of `other`; for "auto" halves of REAL."""
     rng = np.random.default_rng(args.seed)
     if other not in ("auto", "none"):
         return args.real, real, other, read(other, rng, n_fake)

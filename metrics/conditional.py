@@ -11,7 +11,7 @@ def conditional_metrics(real, fake, extractor=None, table=None):
     """A dict of JSON types; both sets need labels, else UserError. `table`: as for metrics.comparison.compare.
 
         intra_fid       FID within each class: mean, worst. At few images per class mostly bias: `bias` is its mean
-        joint_fid       FID of features beside labels (one-hot, as long as a mean real feature vector; DeVries et al. 2019)
+        joint_fid       FID of features beside one-hot labels times the real features' mean norm (DeVries et al. 2019)
         label_accuracy  fraction of fakes that the classifier gives their label; where it knows these classes
         style_accuracy  fraction whose drawn thickness lies in the requested half (thin, thick); needs thickness
         spearman        rank correlation of requested and drawn thickness within a class: mean, worst

@@ -1,8 +1,4 @@
-"""Images -> features, by an ONNX model or as pixels; no torch.
-
-    extractor = Extractor("saved_models/classifier.onnx")       # or "pixels", or any ONNX model of one image input
-    real = extractor.measure(*data.read_images("mnist:test"))   # FeatureSet: features, moments, images, labels, ...
-"""
+"""Images -> features, as pixels or by an ONNX model: Extractor("classifier.onnx").measure(images); no torch."""
 import contextlib
 import hashlib
 import json
@@ -19,7 +15,8 @@ from utils.files import UserError
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "saved_models" / "classifier.onnx"
 RANGES = {"0-1": (0, 1), "-1-1": (-1, 1), "0-255": (0, 255)}
-DTYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
+DTYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(float)": np.float32,
+          "tensor(double)": np.float64}
 
 
 class FeatureSet(NamedTuple):
@@ -43,11 +40,11 @@ class FeatureSet(NamedTuple):
 class Extractor:
     """Images uint8 [N, 28, 28] -> features, by one output of an ONNX model, or the "pixels" themselves in [0, 1].
 
-    path: a model with one image input. Its size (or `input_size`, if it takes any), channels (1 or 3, first or last) and
-    range (of RANGES; by default 0-255 for uint8, else 0-1) decide how images are prepared. `output`: a name, of an inner
-    tensor too (default: "features", or the only one); maps [N, C, h, w] are averaged. `depths` adds the averaged maps
-    after every pooling. `name`, `output`, `sha256` (12 digits) say which features these are; `classes`: list of str, None
-    where the model names none. Raises UserError.
+    path: a model with one image input. Its size (or `input_size`, if it takes any), channels (1 or 3, first or last)
+    and range (of RANGES; by default 0-255 for uint8, else 0-1) decide how images are prepared. `output`: a name, of an
+    inner tensor too (default: "features", or the only one); maps [N, C, h, w] are averaged. `depths` adds the averaged
+    maps after every pooling. `name`, `output`, `sha256` (12 digits) say which features these are; `classes`: list of
+    str, None where the model names none. Raises UserError.
     """
 
     def __init__(self, path=DEFAULT_MODEL, output=None, input_range=None, input_size=None, depths=False):
@@ -110,9 +107,8 @@ class Extractor:
         if self.dtype == np.uint8 and self.high != 255:
             raise UserError(f"{path} takes uint8 images: --input-range {input_range} does not fit")
 
-    def _prepare(self, images):
-        """uint8 [B, 28, 28] -> what the model takes."""
-        x = images
+    def _prepare(self, x):
+        """Images x uint8 [B, 28, 28] -> what the model takes."""
         if self.size != x.shape[1:]:                                 # antialiased, on floats
             size, bilinear = self.size[::-1], Image.Resampling.BILINEAR
             x = np.stack([np.asarray(Image.fromarray(i.astype(np.float32)).resize(size, bilinear)) for i in x])

@@ -77,7 +77,7 @@ def fid_bias(real, fake):
         (1/n_real + 1/n_fake) (5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j)),    l: eigenvalues of the real cov
 
     This is what two samples of one Gaussian score, to second order: E|error of mean|^2 + 1/2 sum_ij E[D_ij^2] / (l_i +
-    l_j), D the error of cov_1 - cov_2 in the eigenbasis. Within some percent on a digit classifier's features for N > d.
+    l_j), D the error of cov_1 - cov_2 in the eigenbasis. Within some percent on features of a digit classifier, N > d.
     """
     if not (real.n and fake.n):
         return None
@@ -88,8 +88,8 @@ def fid_bias(real, fake):
 
 
 def bootstrap_fid(real, fake, repeats=100, seed=0):
-    """Standard deviation of FID over bootstrap samples (Efron 1979) of features [N, d]: a float. FID +- 1.96 times it is
-    a 95 % interval for the choice of the images, not for the bias, nor for training another generator. (Quantiles of
+    """Standard deviation of FID over bootstrap samples (Efron 1979) of features [N, d]: a float. FID +- 1.96 times it
+    is a 95 % interval for the choice of images, not for the bias, nor for training another generator. (Quantiles of
     the resampled values would be none: a resampled set has the bias twice.)"""
     rng = np.random.default_rng(seed)
     sides = [np.asarray(x, np.float64) - np.mean(real, 0, np.float64) for x in (real, fake)]
@@ -105,8 +105,8 @@ def bootstrap_fid(real, fake, repeats=100, seed=0):
 
 
 def fid_infinity(real, fake, seed=0):
-    """FID of features [N, d], extrapolated to infinitely many images: {"value", "standard_error"}, the latter of the fit.
-    Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N, and free of bias where the line meets 0. Here
+    """FID of features [N, d], extrapolated to infinitely many images: {"value", "standard_error"} of the fit.
+    Chong & Forsyth 2020: FID of random subsets is close to linear in 1/N, free of bias where the line meets 0. Here
     both sides shrink together, to a fifth but not below 2 d images, and the line runs over 1/n_real + 1/n_fake; their
     paper keeps the real side, and its part of the bias. Raises UserError with fewer than 3 d images."""
     smallest, d = min(len(real), len(fake)), real.shape[1]
@@ -136,7 +136,7 @@ def load_moments(path):
             and np.isfinite(mu).all() and np.isfinite(sigma).all()
             and np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * np.abs(sigma).max())
             and (n is None or (isinstance(n, int) and n > 1))):
-        raise UserError(f"{path}: mu {mu.dtype} {list(mu.shape)}, sigma {sigma.dtype} {list(sigma.shape)} and n {n!r} do "
+        raise UserError(f"{path}: mu {mu.dtype} {list(mu.shape)}, sigma {sigma.dtype} {list(sigma.shape)}, n {n!r} do "
                         "not fit; expected finite mu [d], symmetric sigma [d, d] and n > 1: the file is damaged")
     mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
     return Moments(mu, (sigma + sigma.T) / 2, n, extractor)

@@ -5,8 +5,7 @@ from utils import figures
 from utils.files import UserError
 
 PR_K, DC_K = 3, 5                      # neighbours: Kynkaanniemi et al. 2019, Naeem et al. 2020
-BLOCK = 1 << 24                        # distances held at once: 64 MB of float32
-PAIRS = 12                             # columns of the picture of closest pairs
+BLOCK = 1 << 22                        # distances held at once: 16 MB of float32, which stay in the cache
 TINY = np.finfo(np.float64).tiny
 
 
@@ -104,7 +103,7 @@ def copies(real, fake, train, picture=None, seed=0):
     medians = [np.median(d if len(x) == n else nearest(fake.features, x[rng.choice(len(x), n, replace=False)])[1])
                for x, d in ((train.features, to_train), (real.features, to_real))]
     if picture:
-        order = np.argsort(closeness, kind="stable")[:PAIRS]
+        order = np.argsort(closeness, kind="stable")[:12]
         rows = [fake.images[order], train.images[train_index[order]], real.images[real_index[order]]]
         footer = (f"Above: distance to the training image / to the test image, in feature space. Near-copies (below "
                   f"{threshold:.3g}, as 1 % of the test images are): {near_copies:.2%} of {len(fake.features):,}. "

@@ -1,10 +1,8 @@
-"""Statistics of comparisons and of classifiers, in numpy alone: 95 % intervals, paired tests, scores, calibration.
+"""Statistics of comparisons and of classifiers, in numpy alone; nan where too few values are given to say something.
 
     format_interval(*t_interval([0.91, 0.93, 0.92]))           # "92.00 ± 2.48"
     paired_t_test(with_generator, without)["p"]                # one value per seed on both sides, in the same order
     classification_scores(confusion_matrix(labels, predicted, 10))["macro_f1"]
-
-Where too few values are given to say something, a figure is nan.
 """
 import math
 from statistics import NormalDist
@@ -30,10 +28,8 @@ def t_cdf(t, freedom):
 
 
 def t_quantile(p, freedom):
-    """The t with P(T <= t) = p, 0.5 <= p < 1, by bisection: a float."""
-    low, high = 0.0, 1.0
-    while t_cdf(high, freedom) < p:
-        low, high = high, 2 * high
+    """The t with P(T <= t) = p, 0.5 <= p < 1 - 1e-6, by bisection: a float."""
+    low, high = 0.0, 1e6
     while low < (middle := (low + high) / 2) < high:                 # until they are neighbouring floats
         low, high = (middle, high) if t_cdf(middle, freedom) < p else (low, middle)
     return high

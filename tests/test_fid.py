@@ -123,7 +123,7 @@ def test_copies_and_their_picture(tmp_path, capsys):
 def test_conditional_numbers_classes_by_name():
     """A fake set with some of the classes, in another order, is matched by the names."""
     images, labels = blobs(90, 3)
-    extractor = Extractor("pixels")
+    images, extractor = images[:, ::2, ::2], Extractor("pixels")           # 196 features: fast
     real = extractor.measure(images, labels, None, ["a", "b", "c"])
     other = np.array([9, 1, 0])[labels]                                    # b -> 1, c -> 0
     keep = labels > 0
@@ -138,11 +138,10 @@ def test_conditional_numbers_classes_by_name():
 
 def test_joint_distance_sees_wrong_labels():
     images, labels = blobs(300, 4)
-    extractor = Extractor("pixels")
-    real = extractor.measure(images, labels)
+    real = Extractor("pixels").measure(images[:, ::2, ::2], labels)
     wrong = real._replace(labels=(labels + 1) % 3)
     assert conditional_metrics(real, real)["joint_fid"] == pytest.approx(0, abs=1e-6)
-    assert conditional_metrics(real, wrong)["joint_fid"] > 1
+    assert conditional_metrics(real, wrong)["joint_fid"] > 0.5
 
 
 @pytest.mark.parametrize("option, words", [

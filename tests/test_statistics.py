@@ -59,20 +59,20 @@ def test_mcnemar_against_known_values(wins, losses, p):
     assert statistics.mcnemar(a, b)["p"] == pytest.approx(p, abs=5e-5) == statistics.mcnemar(b, a)["p"]
 
 
-def test_mcnemar_counts_what_only_one_read_right():
+def test_mcnemar_counts_what_only_one_classified_correctly():
     a, b = np.array([1, 1, 1, 0, 0, 1]), np.array([1, 0, 0, 1, 0, 0])
     assert statistics.mcnemar(a, b) == {"only_a": 3, "only_b": 1, "p": 0.625}
     assert statistics.mcnemar(a, a)["p"] == 1
 
 
 def test_holm_by_hand():
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])     # Wikipedia's example
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])   # Wikipedia
     assert statistics.holm([0.9, 0.8]).tolist() == [1, 1]
     assert statistics.holm([0.01, math.nan, 0.02])[[0, 2]] == pytest.approx([0.02, 0.02])
 
 
 def test_wilson_against_published_values():
-    assert statistics.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)      # Newcombe 1998, table I
+    assert statistics.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)   # Newcombe 1998, I
     assert statistics.wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=5e-5)
     low, high = statistics.wilson_interval(20, 20)
     assert high == 1 and low == pytest.approx(1 - 0.1611, abs=5e-5)
@@ -102,8 +102,8 @@ def test_calibration_error_of_known_classifiers():
     probabilities = np.stack([p, 1 - p], 1)
     honest = (rng.uniform(size=n) > p).astype(int)
     assert statistics.expected_calibration_error(probabilities, honest) < 0.015
-    sure = np.tile([0.9, 0.1], (10, 1))
-    assert statistics.expected_calibration_error(sure, [0] * 5 + [1] * 5) == pytest.approx(0.4)
+    overconfident = np.tile([0.9, 0.1], (10, 1))
+    assert statistics.expected_calibration_error(overconfident, [0] * 5 + [1] * 5) == pytest.approx(0.4)
     assert statistics.expected_calibration_error(np.eye(3), [0, 1, 2]) == 0
 
 
