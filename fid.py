@@ -139,9 +139,9 @@ def rows(result):
             remarks.append(f"of which bias about {fid['bias']:.3g}")
         out["FID"] = fid["value"], "; ".join(remarks)
     add("FID at infinite N", "fid_infinity", "value", "+- {fid_infinity[standard_error]:.2g}")
-    add("KID", "kid", "value", "+- {kid[standard_error]:.2g}")
     for name, depth in result.get("depths", {}).items():
         out[f"FID, {name}"] = depth["fid"], f"{depth['d']} features"
+    add("KID", "kid", "value", "+- {kid[standard_error]:.2g}")
     for key, k in ("precision", PR_K), ("recall", PR_K), ("density", DC_K), ("coverage", DC_K):
         add(key, key, remark=f"k = {k}")
     add("FID within a class, mean", "intra_fid", "mean",

@@ -2,7 +2,6 @@
 
     real, fake = moments(real_features), moments(fake_features)   # of float [N, d]: mean, covariance, N
     fid(real, fake), fid_bias(real, fake)                         # the latter: the part that is due to a small N
-    save_moments("mnist.npz", real); load_moments("mnist.npz")    # mu and sigma, as in the files of other tools
 """
 from pathlib import Path
 from typing import NamedTuple

@@ -5,12 +5,11 @@ from utils.files import UserError
 
 
 def kernel_distance(real, fake, subsets=100, size=1000, seed=0):
-    """Kernel Inception Distance of features [N, d] and [M, d]: {"value", "standard_error", "subsets", "size"}.
+    """KID of features [N, d] and [M, d]: {"value", "standard_error", "subsets", "size"}. UserError for under 4 images.
     The squared maximum mean discrepancy (Gretton et al. 2012) under the kernel (x.y / d + 1)^3, averaged over random
     `subsets` of `size` vectors of each side (of half the smaller set, if less). It is unbiased: equal distributions
     give 0 on average, so values slightly below 0 are correct. As subsets overlap, the error is not s / sqrt(subsets)
-    but s sqrt(1 / subsets + f / (1 - f)), f = size / smaller set: an upper limit where the sets do not differ. Raises
-    UserError for fewer than 4 images."""
+    but s sqrt(1 / subsets + f / (1 - f)), f = size / smaller set: an upper limit where the sets do not differ."""
     smaller = min(len(real), len(fake))
     size = min(size, smaller // 2)
     if size < 2:
@@ -24,6 +23,7 @@ def kernel_distance(real, fake, subsets=100, size=1000, seed=0):
     def mean_within(a):
         k = kernel(a, a)
         return (k.sum() - np.trace(k)) / (size * (size - 1))
+
     values = []
     for _ in range(subsets):
         x, y = (np.asarray(a[rng.choice(len(a), size, replace=False)], np.float64) for a in (real, fake))

@@ -51,13 +51,14 @@ def paired_t_test(a, b):
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"pairs need as many values on both sides, not {len(a)} and {len(b)}")
-    n, p, (mean, half_width) = len(a), math.nan, t_interval(a - b)
+    n, p = len(a), math.nan
+    mean, half_width = t_interval(a - b)
     if n > 1:
         error = (a - b).std(ddof=1) / math.sqrt(n)
-        if error > 1e-9 * abs(mean):
-            p = 2 * t_cdf(-abs(mean / error), n - 1)
-        else:                                                        # no spread that could be compared with the mean
+        if error <= 1e-9 * abs(mean):                                # no spread to compare the mean with
             p = 2.0 ** (1 - n) if mean else 1.0
+        else:
+            p = 2 * t_cdf(-abs(mean / error), n - 1)
     return {"mean": mean, "half": half_width, "p": p, "n": n}
 
 
@@ -94,11 +95,11 @@ def wilson_interval(successes, n):
 
 def rank_correlation(a, b):
     """Spearman's rank correlation of a [N] and b [N], ties with their mean rank; 0 where one of them is constant."""
-    def centred_ranks(x):
+    def ranks(x):
         _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-        ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-        return ranks - ranks.mean()
-    a, b = centred_ranks(a), centred_ranks(b)
+        return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+    a, b = (r - r.mean() for r in (ranks(a), ranks(b)))
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale > 0 else 0.0
 

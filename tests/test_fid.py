@@ -62,9 +62,9 @@ def test_extractor_reads_size_channels_and_range_from_the_model(tmp_path):
     assert extract.size == (20, 20) and extract.channels == 3 and len(extract.sha256) == 12
     prepared = extract._prepare(images)
     assert prepared.shape == (11, 3, 20, 20) and prepared.min() >= 0 and 0.4 < prepared.max() <= 1
-    found = extract(images)
-    assert found["features"].shape == found["depth 1"].shape == (11, 4)
-    np.testing.assert_allclose(found["depth 1"], found["features"], rtol=1e-5)    # here the features ARE that average
+    result = extract(images)
+    assert result["features"].shape == result["depth 1"].shape == (11, 4)
+    np.testing.assert_allclose(result["depth 1"], result["features"], rtol=1e-5)    # here the features ARE that average
     signed = Extractor(tmp_path / "m.onnx", output="maps", input_range="-1-1")
     assert signed._prepare(images).min() == -1 and signed(images)["features"].shape == (11, 4)
     fixed = Extractor(make_model(tmp_path / "f.onnx", "uint8", 1, 28, batch=4))  # a fixed batch size serves, too
@@ -82,17 +82,17 @@ def test_extractor_reads_size_channels_and_range_from_the_model(tmp_path):
 def test_command_and_statistics_files(tmp_path, capsys):
     real, fake = write_set(tmp_path / "real.npz", 160, 0), write_set(tmp_path / "fake.npz", 120, 1)
     model = make_model(tmp_path / "m.onnx")
-    said = run(capsys, real, fake, "--features", model, "--json", "--metrics", "fid,kid,prdc,depths,conditional")
-    found = json.loads(said.out)
-    assert found["fid"]["name"] == "fid4@160:120" and found["d"] == 4 and len(found["features"]["sha256"]) == 12
-    assert found["fid"]["interval"][0] <= found["fid"]["value"] <= found["fid"]["interval"][1]
-    assert "160 real and 120 fake images are few" in said.err and found["floor"]["fid"]["name"] == "fid4@80"
-    assert {"intra_fid", "joint_fid", "label_accuracy", "style_accuracy", "spearman"} <= set(found)
+    printed = run(capsys, real, fake, "--features", model, "--json", "--metrics", "fid,kid,prdc,depths,conditional")
+    result = json.loads(printed.out)
+    assert result["fid"]["name"] == "fid4@160:120" and result["d"] == 4 and len(result["features"]["sha256"]) == 12
+    assert result["fid"]["interval"][0] <= result["fid"]["value"] <= result["fid"]["interval"][1]
+    assert "160 real and 120 fake images are few" in printed.err and result["floor"]["fid"]["name"] == "fid4@80"
+    assert {"intra_fid", "joint_fid", "label_accuracy", "style_accuracy", "spearman"} <= set(result)
 
     table = run(capsys, real, fake, "--features", model, "--save-stats", tmp_path / "s.npz").out
     assert "FID" in table and "coverage" in table and "floor" in table
     again = json.loads(run(capsys, tmp_path / "s.npz", fake, "--features", model, "--json").out)
-    assert again["fid"]["value"] == pytest.approx(found["fid"]["value"], rel=1e-9) and "kid" not in again
+    assert again["fid"]["value"] == pytest.approx(result["fid"]["value"], rel=1e-9) and "kid" not in again
     with pytest.raises(UserError, match="different extractors"):
         run(capsys, tmp_path / "s.npz", fake, "--features", model, "--output", "last")
     with pytest.raises(UserError, match="nothing to save"):
@@ -104,8 +104,9 @@ def test_command_and_statistics_files(tmp_path, capsys):
     np.savez(tmp_path / "another.npz", mu=np.ones(4), sigma=np.eye(4))
     assert json.loads(run(capsys, tmp_path / "other.npz", tmp_path / "another.npz", "--json").out)["fid"]["value"] == \
         pytest.approx(4)
-    said = run(capsys, real, fake, "--features", model, "--metrics", "fid", "--floor", tmp_path / "other.npz", "--json")
-    assert json.loads(said.out)["floor"]["fid"]["name"] == "fid4@160:?"   # statistics serve as the floor, too
+    printed = run(capsys, real, fake, "--features", model, "--metrics", "fid", "--json", "--floor",
+                  tmp_path / "other.npz")
+    assert json.loads(printed.out)["floor"]["fid"]["name"] == "fid4@160:?"   # statistics serve as the floor, too
     np.savez(tmp_path / "broken.npz", mu=np.zeros(4), sigma=np.eye(3))
     with pytest.raises(UserError, match="do not fit"):
         run(capsys, tmp_path / "broken.npz", tmp_path / "other.npz")
@@ -113,10 +114,10 @@ def test_command_and_statistics_files(tmp_path, capsys):
 
 def test_copies_and_their_picture(tmp_path, capsys):
     real, train = write_set(tmp_path / "real.npz", 200, 0), write_set(tmp_path / "train.npz", 300, 5)
-    said = run(capsys, real, train, "--features", "pixels", "--metrics", "fid,copies", "--train", train, "--json",
+    printed = run(capsys, real, train, "--features", "pixels", "--metrics", "fid,copies", "--train", train, "--json",
                "--pairs", tmp_path / "pairs.png", "--bootstrap", 0, "--floor", "none")
-    found = json.loads(said.out)
-    assert found["copies"]["exact_copies"] == 1 and found["copies"]["near_copies"] > 0.9 and "floor" not in found
+    result = json.loads(printed.out)
+    assert result["copies"]["exact_copies"] == 1 and result["copies"]["near_copies"] > 0.9 and "floor" not in result
     assert (tmp_path / "pairs.png").stat().st_size > 500
 
 
@@ -128,8 +129,8 @@ def test_conditional_numbers_classes_by_name():
     other = np.array([9, 1, 0])[labels]                                    # b -> 1, c -> 0
     keep = labels > 0
     fake = extractor.measure(images[keep], other[keep], None, ["c", "b"])
-    found = conditional_metrics(real, fake, extractor)
-    assert found["intra_fid"]["mean"] == pytest.approx(0, abs=1e-8) and found["intra_fid"]["classes_left_out"] == 1
+    result = conditional_metrics(real, fake, extractor)
+    assert result["intra_fid"]["mean"] == pytest.approx(0, abs=1e-8) and result["intra_fid"]["classes_left_out"] == 1
     with pytest.raises(UserError, match="classes z"):
         conditional_metrics(real, fake._replace(classes=["z", "b"]), extractor)
     with pytest.raises(UserError, match="no labels"):

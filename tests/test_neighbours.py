@@ -20,7 +20,7 @@ def brute_force(real, fake, k=3, k_density=5):
 
 @pytest.mark.parametrize("block", [1 << 22, 500])
 def test_precision_recall_density_coverage_by_definition(block, monkeypatch):
-    monkeypatch.setattr(neighbours, "BLOCK", block)                                 # one block, and many
+    monkeypatch.setattr(neighbours, "BLOCK", block)                        # one block, and many
     rng = np.random.default_rng(10)
     real, fake = rng.standard_normal((150, 4)) + 100, rng.standard_normal((110, 4)) * 0.8 + 100.3
     assert neighbours.precision_recall(real, fake) == pytest.approx(brute_force(real, fake), abs=1e-12)
@@ -29,9 +29,9 @@ def test_precision_recall_density_coverage_by_definition(block, monkeypatch):
 def test_a_tight_cluster_is_precise_and_misses_the_rest():
     rng = np.random.default_rng(11)
     wide, tight = rng.standard_normal((400, 8)), 0.1 * rng.standard_normal((400, 8))
-    found, swapped = neighbours.precision_recall(wide, tight), neighbours.precision_recall(tight, wide)
-    assert found["precision"] > 0.9 and found["recall"] < 0.1 and found["coverage"] < 0.3
-    assert swapped["precision"] == found["recall"] and swapped["recall"] == found["precision"]
+    result, swapped = neighbours.precision_recall(wide, tight), neighbours.precision_recall(tight, wide)
+    assert result["precision"] > 0.9 and result["recall"] < 0.1 and result["coverage"] < 0.3
+    assert swapped["precision"] == result["recall"] and swapped["recall"] == result["precision"]
 
 
 def test_equal_sets_and_duplicates():
@@ -51,8 +51,8 @@ def test_nearest_is_exact():
     full = np.sqrt(((x[:, None] - y[None]) ** 2).sum(-1))
     assert index[3] == 7 and distance[3] == 0
     np.testing.assert_allclose(distance, full.min(1), rtol=1e-6)
-    own = np.sqrt(((x[:, None] - x[None]) ** 2).sum(-1))
-    np.testing.assert_allclose(neighbours.nearest(x)[1], np.sort(own, 1)[:, 1], rtol=1e-6)
+    others = np.sqrt(((x[:, None] - x[None]) ** 2).sum(-1))
+    np.testing.assert_allclose(neighbours.nearest(x)[1], np.sort(others, 1)[:, 1], rtol=1e-6)
 
 
 def test_copies_are_told_from_fresh_samples():

@@ -30,15 +30,15 @@ def test_interval_by_hand_and_how_often_it_holds_the_mean():
     assert (mean, half) == (2, pytest.approx(4.302653 / math.sqrt(3), abs=1e-5))
     assert math.isnan(statistics.t_interval([5])[1]) and statistics.t_interval([4, 4, 4]) == (4, 0)
     draws = np.random.default_rng(0).normal(10, 3, (1000, 5))
-    found = [statistics.t_interval(x) for x in draws]
-    assert np.mean([abs(m - 10) <= h for m, h in found]) == pytest.approx(0.95, abs=0.02)
+    result = [statistics.t_interval(x) for x in draws]
+    assert np.mean([abs(m - 10) <= h for m, h in result]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_paired_sees_a_difference_that_the_spread_over_seeds_hides():
     seeds = np.array([0.70, 0.80, 0.90, 0.60, 0.75])
-    found = statistics.paired_t_test(seeds + [0.01, 0.012, 0.011, 0.009, 0.01], seeds)
-    assert found["mean"] == pytest.approx(0.0104) and found["p"] < 1e-4 and found["n"] == 5
-    assert found["half"] < 0.002 < statistics.t_interval(seeds)[1]
+    result = statistics.paired_t_test(seeds + [0.01, 0.012, 0.011, 0.009, 0.01], seeds)
+    assert result["mean"] == pytest.approx(0.0104) and result["p"] < 1e-4 and result["n"] == 5
+    assert result["half"] < 0.002 < statistics.t_interval(seeds)[1]
     classic = statistics.paired_t_test([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4],
                            [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0])
     assert classic["p"] == pytest.approx(0.002833, abs=1e-6)        # Student's sleep data, as in R's ?t.test
@@ -49,6 +49,7 @@ def test_paired_without_spread_or_pairs():
     assert statistics.paired_t_test([1, 2], [1, 2])["p"] == 1
     assert statistics.paired_t_test([2, 3], [1, 2])["p"] == 0.5        # no spread: two signs alike
     assert math.isnan(statistics.paired_t_test([1], [0])["p"])
+    assert math.isnan(statistics.paired_t_test([1, math.nan], [0, 0])["p"])
     with pytest.raises(ValueError, match="3 and 2"):
         statistics.paired_t_test([1, 2, 3], [1, 2])
 
