@@ -3,7 +3,7 @@
     python benchmarks/metrics_speed.py                     # the Frechet step against scipy.linalg.sqrtm, and the whole of it
     python benchmarks/metrics_speed.py --only memory       # time and peak memory at 50,000 x 50,000 vectors of 128 features
 
-scipy is asked for here alone (`pip install scipy`); without it the comparison is left out. OMP_NUM_THREADS sets the
+Only this script uses scipy (`pip install scipy`); without it the comparison is left out. OMP_NUM_THREADS sets the
 number of threads. The whole takes MNIST where it is on disk (GLYPHS_DATA), else the built-in strokes.
 """
 import os
@@ -17,9 +17,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder
 import numpy as np
 
 import data
-from metrics import distances as m
-from metrics.features import DEFAULT_MODEL, Extractor, moments
-from utils.cli import Parser, run_command
+from metrics.features import DEFAULT_MODEL, Extractor
+from metrics.frechet_distance import bootstrap_fid, fid, frechet_distance, moments
+from metrics.kernel_distance import kernel_distance
+from metrics.neighbours import nearest, precision_recall
+from utils.cli import Parser, number, run_command
 from utils.files import UserError
 
 DIMENSIONS = (128, 768, 2048)
@@ -53,7 +55,7 @@ def compare_frechet(name, one, two):
     times = []
     for _ in range(ROUNDS):
         reference, a = seconds(lambda: sqrtm_frechet(*arguments))
-        ours, b = seconds(lambda: m.frechet(*arguments))
+        ours, b = seconds(lambda: frechet_distance(*arguments))
         times.append((a, b))
     a, b = np.median(times, axis=0)
     print(f"{name:34} {a:9.3f} {b:9.4f} {np.median([a / b for a, b in times]):7.1f} x  {ours:12.6f} "
@@ -68,7 +70,7 @@ def frechet_table(sets):
         return
     print(f"{'Frechet step (numpy ' + np.__version__ + ')':34} {'sqrtm s':>9} {'ours s':>9} {'faster':>9}  "
           f"{'value':>12} {'rel. diff.':>9}    scipy {scipy.__version__}")
-    m.frechet(*[np.zeros(64), np.eye(64)] * 2)  # the threads start
+    frechet_distance(*[np.zeros(64), np.eye(64)] * 2)  # the threads start
     for d in DIMENSIONS:
         compare_frechet(f"random, d = {d}, N = {3 * d}", *(random_moments(d, 3 * d, seed) for seed in (0, 1)))
     compare_frechet("random, d = 768, N = 400 (singular)", *(random_moments(768, 400, seed) for seed in (0, 1)))
@@ -89,19 +91,20 @@ def images(n):
 
 
 def whole(features, n):
-    """Time every step on n x n images; returns the two Measured sets."""
+    """Time every step on n x n images; returns the two FeatureSets."""
     real, fake, what = images(n)
     extractor = Extractor(features)
     sets, extraction = seconds(lambda: [extractor.measure(x) for x in (real, fake)])
     x, y = (s.features for s in sets)
     steps = {"features of both sets": extraction}
-    for name, call in (("FID", lambda: m.fid(x, y)), ("KID, 100 subsets of 1,000", lambda: m.kid(x, y)),
-                       ("precision, recall, density, coverage", lambda: m.precision_recall(x, y))):
+    for name, call in (("FID", lambda: fid(moments(x), moments(y))),
+                       ("KID, 100 subsets of 1,000", lambda: kernel_distance(x, y)),
+                       ("precision, recall, density, coverage", lambda: precision_recall(x, y))):
         steps[name] = seconds(call)[1]
     print(f"{len(real):,} x {len(fake):,} images, d = {x.shape[1]} ({what})")
     for name, s in [*steps.items(), ("together", sum(steps.values()))]:
         print(f"  {name:38} {s:8.2f} s")
-    _, s = seconds(lambda: m.bootstrap_fid(x, y))
+    _, s = seconds(lambda: bootstrap_fid(x, y))
     print(f"  {'(interval of FID, 100 resamplings)':38} {s:8.2f} s\n", flush=True)
     return sets
 
@@ -114,19 +117,19 @@ def memory(n, d=128):
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((n, d), dtype=np.float32) for _ in range(2))
     print(f"{n:,} x {n:,} vectors, d = {d}; before: {peak():.0f} MiB")
-    for name, call in (("FID", lambda: m.fid(x, y)), ("KID", lambda: m.kid(x, y)),
-                       ("precision, recall, density, coverage", lambda: m.precision_recall(x, y)),
-                       ("nearest neighbours", lambda: m.nearest(x, y))):
+    for name, call in (("FID", lambda: fid(moments(x), moments(y))), ("KID", lambda: kernel_distance(x, y)),
+                       ("precision, recall, density, coverage", lambda: precision_recall(x, y)),
+                       ("nearest neighbours", lambda: nearest(x, y))):
         _, s = seconds(call)
         print(f"  {name:38} {s:8.2f} s   peak {peak():.0f} MiB", flush=True)
 
 
-def main():
+def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
     parser.add_argument("--features", default=str(DEFAULT_MODEL), help="the extractor, an ONNX model or pixels")
-    parser.add_argument("--n", type=int, help="images a side (default: 10,000; 50,000 for memory)")
+    parser.add_argument("--n", type=number(int, at_least=100), help="images a side (default: 10,000; 50,000 for memory)")
     parser.add_argument("--only", choices=["frechet", "whole", "memory"], help="one part")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     print(f"{os.cpu_count()} cores, numpy {np.__version__}\n")
     if args.only == "memory":
         memory(args.n or 50_000)
