@@ -10,11 +10,9 @@ import os
 import resource
 import sys
 import time
-from pathlib import Path
-
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder
 
 import numpy as np
+import repository  # noqa: F401 (makes what follows importable)
 
 import data
 from metrics.features import DEFAULT_MODEL, Extractor

@@ -7,23 +7,18 @@ Encoder: 784 pixels and a one-hot label -> 512 ReLU -> mean and log variance (10
 call a conditional VAE. It has no thickness dial, so its style and spearman are those of chance. Measured as
 benchmarks/runs.py does, on the same test set.
 """
-import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
+import torch.nn.functional as F
+from runs import QUALITY, Bench, quality, table
+from torch import nn
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from runs import QUALITY, Bench, quality, table  # noqa: E402
-from torch import nn  # noqa: E402
-
-import models  # noqa: E402
-from generate_digits import open_generator  # noqa: E402
-from metrics.features import DEFAULT_MODEL  # noqa: E402
-from training.vae import kl_divergence  # noqa: E402
-from utils.cli import Parser, run_command  # noqa: E402
+import models
+from generate_digits import open_generator
+from metrics.features import DEFAULT_MODEL
+from training.vae import kl_divergence
+from utils.cli import Parser, run_command
 
 CODE, HIDDEN = 10, 512
 

@@ -23,18 +23,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from repository import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import data  # noqa: E402
-import fid  # noqa: E402
-import models  # noqa: E402
-from generate_digits import open_generator, sample_all  # noqa: E402
-from metrics.features import DEFAULT_MODEL, Extractor  # noqa: E402
-from training.run import TRAINERS  # noqa: E402
-from utils.cli import Parser, run_command  # noqa: E402
-from utils.files import UserError  # noqa: E402
+import data
+import models
+from generate_digits import open_generator, sample_all
+from metrics.conditional import conditional_metrics
+from metrics.features import DEFAULT_MODEL, Extractor
+from metrics.frechet_distance import fid
+from training.run import TRAINERS
+from utils.cli import Parser, run_command
+from utils.files import UserError
 
 N = 10_000
 
@@ -46,7 +45,7 @@ def train(seed, out, args):
         return
     place = ["--data-dir", args.data_dir] if args.data_dir else []
     done = subprocess.run([sys.executable, ROOT / "train.py", "--model", args.model, "--seed", str(seed), "--out", out,
-                           "--snapshots", "--dataset", args.dataset, *place, *args.options])
+                           "--snapshots", "--dataset", args.dataset, *place, *args.options], check=False)
     if done.returncode:
         raise UserError(f"train.py ended with status {done.returncode}")
 
@@ -83,7 +82,7 @@ class Bench:
 
     def real(self, chosen):
         """FID of some training images."""
-        return fid.distance(self.test.moments, self.extractor.measure(self.glyphs.x_train[chosen]).moments)
+        return fid(self.test.moments, self.extractor.measure(self.glyphs.x_train[chosen]).moments)
 
     def score(self, source):
         """Figures of one generator (open_generator), a dict."""
@@ -91,9 +90,9 @@ class Bench:
         for name, digits in (("as test", self.as_test), ("balanced", self.balanced)):
             samples = sample_all(source, self.n, seed=1, digits=digits)
             made[name] = self.extractor.measure(*samples, self.glyphs.classes)
-        values = {name: fid.distance(self.test.moments, m.moments) for name, m in made.items()}
+        values = {name: fid(self.test.moments, m.moments) for name, m in made.items()}
         values["sharpness"] = sharpness(made["as test"].images) / sharpness(self.glyphs.x_test)
-        return values | fid.conditional(self.test, made["balanced"], self.extractor, self.table)
+        return values | conditional_metrics(self.test, made["balanced"], self.extractor, self.table)
 
 
 def table(rows, columns, names):

@@ -25,11 +25,11 @@ def measure(context):
     context.say("classifies the test images")
     probabilities = predict_probabilities(network, g.x_test)
     predicted, k = probabilities.argmax(1), len(g.classes)
-    matrix = statistics.confusion(g.y_test, predicted, k)
+    matrix = statistics.confusion_matrix(g.y_test, predicted, k)
     wrong = np.flatnonzero(predicted != g.y_test)
-    confidence, accuracy, _, fraction = statistics.calibration(probabilities, g.y_test)
-    numbers = {**statistics.scores(matrix), "wilson": statistics.wilson(len(predicted) - len(wrong), len(predicted)),
-               "ece": statistics.ece(probabilities, g.y_test), "errors": len(wrong),
+    confidence, accuracy, _, fraction = statistics.calibration_bins(probabilities, g.y_test)
+    numbers = {**statistics.classification_scores(matrix), "wilson": statistics.wilson_interval(len(predicted) - len(wrong), len(predicted)),
+               "ece": statistics.expected_calibration_error(probabilities, g.y_test), "errors": len(wrong),
                "parameters": models.n_parameters(network),
                "calibration": {"confidence": confidence, "accuracy": accuracy,
                                "images": (fraction * len(predicted)).round().astype(int)}}
@@ -78,7 +78,7 @@ def confusion_figure(matrix, classes):
 
 def calibration_figure(confidence, accuracy, images):
     """Accuracy against confidence by bin (Guo et al. 2017), bins of fewer than ten images left out."""
-    bins = [(c, a, *statistics.wilson(a * n, n)) for c, a, n in zip(confidence, accuracy, images) if n >= 10]
+    bins = [(c, a, *statistics.wilson_interval(a * n, n)) for c, a, n in zip(confidence, accuracy, images) if n >= 10]
     curves = {"measured": np.reshape(bins, (-1, 4)).T, "perfect": ([0, 1], [0, 1])}
     plot = charts.curves(curves, "Does it know how sure it may be?", "confidence", "accuracy", x_range=(0, 1),
                          y_range=(0, 1), size=(640, 420),

@@ -6,7 +6,7 @@
 import json
 import time
 
-import fid
+from metrics.frechet_distance import fid
 import models
 from generate_digits import BLOCK, TorchGenerator, open_generator, sample_all
 from metrics.statistics import format_percent
@@ -38,7 +38,7 @@ def measure(context):
     seeds = 1 if context.quick else context.seeds
 
     def distance(measured):
-        return fid.distance(reference.test.moments, measured.moments)
+        return fid(reference.test.moments, measured.moments)
 
     for stem, paths in snapshots.items():
         by_stem[stem] = []

@@ -9,7 +9,8 @@ Samples have the labels of the test images in their order and uniform thickness;
 import numpy as np
 
 import data
-import fid
+from metrics.comparison import compare
+from metrics.neighbours import copies
 from generate_digits import draw_noise
 from metrics.statistics import format_interval, format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
@@ -36,8 +37,8 @@ def measure_numbers(context, sources):
         context.say(text, done, total)
         done += 1
 
-    def compare(measured):
-        return fid.quality(reference.test, measured, reference.extractor, METRICS, reference.table)
+    def compare_with_test(measured):
+        return compare(reference.test, measured, reference.extractor, METRICS, reference.table)
 
     def cas(measured):
         return accuracy_from_samples(context, measured.images, measured.labels, CAS_STEPS[context.quick], context.seeds)
@@ -51,7 +52,7 @@ def measure_numbers(context, sources):
     step("features of the training images")
     train = reference.measure(context.glyphs.x_train, context.glyphs.y_train)
     step("floor: distances, neighbours")
-    draws = [compare(s) for s in floor_sets]
+    draws = [compare_with_test(s) for s in floor_sets]
     values = [d["fid"]["value"] for d in draws]
     step("floor: a classifier from real images alone")
     floor = {"draws": draws, "fid": float(np.mean(values)), "fid_spread": float(np.std(values, ddof=1)),
@@ -62,7 +63,7 @@ def measure_numbers(context, sources):
         step(f"{name}: samples and their features")
         fake = reference.measure(*reference.sample(source))
         step(f"{name}: distances, neighbours, copies")
-        results[stem] = {**compare(fake), "copies": fid.copies(reference.test, fake, train)}
+        results[stem] = {**compare_with_test(fake), "copies": copies(reference.test, fake, train)}
         step(f"{name}: a classifier from its samples alone")
         results[stem]["cas"] = cas(fake)
     context.say("pictures", total, total)

@@ -175,10 +175,10 @@ def keep_agreed(network, images, labels, confidence=0.0):
 def measure(network, x, y, k, rare, bits=False):
     """Scores on images x with labels y as JSON types; with `bits`, which answers were right, packed, as base64."""
     p = predict_probabilities(network, x)
-    scores = statistics.scores(statistics.confusion(y, p.argmax(1), k))
+    scores = statistics.classification_scores(statistics.confusion_matrix(y, p.argmax(1), k))
     row = {name: round(scores[name], 5) for name in ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall",
                                                      "macro_f1")}
-    row["ece"] = round(statistics.ece(p, y), 5)
+    row["ece"] = round(statistics.expected_calibration_error(p, y), 5)
     rare = rare[np.isin(rare, y)]      # of a class without images there is nothing to say
     if len(rare):
         row |= {f"rare_{name}": round(float(np.mean(scores[name][rare])), 5)

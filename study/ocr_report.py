@@ -60,14 +60,14 @@ def best_without(by_arm, protocol, augmented=True):
 
 
 def compare(rows, others, name):
-    """One arm against another on their common seeds: statistics.paired, and on how many seeds McNemar's test says what."""
+    """One arm against another on their common seeds: statistics.paired_t_test, and on how many seeds McNemar's test says what."""
     seeds = sorted({r["seed"] for r in rows} & {r["seed"] for r in others})
     a, b = ([r for r in side if r["seed"] in seeds] for side in (rows, others))
     tests = [statistics.mcnemar(right(p), right(q)) for p, q in zip(a, b)]
     sure = [t for t in tests if t["p"] < LEVEL]
-    difference = statistics.paired(values(a, name), values(b, name))
+    difference = statistics.paired_t_test(values(a, name), values(b, name))
     return {"mean": difference["mean"], "half": difference["half"], "p": difference["p"], "seeds": len(seeds),
-            "accuracy": statistics.paired(values(a, "accuracy"), values(b, "accuracy")),
+            "accuracy": statistics.paired_t_test(values(a, "accuracy"), values(b, "accuracy")),
             "mcnemar_better": sum(t["only_a"] > t["only_b"] for t in sure),
             "mcnemar_worse": sum(t["only_a"] < t["only_b"] for t in sure)}
 

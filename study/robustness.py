@@ -172,7 +172,7 @@ def run_study(context, test, size, sources):
 
 def differences(measures):
     """{measure: {arm: paired difference from "real", with p corrected for all comparisons (Holm)}}."""
-    results = {m: {arm: statistics.paired(v, values["real"]) for arm, v in values.items() if arm != "real"}
+    results = {m: {arm: statistics.paired_t_test(v, values["real"]) for arm, v in values.items() if arm != "real"}
                for m, values in measures.items()}
     tests = [d for by_arm in results.values() for d in by_arm.values()]
     for test, p in zip(tests, statistics.holm([d["p"] for d in tests])):

@@ -17,7 +17,6 @@ import models
 import saliency
 from generate_digits import TorchGenerator, sample_all
 from metrics import statistics
-from metrics.distances import spearman
 from metrics.statistics import format_interval, format_percent
 from saliency import METHODS
 from study.context import GENERATORS, example_glyphs, join_names, open_classifier, open_generators
@@ -81,7 +80,7 @@ def rank_correlation(a, b, inside=None):
     """Of the magnitudes of two maps of each image, over all pixels or those `inside` (bool [N, H, W]): float64 [N]."""
     a, b = a.abs().cpu().numpy(), b.abs().cpu().numpy()
     inside = np.ones(a.shape, bool) if inside is None else inside.cpu().numpy()
-    return np.array([spearman(a[i][inside[i]], b[i][inside[i]]) for i in range(len(a))])
+    return np.array([statistics.rank_correlation(a[i][inside[i]], b[i][inside[i]]) for i in range(len(a))])
 
 
 # ---- measuring: do the maps mean anything? ---------------------------------------------------------------------------
@@ -119,7 +118,7 @@ def measure_perturbation(network, images, labels, maps):
                       for name, a in areas[kind].items()} for kind in areas}
     beats, loses_to = ({kind: {m: [] for m in maps} for kind in areas} for _ in range(2))
     comparisons = [(kind, m, base) for kind in areas for m in maps for base in baselines]
-    tests = [statistics.paired(areas[kind][m], areas[kind][base]) for kind, m, base in comparisons]
+    tests = [statistics.paired_t_test(areas[kind][m], areas[kind][base]) for kind, m, base in comparisons]
     for (kind, m, base), test, p in zip(comparisons, tests, statistics.holm([t["p"] for t in tests])):
         if p <= 0.05:
             is_better = (test["mean"] < 0) == (kind == "deletion")
@@ -162,7 +161,7 @@ def measure_agreement(arms, x, y):
             groups[f"{a} / {b}"] = across
             floor = (np.mean(within[a], 0) + np.mean(within[b], 0)) / 2
             rows.append({"method": m, "arms": f"{a} / {b}", "across": float(np.mean(across)),
-                         "floor": float(floor.mean()), **statistics.paired(np.mean(across, 0), floor),
+                         "floor": float(floor.mean()), **statistics.paired_t_test(np.mean(across, 0), floor),
                          "under_every_pair": bool(np.mean(across) < min(v.mean() for v in within[a] + within[b]))})
         means = {group: [float(v.mean()) for v in values] for group, values in groups.items()}
         spread[m] = {group: (float(np.mean(v)), min(v), max(v)) for group, v in means.items()}

@@ -61,7 +61,7 @@ def test_files_of_the_training_are_shown_as_they_are(tmp_path):
 
 def test_classifier_with_a_class_that_has_no_test_image():
     matrix = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
-    numbers = {**statistics.scores(matrix), "wilson": [0.5, 0.98], "ece": 0.01, "errors": 1, "confusion": matrix.tolist()}
+    numbers = {**statistics.classification_scores(matrix), "wilson": [0.5, 0.98], "ece": 0.01, "errors": 1, "confusion": matrix.tolist()}
     section = classifier.describe(numbers, ["a", "b", "c"])
     assert "87.50 % of 8 test images correctly" in section.answer and "1 incorrectly" in section.answer
     assert section.tables[1].rows[2] == ["c", "0", "-", "-", "-"]

@@ -9,7 +9,7 @@ from conftest import ROOT
 import data
 import export_onnx
 import models
-from fid import distance
+from metrics.frechet_distance import fid
 from generate_digits import open_generator, sample_all
 from metrics.features import Extractor
 
@@ -57,4 +57,4 @@ def test_on_real_mnist(samples):
     assert export_onnx.accuracy(SHIPPED / "classifier-tiny.onnx", glyphs.x_test, glyphs.y_test) >= 0.994
     extractor = Extractor(SHIPPED / "classifier.onnx")
     test, real, made = (extractor.measure(x).moments for x in (glyphs.x_test, glyphs.x_train[:2000], samples[0]))
-    assert distance(test, made) < 1.6 * distance(test, real)       # 2,000 of each: mostly bias, the same for both
+    assert fid(test, made) < 1.6 * fid(test, real)       # 2,000 of each: mostly bias, the same for both
