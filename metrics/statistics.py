@@ -193,3 +193,20 @@ def calibration(probabilities, labels, bins=BINS):
     with np.errstate(invalid="ignore"):
         sure, accuracy = (np.bincount(place, v, bins) / n for v in (confidence, right))
     return sure, accuracy, np.abs(sure - accuracy), n / max(len(labels), 1)
+
+
+# ---- as text ---------------------------------------------------------------------------------------------------------
+
+def format_percent(value, digits=2):
+    """0.9123 -> "91.23 %"; "-" for None and nan."""
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def format_interval(mean, half, digits=2, scale=100):
+    """(0.9123, 0.0045) -> "91.23 ± 0.45"; without the half width where it is nan."""
+    return f"{scale * mean:.{digits}f}" + (f" ± {scale * half:.{digits}f}" if math.isfinite(half) else "")
+
+
+def format_points(mean, half=None, digits=2):
+    """A difference of two shares in percentage points, with its sign: "+1.23 ± 0.45"."""
+    return f"{100 * mean:+.{digits}f}" + (f" ± {100 * half:.{digits}f}" if half is not None and math.isfinite(half) else "")
