@@ -15,7 +15,7 @@ from utils.files import UserError
 SHOWN = 50                 # classes up to which the confusion matrix is given
 
 
-def section(context):
+def measure(context):
     """Accuracy, precision and recall by class, calibration, mistakes (shown with context.show_real)."""
     g = context.glyphs
     checkpoint = models.load(context.models / "classifier.pth", "classifier")

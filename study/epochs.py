@@ -26,7 +26,7 @@ TIMED = 4096                             # images that are drawn for a measured 
 TITLE = "How do the images grow with training?"
 
 
-def section(context):
+def measure(context):
     """FID of every epoch's samples, and what a classifier learns from them alone, CGAN and CVAE in one figure. Raises
     UserError where there is no snapshot, or one of other classes."""
     shots = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
@@ -85,7 +85,7 @@ def describe(found, floor, n, steps, seeds):
     alt = f"Two plots against the generator's epoch, for {' and '.join(lines('fid'))}: FID falling, accuracy rising."
     return Section("epochs", TITLE, words, [table], [Figure("epochs", picture, alt)],
                 {"n": n, "floor_fid": floor, "classifier_steps": steps, "classifier_seeds": seeds, "models": found},
-                {"seeds": seeds})
+                protocol={"seeds": seeds})
 
 
 # ---- runtime ---------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def images_per_second(source):
     return TIMED / (time.perf_counter() - started)
 
 
-def runtime(context):
+def measure_runtime(context):
     """Seconds of training from the records of the runs, speed of drawing as measured now."""
     found = {}
     opened, notes = open_generators(context)

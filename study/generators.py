@@ -57,7 +57,7 @@ def cas(context, images, labels):
     return {"accuracies": found, "mean": mean, "half": half, "steps": steps}
 
 
-def section(context):
+def measure(context):
     """How near the samples of each generator are to real images."""
     opened, notes = open_generators(context)
     sources = {stem: (GENERATORS[stem], source) for stem, source in opened.items()}

@@ -42,7 +42,7 @@ FULL = {"images": 300, "corrupted": 1000, "steps": 600, "seeds": 5, "attacked": 
 PUBLISHED = "Published for comparison, on MNIST at 0.3: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)"
 
 
-def section(context):
+def measure(context):
     """The robustness section: takes context.Context, gives sections.Section. Raises UserError for a foreign classifier."""
     size = dict(QUICK if context.quick else FULL)
     size["seeds"] = min(size["seeds"], context.seeds) if context.quick else context.seeds

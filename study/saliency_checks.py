@@ -33,7 +33,7 @@ FULL = {"images": 200, "ranked": 80, "steps": 500, "seeds": 3, "pool": 20_000, "
 COARSE = {"SmoothGrad": {"samples": 16}, "integrated gradients": {"steps": 16, "tolerance": math.inf}}
 
 
-def section(context):
+def measure(context):
     """The saliency section: takes context.Context, gives sections.Section. Raises UserError for a foreign classifier."""
     part = Section("saliency", "What does the recogniser look at?", [])
     path = context.models / "classifier.pth"
