@@ -65,9 +65,10 @@ def parse_args(argv=None):
         add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from on val (default: 1, full 3)")]
     args = parser.parse_args(argv)
     args.seeds = args.seeds or (5 if args.full else 3)
-    args.ocr = {option.dest: getattr(args, option.dest) for option in options if getattr(args, option.dest) is not None}
-    if args.ocr and "ocr" not in (args.only or ()):
-        raise UserError(f"{', '.join(args.ocr)}: of the OCR study alone; add --only ocr, or leave it out")
+    given = [option for option in options if getattr(args, option.dest) is not None]
+    args.ocr = {option.dest: getattr(args, option.dest) for option in given}
+    if given and "ocr" not in (args.only or ()):
+        raise UserError(f"{given[0].option_strings[0]} is an option of the OCR study: add --only ocr, or leave it out")
     return args
 
 
@@ -174,7 +175,8 @@ def main(argv=None):
     if not (args.only or args.full):
         kept = [name for name in stored if stored[name]["protocol"]["form"] == "full"]
         names = [name for name in names if name not in kept]
-        print(*(f"NOTE: keeps the full study of {name}; --only {name} measures it again\n" for name in kept), sep="", end="")
+        for name in kept:
+            print(f"NOTE: keeps the full study of {name}; --only {name} replaces it by the quick form")
     command = "python evaluate.py" + (f" --dataset {Path(args.dataset).name}" if glyphs.name != "mnist" else "")
     for i, name in enumerate(names, 1):
         say = cli.Progress(prefix=f"[{i}/{len(names)} {name}] ")

@@ -322,7 +322,8 @@ def longest(rows, ran=()):
     for (protocol, *_), by_n in studies.items():
         table = [r for of_n in by_n.values() for r in complete(of_n)]
         chosen[protocol] = max(chosen.get(protocol, []), table, key=len)
-    return [r for protocol in ARMS for r in chosen.get(protocol, []) or [r for r in ran if r["protocol"] == protocol]]
+    single = [r for r in ran if not chosen.get(r["protocol"])]          # of one seed
+    return [r for table in chosen.values() for r in table] + single
 
 
 def complete(rows):

@@ -207,7 +207,7 @@ def test_a_study_that_cannot_be_measured_is_a_line_and_no_failure(planned, place
     (["--models", "none"], "none.*train.py"), (["--only", "quality,colour"], "colour.*robustness"),
     (["--per-class", "10,many"], "many"), (["--per-class", "0"], "per-class"), (["--seeds", "0"], "seeds"),
     (["--report", "--out", "none"], "no results in none"), (["--device", "tpu"], "tpu"), (["--arms", "real"], "--only ocr"),
-    (["--only", "quality", "--generator-steps", "5"], "generator_steps.*--only ocr"),
+    (["--only", "quality", "--generator-steps", "5"], "--generator-steps.*--only ocr"),
     (["--only", "ocr", "--arms", "magic"], "magic"), (["--only", "ocr", "--protocols", "fast"], "fast"),
     (["--only", "ocr", "--tries", "5"], "5"), (["--only", "ocr", "--dataset", "nowhere"], "nowhere")])
 def test_mistakes_of_the_user(words, says, tmp_path, monkeypatch):
