@@ -1,199 +1,206 @@
-"""Compares the models of a folder, runs the studies, and writes results/: results.json, report.html, the figures.
+"""Compares the models of a folder, runs the studies, and writes results/: a JSON file each, report.html, the figures.
 
-    python evaluate.py                                  # every section, the quick form: minutes on 2 CPU cores
-    python evaluate.py --only quality,runtime           # some sections; the others are kept where they still hold
-    python evaluate.py --only ocr --full                                               # the full study; resumable
+    python evaluate.py                                  # every study, the quick form: minutes on 2 CPU cores
+    python evaluate.py --only robustness --full         # one of them, the full form, hours; the others stay
+    python evaluate.py --only ocr --protocols rare --per-class 10,20 --arms tuned,cgan+tuned,cvae      # resumable
     python evaluate.py --dataset kmnist                 # models of saved_models/kmnist, results in results/kmnist
-    python evaluate.py --tables                         # README.md's tables anew from results.json
-    python evaluate.py --report                         # report.html anew from results.json
+    python evaluate.py --report                         # report.html and docs/results.md anew from what is stored
 
-Results are written after every section, so that a stop loses nothing. A section whose data set or model files have
-changed since is dropped when others are measured anew. Real images are shown only with --show-real: the results of a
-data set whose licence does not allow it can then still be passed on.
+Results are written after every study, so that a stop loses nothing. A full study is replaced by its quick form only
+where it is named in --only; one that was measured on other data or with other model files says so. Real images are
+shown only with --show-real: the results of a data set whose licence does not allow it can then still be passed on.
 """
-import importlib
+import hashlib
 import json
-import math
-import sys
+import platform
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import data
 from datasets.download import SOURCES
-from study import report
+from study import classifier, epochs, generators, ocr, report, robustness, saliency_checks
 from study.context import Context
-from study.results_file import SECTIONS, fill_tables, fresh, keep, protocol_of, read_results, store, write
-from study.sections import Section
-from utils.cli import Parser, choose_device, default_folder, image_counts, names_from, number, run_command
-from utils.files import UserError, atomic
+from training.run import processor_name
+from utils import cli
+from utils.files import UserError
 
-TALK_SECONDS = 10                           # between two lines of progress where the output is no terminal
+STUDIES = {"quality": generators.measure, "classifier": classifier.measure, "ocr": ocr.measure,
+           "epochs": epochs.measure, "runtime": epochs.measure_runtime, "robustness": robustness.measure,
+           "saliency": saliency_checks.measure}
+# the model files that a study's figures depend on
+ALL_GENERATORS, COMPARED = ["generator.*", "acgan.*", "cvae.*"], ["generator.*", "cvae.*", "classifier*.pth"]
+MODEL_FILES = {"quality": [*ALL_GENERATORS, "classifier.onnx"], "classifier": ["classifier.pth"], "ocr": [],
+               "epochs": ["*_epochs/*.pth", "classifier.onnx"], "runtime": ALL_GENERATORS, "robustness": COMPARED,
+               "saliency": [*COMPARED, "*_epochs/*.pth"]}
+RESULTS, DOCUMENT = Path("results"), Path("docs/results.md")
 
-
-# ---- settings --------------------------------------------------------------------------------------------------------
 
 def parse_args(argv=None):
-    parser = Parser("Compare the models of a folder, run the studies, write results and a report.")
+    parser = cli.Parser("Compare the models of a folder, run the studies, write results and a report.")
     add = parser.add_argument
     add("--models", type=Path, help="folder of trained models (default: saved_models, or saved_models/<dataset>)")
     add("--dataset", help="a name or the path of your own (default: what the models were trained on)")
-    add("--data-dir", help="where named data sets lie (default: $GLYPHS_DATA, else data/)")
-    add("--no-center", action="store_true", help="keep the frame of your own images, as in training")
+    cli.add_data_options(parser)
     add("--out", type=Path, help="folder to write to (default: results for mnist, else results/<dataset>)")
-    add("--only", type=names_from(SECTIONS), default=list(SECTIONS), help=f"comma-separated, of {','.join(SECTIONS)}")
-    add("--per-class", type=image_counts, default=[], help="real images per class in the OCR study, as 10,100,all (default: "
-        "10; with --full 10,50,100,500,all, and of rare classes 5,10,20,50)")
-    add("--seeds", type=number(int, above=0), help="repetitions of whatever is trained (default: 3, with --full 5)")
+    add("--only", type=cli.names_from(STUDIES), help=f"comma-separated, of {','.join(STUDIES)} (default: all)")
+    add("--seeds", type=cli.number(int, above=0), help="repetitions of whatever is trained (default: 3, with --full 5)")
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
     add("--show-real", action="store_true", help="show real images, too; leave them out of what you pass on")
-    add("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda where there is one")
-    add("--report", action="store_true", help="only write report.html anew from results.json")
-    add("--tables", nargs="?", const="README.md", type=Path, metavar="FILE",
-        help="only fill the tables of FILE (default: README.md) between <!-- table SECTION/NUMBER --> and <!-- end -->")
+    cli.add_device_option(parser)
+    add("--report", action="store_true", help="only write report.html and docs/results.md anew from what is stored")
+    group = parser.add_argument_group("OCR study", "with --only ocr; finished runs are kept in ocr.jsonl")
+    add = group.add_argument
+    add("--per-class", type=cli.image_counts, help="real images of each (rare) class, as 10,100,all (default: 10; with "
+        "--full 10,50,100,500,all, and of rare classes 5,10,20,50)")
+    options = [
+        add("--protocols", type=cli.names_from(ocr.ARMS), help=f"some of {','.join(ocr.ARMS)} (default: few,rare; with "
+            "--full few,predecessors, and rare or, for a data set that is itself imbalanced, tail)"),
+        add("--arms", type=cli.names_from(ocr.ARM_NAMES), help=f"some of {', '.join(ocr.ARM_NAMES)} (default: a few; "
+            "with --full all but strokes)"),
+        add("--steps", type=cli.number(int, above=0), help="optimiser steps of a classifier (default: 400, full 2000)"),
+        add("--generator-steps", type=cli.number(int, above=0), help="and of a generator (default: 400, full 2000)"),
+        add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from on val (default: 1, full 3)")]
     args = parser.parse_args(argv)
     args.seeds = args.seeds or (5 if args.full else 3)
+    given = [option for option in options if getattr(args, option.dest) is not None]
+    args.ocr = {option.dest: getattr(args, option.dest) for option in given}
+    if given and "ocr" not in (args.only or ()):
+        raise UserError(f"{given[0].option_strings[0]} is an option of the OCR study: add --only ocr, or leave it out")
     return args
 
 
-def records(models):
+def read_records(folder):
     """The records of the runs in a folder: {name: dict}. Raises UserError for a broken one."""
-    found = {}
-    for path in sorted(models.glob("*.json")):
+    records = {}
+    for path in sorted(folder.glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            found[path.stem] = record if isinstance(record["dataset"], str) else {}["dataset"]
+            records[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(records[path.stem]["dataset"], str):
+                raise TypeError("dataset")
         except (ValueError, KeyError, TypeError) as e:
             raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
-    return found
+    return records
 
 
-def place(args):
-    """Settle the folder of models and the data set: Glyphs, and what is to be said about them."""
-    own = args.dataset and args.dataset != "mnist"
-    args.models = args.models or Path("saved_models") / (Path(args.dataset).stem if own else "")
-    if not args.models.is_dir() and any(SECTIONS[name][2] for name in args.only):
+def load_data(args):
+    """Choose the folder of models, args.models, and the data set: (Glyphs, sentences about them)."""
+    args.models = args.models or cli.default_folder("saved_models", args.dataset or "mnist")
+    if not args.models.is_dir() and any(MODEL_FILES[name] for name in args.only or STUDIES):
         raise UserError(f"no folder {args.models}: train first (python train.py), or name another with --models")
-    trained = records(args.models)
-    names = sorted({r["dataset"] for r in trained.values()})
-    name = args.dataset
-    if not name:
+    records = read_records(args.models)
+    if not args.dataset:
+        names = sorted({record["dataset"] for record in records.values()})
         if len(names) != 1:
-            raise UserError(f"{args.models} holds {'runs on ' + ', '.join(names) if names else 'no record of a run'}: "
-                            "say with --dataset on what to compare")
-        name, = names
-        if name not in SOURCES:
-            raise UserError(f"the models in {args.models} were trained on your own data set {name!r}: give its path "
+            what = f"runs on {', '.join(names)}" if names else "no record of a run"
+            raise UserError(f"{args.models} holds {what}: say with --dataset on what to compare")
+        if names[0] not in SOURCES:
+            raise UserError(f"the models in {args.models} were trained on your own data set {names[0]!r}: give its path "
                             "with --dataset")
-    glyphs = data.load(name, args.data_dir, center=not args.no_center)
+        args.dataset = names[0]
+    glyphs = data.load(args.dataset, args.data_dir, center=not args.no_center)
     if not len(glyphs.x_test):
-        raise UserError(f"{name} has no test images, which every figure here needs")
-    args.out = args.out or default_folder("results", glyphs.name)
-    notes = [glyphs.notice] * bool(glyphs.notice)
-    others = [n for n, r in trained.items() if r.get("dataset_sha256") != glyphs.sha256]
+        raise UserError(f"{glyphs.name} has no test images, which every figure here needs")
+    notes = [glyphs.notice] if glyphs.notice else []
+    others = [name for name, record in records.items() if record.get("dataset_sha256") != glyphs.sha256]
     if others:
         notes.append(f"Not trained on this very data set: {', '.join(others)}.")
     return glyphs, notes
 
 
-# ---- progress --------------------------------------------------------------------------------------------------------
-
-class Progress:
-    """say(text): a line; say(text, done, total): a live line with the time left, as guessed from the time so far."""
-
-    def __init__(self, place):
-        self.place, self.started = place, time.monotonic()
-        self.series, self.since, self.told, self.live = None, self.started, -math.inf, False
-
-    def __call__(self, text, done=None, total=None):
-        now, tty = time.monotonic(), sys.stdout.isatty()
-        line = f"[{self.place}, {clock(now - self.started)}] {text}"
-        if total is None:
-            print("\n" * self.live + line, flush=True)
-            self.live = False
-            return
-        if self.series is None or self.series[1] != total or done <= self.series[0]:
-            self.since, self.first, self.told = now, done, -math.inf
-        self.series = done, total
-        steps = done - self.first              # those that were timed
-        left = (now - self.since) / steps * (total - done) if steps > 0 else None
-        line += f"  {done:,}/{total:,}" + (f"  ETA {clock(left)}" if left is not None and done < total else "")
-        if tty:
-            print(f"\r\033[K{line}", end="\n" if done == total else "", flush=True)
-            self.live = done < total
-        elif now - self.told > TALK_SECONDS or done == total:
-            print(line, flush=True)
-            self.told = now
+def hash_models(folder, key):
+    """{file name: sha256, 12 digits} of the model files that a study depends on."""
+    paths = sorted({path for pattern in MODEL_FILES[key] for path in folder.glob(pattern)
+                    if path.suffix in (".pth", ".onnx", ".json") and not path.name.endswith(".resume.pth")})
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()[:12] for p in paths}
 
 
-def clock(seconds):
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+def check_stored(args, glyphs):
+    """Mark the sections in the folder that are stale, which their page then says, and remove those that show real images
+    where --show-real is not given; returns a line for each."""
+    lines = []
+    for key, section in report.read_all(args.out).items():
+        protocol, now = section["protocol"], hash_models(args.models, key)
+        # snapshots of training may have been removed since, as they are not passed on with the models
+        before = {name: digest for name, digest in protocol["models"].items() if name in now or "_epochs/" not in name}
+        stale = "measured with other model files" if before != now else ""
+        if protocol["dataset_sha256"] != glyphs.sha256:
+            stale = "measured on other data"
+        if protocol["real_images"] and not args.show_real:
+            report.remove(key, args.out)
+            lines.append(f"removed the earlier section {key}: it shows real images, which --show-real would keep")
+        elif stale != protocol.get("stale", ""):
+            report.write(key, {**section, "protocol": {**protocol, "stale": stale}}, args.out)
+            lines.append(f"the earlier section {key} is {'stale: ' + stale if stale else 'no longer stale'}")
+    return lines
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+def protocol_of(key, args, context, seconds):
+    """How a section was measured, beside its numbers; real_images: whether its figures may show some."""
+    g, full = context.glyphs, "--full " if args.full else ""
+    return {"dataset": g.name, "dataset_sha256": g.sha256, "test_images": len(g.x_test),
+            "models": hash_models(args.models, key), "form": "full" if args.full else "quick", "seeds": args.seeds,
+            "per_class": context.per_class, "seconds": round(seconds, 1), "real_images": args.show_real,
+            "machine": {"processor": processor_name(), "threads": torch.get_num_threads(), "device": str(context.device)},
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+            "command": f"{context.command} --only {key} {full}--seeds {args.seeds}"}
 
-def measure(name, context):
-    """The Part of one section; its module is imported only now."""
-    module, function, _ = SECTIONS[name]
-    return getattr(importlib.import_module(module), function)(context)
+
+def write_pages(folder, document):
+    """Write report.html of a folder, and docs/results.md of all folders where `document` says so."""
+    report.write_page(folder)
+    if document:
+        report.write_markdown(RESULTS, document)
 
 
 def main(argv=None):
     args = parse_args(argv)
-    if args.tables:
-        folder = args.out or Path("results")
-        if not args.tables.is_file():
-            raise UserError(f"no such file: {args.tables}; name the one whose tables are to be filled")
-        try:
-            before = args.tables.read_text(encoding="utf-8")
-        except UnicodeDecodeError as e:
-            raise UserError(f"{args.tables} is no text file in UTF-8: name the one whose tables are to be filled") from e
-        if "<!-- table " not in before:
-            raise UserError(f"{args.tables} has no line <!-- table SECTION/NUMBER --> to put a table after")
-        after = fill_tables(before, folder)
-        with atomic(args.tables) as tmp:
-            tmp.write_text(after, encoding="utf-8")
-        print(f"{args.tables}: {'tables written anew' if after != before else 'tables are as in the results'}")
-        return
+    document, started = None if args.out else DOCUMENT, time.monotonic()      # written of results in their usual place
     if args.report:
-        out = args.out or default_folder("results", args.dataset or "mnist")
-        report.write(read_results(out / "results.json"), out)
-        print(f"wrote {out / 'report.html'}")
+        args.out = args.out or cli.default_folder(RESULTS, args.dataset or "mnist")
+        write_pages(args.out, document)
+        print(f"wrote {args.out / 'report.html'}")
         return
-    started, device = time.monotonic(), choose_device(args.device)
+    device = cli.choose_device(args.device)
     torch.set_flush_denormal(True)
-    glyphs, notes = place(args)
-    results = fresh(glyphs, notes, device)
+    glyphs, notes = load_data(args)
+    args.out = args.out or cli.default_folder(RESULTS, glyphs.name)
     print(f"{glyphs.name}: {len(glyphs.x_train):,} training, {len(glyphs.x_test):,} test images, models of "
           f"{args.models}, {'full study' if args.full else 'quick form'}, {args.seeds} seeds -> {args.out}")
-    for line in notes + keep(results, args.out / "results.json", args.models, args.show_real):
+    for line in notes + check_stored(args, glyphs):
         print(f"NOTE: {line}")
-    failures = {}
-    for i, name in enumerate(args.only):
-        say = Progress(f"{i + 1}/{len(args.only)} {name}")
-        context = Context(glyphs, args.models, args.out, args.seeds, args.per_class, not args.full, device,
-                          args.show_real, say)
+    stored, failures, names = report.read_all(args.out), {}, args.only or list(STUDIES)
+    if not (args.only or args.full):
+        kept = [name for name in stored if stored[name]["protocol"]["form"] == "full"]
+        names = [name for name in names if name not in kept]
+        for name in kept:
+            print(f"NOTE: keeps the full study of {name}; --only {name} replaces it by the quick form")
+    command = "python evaluate.py" + (f" --dataset {Path(args.dataset).name}" if glyphs.name != "mnist" else "")
+    for i, name in enumerate(names, 1):
+        say = cli.Progress(prefix=f"[{i}/{len(names)} {name}] ")
+        context = Context(glyphs, args.models, args.out, args.seeds, args.per_class or [], not args.full, device,
+                          args.show_real, say, args.ocr, command)
         begun = time.monotonic()
         try:
-            part = measure(name, context)
+            section = STUDIES[name](context)
         except UserError as e:
             failures[name] = str(e)
-            kept = name in results["sections"]
-            say(failures[name] + "; the earlier figures are kept" * kept)
-            if kept:
+            if name in stored:
+                say(f"{e}; the earlier figures are kept")
                 continue
-            part = Section(name, name.capitalize(), [f"Not measured: {failures[name]}"])
-        protocol = protocol_of(results, name, context, time.monotonic() - begun, args.show_real) | part.protocol
-        if args.models.is_absolute():            # no local paths
-            part.paragraphs = [text.replace(str(args.models), args.models.name) for text in part.paragraphs]
-        results["sections"][name] = store(part, protocol, args.out)
-        write(results, args.out)
-        say(part.paragraphs[0])
-    if len(failures) == len(args.only):
+            section = report.Section(name, name.capitalize(), [], answer=f"Not measured: {e}")
+        if args.models.is_absolute():                # no local paths
+            section.answer = section.answer.replace(str(args.models), args.models.name)
+            section.paragraphs = [text.replace(str(args.models), args.models.name) for text in section.paragraphs]
+        report.save(section, protocol_of(name, args, context, time.monotonic() - begun), glyphs, notes, args.out)
+        write_pages(args.out, document)
+        say(section.answer)
+    if names and len(failures) == len(names):
         raise UserError("; ".join(f"{name}: {text}" for name, text in failures.items()))
-    print(f"{clock(time.monotonic() - started)} min. Wrote {args.out / 'report.html'} and {args.out / 'results.json'}")
+    print(f"{cli.format_duration(time.monotonic() - started)}. Wrote {args.out / 'report.html'}")
 
 
 if __name__ == "__main__":
-    run_command(main)
+    cli.run_command(main)

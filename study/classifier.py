@@ -9,7 +9,7 @@ import models
 from metrics import statistics
 from metrics.statistics import format_percent
 from study.context import open_classifier
-from study.sections import Figure, Section, Table
+from study.report import Figure, Section, Table
 from training.classifier import predict_probabilities
 from utils import charts, figures
 from utils.files import UserError

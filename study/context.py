@@ -1,4 +1,4 @@
-"""What the sections of evaluate.py share: the data set, the models of a folder, reference features, rows kept on disk."""
+"""What the studies have in common: the data set, the models of a folder, reference features, rows that are kept on disk."""
 import json
 import math
 import os
@@ -28,48 +28,35 @@ CAS_BATCH, CAS_PASSES = 64, 20     # images per step; passes over few images, af
 
 @dataclass
 class Context:
-    """What every section needs to know."""
+    """What every study needs to know."""
     glyphs: Glyphs                     # the data set; its test split is read only for final figures
     models: Path                       # folder of trained files: generator.pth, cvae.pth, classifier.pth, ...
-    out: Path                          # folder of results; a section may keep files of its own there
+    out: Path                          # folder of results; a study may keep files of its own there
     seeds: int = 3                     # repetitions of whatever is trained
     per_class: list = field(default_factory=list)      # numbers of real images per class; None stands for all
     quick: bool = True                 # the default run, minutes; False: the full study
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default=torch.device("cpu"))
     show_real: bool = False            # whether figures may show images of the data set, whose licence may not allow it
     say: Callable = print              # say(text): a line of progress; say(text, done, total): with the time left
+    ocr: dict = field(default_factory=dict)            # options of ocr.run_study
+    command: str = "python evaluate.py"                # by which the studies of this data set are run
 
-
-def join_names(names, none="nothing"):
-    """["a", "b", "c"] -> "a, b and c"; `none` for an empty list."""
-    *first, last = list(names) or [none]
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-# ---- the models of the folder ----------------------------------------------------------------------------------------
 
 def open_generators(context, stems=tuple(GENERATORS)):
-    """The usable generator files of the folder, the .onnx where there is one: ({stem: source}, notes).
-
-    A source is what generate_digits.open_generator gives. What is missing, broken or draws other classes than those of
-    the data set becomes a sentence in `notes`.
-    """
+    """The usable generator files of the folder, the .onnx where there is one: ({stem: source of open_generator}, notes).
+    What is missing, broken or draws other classes than those of the data set becomes a sentence in `notes`."""
     sources, notes = {}, []
     for stem in stems:
-        name = GENERATORS[stem]
-        path = next((p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file()), None)
-        if path is None:
-            notes.append(f"No {name}: there is no `{stem}.onnx` and no `{stem}.pth`.")
-            continue
+        files = [p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file()]
         try:
-            source = open_generator(path)
+            if not files:
+                raise UserError(f"there is no `{stem}.onnx` and no `{stem}.pth`")
+            source = open_generator(files[0])
+            if source.classes != context.glyphs.classes:
+                raise UserError(f"`{files[0].name}` draws other classes than those of {context.glyphs.name}")
+            sources[stem] = source
         except UserError as e:
-            notes.append(f"{name} left out: {e}.")
-            continue
-        if source.classes != context.glyphs.classes:
-            notes.append(f"{name} left out: `{path.name}` draws other classes than those of {context.glyphs.name}.")
-            continue
-        sources[stem] = source
+            notes.append(f"No {GENERATORS[stem]}: {e}.")
     return sources, notes
 
 
@@ -87,44 +74,37 @@ def open_classifier(context, stem="classifier"):
 
 
 def example_glyphs(context):
-    """One glyph each of up to MAX_EXAMPLES classes for figures, the first and not the nicest: (images float32 [R, 1, 28, 28],
-    labels int64 [R], where they come from), or None where there is nothing that may be shown."""
-    glyphs, k = context.glyphs, len(context.glyphs.classes)
-    shown = evenly_spaced(k, MAX_EXAMPLES)
+    """One glyph each of up to MAX_EXAMPLES classes for figures, the first and not the nicest: (images float32
+    [R, 1, 28, 28] in [0, 1], labels int64 [R], where they come from), or None where there is nothing that may be shown."""
+    glyphs, shown = context.glyphs, evenly_spaced(len(context.glyphs.classes), MAX_EXAMPLES)
     sources, _ = open_generators(context, ("generator", "cvae", "acgan"))
-    kinds = [kind for kind, classes in strokes.CLASSES.items() if classes == glyphs.classes]
-    if context.show_real:
+    kind = next((kind for kind, classes in strokes.CLASSES.items() if classes == glyphs.classes), None)
+    if context.show_real:              # a class without a test image stays blank
         images = np.stack([glyphs.x_test[np.flatnonzero(glyphs.y_test == c)[:1]].sum(0, np.uint8) for c in shown])
         origin = f"test images of {glyphs.name}"
     elif sources:
         stem, source = next(iter(sources.items()))
-        images, _, _ = sample_all(source, len(shown), seed=0, digits=shown.tolist())
+        images = sample_all(source, len(shown), seed=0, digits=shown.tolist())[0]
         origin = f"drawn by the {GENERATORS[stem]}"
-    elif kinds:
-        images, _ = strokes.generate(len(shown), labels=shown, kind=kinds[0])
+    elif kind:
+        images, _ = strokes.generate(len(shown), labels=shown, kind=kind)
         origin = "drawn by the strokes simulator"
     else:
         return None
-    if len(shown) < k:
-        origin += f"; {len(shown)} of {k} classes, evenly spaced"
+    if len(shown) < len(glyphs.classes):
+        origin += f"; {len(shown)} of {len(glyphs.classes)} classes, evenly spaced"
     images = models.from_uint8(torch.from_numpy(images))
     return images.to(context.device), torch.from_numpy(shown).to(context.device), origin
 
 
-# ---- features of real images -----------------------------------------------------------------------------------------
-
-def open_extractor(context, depths=False):
-    """The network whose features are compared: the folder's classifier, else the one that comes along, else pixels."""
-    paths = [p for p in (context.models / "classifier.onnx", features.DEFAULT_MODEL) if p.is_file()]
-    return features.Extractor(paths[0] if paths else "pixels", depths=depths)
-
-
 class Reference:
-    """What samples are compared with: test images, and random training images as the floor."""
+    """What samples are compared with: test images, and random training images as the floor; by the features of the
+    folder's classifier, else of the one that comes along, else by pixels. `depths`: at several depths of it."""
 
     def __init__(self, context, depths=False):
-        g = context.glyphs
-        self.glyphs, self.extractor = g, open_extractor(context, depths)
+        paths = [p for p in (context.models / "classifier.onnx", features.DEFAULT_MODEL) if p.is_file()]
+        self.extractor = features.Extractor(paths[0] if paths else "pixels", depths=depths)
+        self.glyphs = g = context.glyphs
         self.table = data.ink_table(g.x_train, g.y_train, len(g.classes))
         keep = np.sort(np.random.default_rng(0).permutation(len(g.x_test))[:MAX_SAMPLES])
         self.n = len(keep)
@@ -134,7 +114,7 @@ class Reference:
         return self.extractor.measure(images, labels, thickness, self.glyphs.classes)
 
     def floor_set(self, seed):
-        """As many random training images as there are samples, with their own thickness."""
+        """As many random training images as there are samples, with their thickness."""
         g = self.glyphs
         i = np.random.default_rng(seed).permutation(len(g.x_train))[:self.n]
         x, y = g.x_train[i], g.y_train[i]
@@ -145,35 +125,19 @@ class Reference:
         return sample_all(source, self.n, seed=seed, digits=self.test.labels.tolist())
 
 
-def accuracy_from_samples(context, images, labels, max_steps, seeds):
-    """Classification accuracy score (Ravuri and Vinyals 2019): how many real test images a small classifier reads that
-    was trained on these images alone, uint8 [N, 28, 28] with labels int64 [N].
-
-    Returns {"accuracies": one per seed, "mean", "half": of the 95 % t-interval, "steps": of the optimiser}."""
-    g, steps = context.glyphs, min(max_steps, math.ceil(CAS_PASSES * len(images) / CAS_BATCH))
-    networks = (train_classifier(images, labels, steps=steps, batch=CAS_BATCH, seed=seed, n_classes=len(g.classes),
-                                 device=context.device) for seed in range(seeds))
-    accuracies = [accuracy(network, g.x_test, g.y_test) for network in networks]
-    mean, half = t_interval(accuracies)
-    return {"accuracies": accuracies, "mean": mean, "half": half, "steps": steps}
-
-
-# ---- rows that are not run again -------------------------------------------------------------------------------------
-
 class RunCache:
     """A file of finished rows, one JSON object a line, that a long study appends to and resumes from.
 
         cache = RunCache("results/ocr.jsonl")
         if cache.get(key) is None:
-            cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types
+            cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types, kept as {**key, **row}
 
-    Every row is kept as {**key, **row}. It is appended with one write and flushed to the disk; a kill in the middle of
-    it leaves a line without an end, which is cut off when the file is opened next.
+    A kill in the middle of a write leaves a line without an end, which is cut off when the file is opened next.
     """
 
     def __init__(self, path):
         """Read what is there. Raises UserError for a file that is no such cache."""
-        self.path, self.index = Path(path), {}
+        self.path, self.index = Path(path), {}                 # index: key as text -> row
         content = self.path.read_bytes() if self.path.is_file() else b""
         whole = content[:content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
@@ -205,6 +169,27 @@ class RunCache:
         self.index[self.name(key)] = {**key, **row}
         return self.get(key)
 
-    def rows(self, **wanted):
-        """All rows whose fields have the wanted values, oldest first."""
-        return [r for r in self.index.values() if all(r.get(k) == v for k, v in wanted.items())]
+    def rows(self, **fields):
+        """All rows with these values of these fields, oldest first."""
+        return [r for r in self.index.values() if all(r.get(k) == v for k, v in fields.items())]
+
+
+# ---- what several sections do ----------------------------------------------------------------------------------------
+
+def join_names(names, none="nothing"):
+    """["a", "b", "c"] -> "a, b and c"; `none` for an empty list."""
+    *first, last = list(names) or [none]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def accuracy_from_samples(context, images, labels, max_steps, seeds):
+    """Classification accuracy score (Ravuri and Vinyals 2019): how many real test images a small classifier reads that
+    was trained on these images alone, uint8 [N, 28, 28] with labels int64 [N].
+
+    Returns {"accuracies": one per seed, "mean", "half": of the 95 % t-interval, "steps": of the optimiser}."""
+    g, steps = context.glyphs, min(max_steps, math.ceil(CAS_PASSES * len(images) / CAS_BATCH))
+    networks = (train_classifier(images, labels, steps=steps, batch=CAS_BATCH, seed=seed, n_classes=len(g.classes),
+                                 device=context.device) for seed in range(seeds))
+    accuracies = [accuracy(network, g.x_test, g.y_test) for network in networks]
+    mean, half = t_interval(accuracies)
+    return {"accuracies": accuracies, "mean": mean, "half": half, "steps": steps}

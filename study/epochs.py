@@ -11,7 +11,7 @@ import models
 from generate_digits import BLOCK, TorchGenerator, open_generator, sample_all
 from metrics.statistics import format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
-from study.sections import Figure, Section, Table
+from study.report import Figure, Section, Table
 from utils import charts, figures
 from utils.figures import evenly_spaced
 from utils.files import UserError

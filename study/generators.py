@@ -14,7 +14,7 @@ from metrics.neighbours import copies
 from generate_digits import draw_noise
 from metrics.statistics import format_interval, format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
-from study.sections import Figure, Section, Table
+from study.report import Figure, Section, Table
 from utils import charts, figures
 from utils.figures import evenly_spaced
 from utils.files import UserError

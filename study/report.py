@@ -1,86 +1,175 @@
-"""results.json and its pictures -> one self-contained page, report.html: no file, script or font from elsewhere.
+"""Section, Table, Figure: what a study gives back, how it is stored, and the pages that are made of what is stored.
 
-    write(json.loads(Path("results/results.json").read_text()), Path("results"))
+    save(section, protocol, dataset, folder)          # <folder>/<key>.json and its figures
+    write_page(folder)                                # <folder>/report.html: one page that needs no other file
+    write_markdown(Path("results"), Path("docs/results.md"))       # of this folder and of those below it
 
-The page is made of what evaluate.py stored (sections of words, tables and pictures); nothing is measured here.
+Nothing is measured here. Figures of the models' folder are shown from where they lie.
 """
 import base64
 import html
 import io
+import json
+import os
 import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from PIL import Image
 
+from utils import figures
 from utils.files import UserError, atomic
 
-LIMIT = 5_000_000          # bytes of a page
-NARROW, HALF = 560, 800    # pixels: a picture wider than the first is scrolled on a phone, not shrunk till it cannot be
-                           # read; two that are narrower than the second share a line on a wide screen
-SUMMARY = ("quality", "ocr", "robustness", "classifier", "epochs", "runtime", "saliency")    # first three are the news
+VERSION = 2                # of <key>.json
+KEYS = ("quality", "ocr", "robustness", "classifier", "epochs", "runtime", "saliency")     # in the order of the page
+COLOURS = 128              # of a PNG: enough for charts and ink
+NARROW = 560               # pixels: a wider figure is scrolled on a phone, not shrunk till it cannot be read
 NUMBER = re.compile(r"[-+±<≈~]?\s*\.?\d.*|[-–]|n/a|")        # a cell that is set to the right
 
+
+@dataclass
+class Table:
+    """A table of text cells; the first column names the row."""
+    title: str
+    columns: list
+    rows: list
+    note: str = ""
+
+
+@dataclass
+class Figure:
+    """A figure. `alt` says what is to be seen to those who cannot see it."""
+    name: str                          # stem of its PNG in the folder of results
+    image: Image.Image | Path          # a picture, or a file that stays where it is
+    alt: str
+    caption: str = ""
+
+
+@dataclass
+class Section:
+    """One question of the report: its answer, the first figure and the first table; all else folds away."""
+    key: str                           # of KEYS
+    title: str                         # the question
+    paragraphs: list                   # text in plain words; `code` in backticks
+    tables: list = field(default_factory=list)
+    figures: list = field(default_factory=list)
+    numbers: dict = field(default_factory=dict)        # JSON types or numpy's
+    answer: str = ""                   # the title's question, answered in one sentence
+    protocol: dict = field(default_factory=dict)       # what was otherwise than in the Context: seeds, per_class, form
+
+
+def to_json(value):
+    """Numpy numbers and arrays, tuples and paths -> JSON types; what is not finite -> None."""
+    text = json.dumps(value, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v))
+    return json.loads(text, parse_constant=lambda _: None)
+
+
+def read(path):
+    """A stored section as a dict. Raises UserError for a foreign or damaged file."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        expected = {"title", "answer", "paragraphs", "tables", "figures", "numbers", "protocol", "dataset"}
+        if stored["version"] != VERSION or not (expected <= stored.keys() and {"models", "real_images", "command"}
+                                                <= stored["protocol"].keys()):
+            raise KeyError("section")
+        protocol_line(stored["protocol"]), data_line(stored["dataset"])
+        return stored
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise UserError(f"{path} is damaged or not from this evaluate.py: move it away and evaluate again") from e
+
+
+def read_all(folder):
+    """{key: stored section} of a folder, in the order of the page."""
+    return {key: read(folder / f"{key}.json") for key in KEYS if (folder / f"{key}.json").is_file()}
+
+
+def write(key, stored, folder):
+    """Write a stored section, a dict of JSON types."""
+    with atomic(folder / f"{key}.json") as tmp:
+        tmp.write_text(json.dumps(stored, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def figure_files(key, folder):
+    """The files of a stored section's figures that lie in `folder` itself."""
+    path = folder / f"{key}.json"
+    return {f["file"] for f in read(path)["figures"] if "/" not in f["file"]} if path.is_file() else set()
+
+
+def save(section, protocol, glyphs, notes, folder):
+    """Write a Section, how it was measured, facts and notes of the data set to <folder>/<key>.json, its figures as PNGs
+    beside it; figures that an earlier measurement has left are removed."""
+    earlier, shown = figure_files(section.key, folder), []
+    for f in section.figures:
+        file = f"{f.name}.png"
+        if isinstance(f.image, Path):
+            file = Path(os.path.relpath(f.image, folder)).as_posix()
+        else:
+            figures.save(f.image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE), folder / file)
+        shown.append({"file": file, "alt": f.alt, "caption": f.caption})
+    dataset = {name: getattr(glyphs, name) for name in ("name", "sha256", "source", "license", "classes")}
+    dataset["images"] = {split: len(getattr(glyphs, f"x_{split}")) for split in ("train", "val", "test")}
+    stored = {"version": VERSION, "title": section.title, "answer": section.answer, "paragraphs": section.paragraphs,
+              "tables": [asdict(t) for t in section.tables], "figures": shown, "numbers": section.numbers,
+              "protocol": protocol | section.protocol, "dataset": dataset | {"notes": notes}}
+    write(section.key, to_json(stored), folder)
+    for name in earlier - {f["file"] for f in shown}:
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove(key, folder):
+    """Remove a stored section with its figures."""
+    for name in figure_files(key, folder):
+        (folder / name).unlink(missing_ok=True)
+    (folder / f"{key}.json").unlink()
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
 STYLE = """
-:root { --paper: #fdfdfb; --ink: #22252a; --soft: #62676f; --line: #dedfda; --card: #f3f3ee; --accent: #0b5c92; }
+:root { --paper: #fdfdfb; --ink: #22252a; --soft: #62676f; --line: #dedfda; --accent: #0b5c92; }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #16181b; --ink: #dfe1e4; --soft: #9aa0a8; --line: #34383e; --card: #1f2226; --accent: #7bbcf0; }
+  :root { --paper: #16181b; --ink: #dfe1e4; --soft: #9aa0a8; --line: #34383e; --accent: #7bbcf0; }
+  .frame { filter: brightness(.92); }
 }
 * { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-       font: 1.0625rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
-p, ul, ol, h1, h2, h3, nav { max-width: 42rem; }
-h1 { font-size: clamp(1.7rem, 1.2rem + 2.4vw, 2.5rem); line-height: 1.15; letter-spacing: -.015em; margin: 0 0 .75rem; }
-h2 { font-size: 1.5rem; line-height: 1.25; letter-spacing: -.01em; margin: 0 0 .75rem; }
-h3 { font-size: 1.0625rem; margin: 2rem 0 .5rem; }
-p { margin: 0 0 1rem; overflow-wrap: break-word; }
-a { color: var(--accent); text-underline-offset: .15em; }
-code { font: .9em ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--card); padding: .1em .3em;
-       border-radius: 3px; overflow-wrap: anywhere; }
-.lead, .small, figcaption, caption, .note { color: var(--soft); }
-.small, figcaption, caption, .note { font-size: .875rem; line-height: 1.5; }
-.found { border-left: 3px solid var(--accent); padding: .25rem 0 .25rem 1.25rem; margin: 1.5rem 0 2rem; }
-.found h2 { font-size: 1.0625rem; margin-bottom: .5rem; }
-.found p:last-child { margin-bottom: 0; }
-nav ol { list-style: none; padding: 0; margin: 0; columns: 2 15rem; column-gap: 2rem; }
-nav li { padding: .15rem 0; break-inside: avoid; }
-section { border-top: 1px solid var(--line); margin-top: 3rem; padding-top: 2rem; }
-section > p:first-of-type { font-size: 1.125rem; }
-.scroll { overflow-x: auto; margin: 1.5rem 0 .5rem; -webkit-overflow-scrolling: touch; }
-.scroll:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
+body { max-width: 62rem; margin: auto; padding: 1rem 1rem 4rem; background: var(--paper); color: var(--ink);
+       font: 1.0625rem/1.6 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; -webkit-text-size-adjust: 100%; }
+p, li, h1, h2, figcaption { max-width: 42rem; overflow-wrap: break-word; }
+h1, h2 { line-height: 1.2; margin: 0 0 .75rem; }
+a, summary { color: var(--accent); }
+nav ul { list-style: none; padding: 0; } nav li { margin: .75rem 0; } nav a, .answer { font-weight: 600; }
+.small, figcaption { color: var(--soft); font-size: .875rem; line-height: 1.5; }
+section { border-top: 1px solid var(--line); margin-top: 2.5rem; padding-top: 2rem; }
+summary { cursor: pointer; margin: 1.5rem 0; }
+.scroll, .frame { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-size: .9375rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .5rem; color: var(--ink); font-weight: 600; }
-th, td { padding: .4rem .85rem .4rem 0; text-align: left; vertical-align: baseline;
-         border-bottom: 1px solid var(--line); }
-th:last-child, td:last-child { padding-right: 0; }
-thead th { border-bottom: 2px solid var(--soft); font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: 400; min-width: 8rem; }
-.n { text-align: right; padding-left: .85rem; }
-td.n { white-space: nowrap; }
-.figures { display: flex; flex-wrap: wrap; gap: 2rem; margin: 2rem 0; align-items: flex-start; }
-figure { margin: 0; flex: 0 1 100%; max-width: 100%; min-width: 0; }
-.frame { overflow-x: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px; padding: .25rem;
-         width: fit-content; max-width: 100%; }
+caption { text-align: left; padding: 1.5rem 0 .5rem; font-weight: 600; }
+th, td { padding: .4rem .85rem .4rem 0; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--line); }
+tbody th { font-weight: 400; min-width: 8rem; } .n { text-align: right; padding-left: .5rem; } td.n { white-space: nowrap; }
+.figures { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; }
+figure { margin: 0; max-width: 100%; }
+.frame { background: #fff; border: 1px solid var(--line); padding: .25rem; width: fit-content; }
 .frame img { display: block; max-width: 100%; height: auto; }
-figcaption { margin-top: .6rem; max-width: 42rem; }
-@media (max-width: 40rem) {
-  main { padding: 1.5rem 1rem 3rem; }
-  .frame img.wide { max-width: none; width: 36rem; }
-  section { margin-top: 2.25rem; padding-top: 1.5rem; }
-}
-@media (min-width: 60rem) { figure.half { flex-basis: calc(50% - 1rem); } }
-@media (prefers-color-scheme: dark) { .frame { border-color: #fff; filter: brightness(.92); } }
+@media (max-width: 40rem) { .frame img.wide { max-width: none; width: 36rem; } }
 @media print {
-  :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --card: #f4f4f4; --accent: #000; }
-  body { font-size: 10pt; } main { max-width: none; padding: 0; } nav { display: none; }
-  figure, tr, .found { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
-  .figures { display: block; } figure { margin-bottom: 1.5rem; } .frame { filter: none; }
-  .scroll, .frame { overflow: visible; } table { font-size: 8.5pt; } .frame { border: 0; padding: 0; }
+  body { font-size: 10pt; background: #fff; color: #000; } table { font-size: 8.5pt; }
+  figure, tr { break-inside: avoid; } .figures { display: block; } .scroll, .frame { overflow: visible; }
+  details::details-content { content-visibility: visible; display: block; } summary { display: none; }
 }
 """
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{title}</title><style>{style}</style></head>
+<body><header><h1>{title}</h1>{notes}</header>
+<nav aria-label="Questions and answers"><ul>
+{answers}
+</ul></nav>
+<main>
+{body}
+</main>
+<footer><section><p class="small">{facts}</p></section></footer></body></html>
+"""
 
-
-# ---- pieces ----------------------------------------------------------------------------------------------------------
 
 def prose(text):
     """Plain text as HTML; `code` in backticks."""
@@ -97,129 +186,119 @@ def numeric_columns(rows):
 def table_html(table):
     right = numeric_columns(table["rows"]) or [False] * len(table["columns"])
 
-    def cell(tag, text, i, scope=""):
-        return f"<{tag}{scope}{' class=n' if right[i] else ''}>{prose(text)}</{tag}>"
-    head = "".join(cell("th", c, i, " scope=col") for i, c in enumerate(table["columns"]))
-    body = "\n".join("<tr>" + cell("th", row[0], 0, " scope=row") + "".join(
-        cell("td", c, i) for i, c in enumerate(row[1:], 1)) + "</tr>" for row in table["rows"])
-    note = f'\n<p class="note">{prose(table["note"])}</p>' if table["note"] else ""
+    def cells(row, *tags):
+        return "".join(f"<{tag}{' class=n' if right[i] else ''}>{prose(text)}</{tag.split()[0]}>"
+                       for i, (tag, text) in enumerate(zip([tags[0], *tags[1:] * len(row)], row)))
+    head = cells(table["columns"], "th scope=col", "th scope=col")
+    body = "\n".join(f"<tr>{cells(row, 'th scope=row', 'td')}</tr>" for row in table["rows"])
+    note = f'\n<p class="small">{prose(table["note"])}</p>' if table["note"] else ""
     return (f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(table["title"])}"><table>'
             f'<caption>{prose(table["title"])}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>'
             f"</table></div>{note}")
 
 
-def figure_html(picture, image):
-    kind, content, (width, height) = image
-    caption = f"<figcaption>{prose(picture['caption'])}</figcaption>" if picture["caption"] else ""
-    return (f'<figure{" class=half" if width < HALF else ""}><div class="frame">'
-            f'<img{" class=wide" if width > NARROW else ""} width="{width}" height="{height}" '
-            f'alt="{html.escape(picture["alt"])}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
+def figure_html(figure, folder):
+    """A figure with its file inside."""
+    path = folder / figure["file"]
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            kind, (width, height) = image.format.lower(), image.size
+    except OSError as e:
+        raise UserError(f"the figure {path} of the results is missing or broken: evaluate its section again") from e
+    caption = f"<figcaption>{prose(figure['caption'])}</figcaption>" if figure["caption"] else ""
+    return (f'<figure><div class="frame"><img{" class=wide" if width > NARROW else ""} width="{width}" height="{height}" '
+            f'alt="{html.escape(figure["alt"])}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
             f"</div>{caption}</figure>")
+
+
+def section_html(key, s, folder):
+    """The question, its answer, one figure, one table; the rest in <details>."""
+    figures_html = [figure_html(f, folder) for f in s["figures"]]
+    tables_html = [table_html(t) for t in s["tables"]]
+    parts = [f'<section id="{key}">', f"<h2>{prose(s['title'])}</h2>", f'<p class="answer">{prose(s["answer"])}</p>',
+             *figures_html[:1], *tables_html[:1]]
+    rest = [f"<p>{prose(text)}</p>" for text in s["paragraphs"]] + tables_html[1:]
+    if figures_html[1:]:
+        rest += ['<div class="figures">', *figures_html[1:], "</div>"]
+    if rest:
+        parts += ["<details><summary>In detail</summary>", *rest, "</details>"]
+    if s["numbers"]:
+        parts.append(f'<p class="small">Measured on {prose(protocol_line(s["protocol"]))}</p>')
+    return "\n".join([*parts, "</section>"])
 
 
 def protocol_line(protocol):
     """How a section was measured, in one line."""
-    seconds = protocol["seconds"]
-    return (f"{protocol['dataset']} (sha256 {protocol['dataset_sha256'][:12]}), {protocol['test_images']:,} test "
-            f"images, {protocol['form']} form, seeds: {protocol['seeds']}, "
-            f"{f'{seconds / 60:.0f} min' if seconds >= 120 else f'{seconds:.0f} s'} on "
-            f"{protocol['machine']['threads']} threads of {protocol['machine']['processor']} "
-            f"({protocol['machine']['device']}), torch {protocol['versions']['torch']}.")
+    seconds, machine = protocol["seconds"], protocol["machine"]
+    took = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+    line = (f"{protocol['dataset']} (sha256 {protocol['dataset_sha256'][:12]}), {protocol['test_images']:,} test images, "
+            f"{protocol['form']} form, seeds: {protocol['seeds']}, {took} on {machine['threads']} threads of "
+            f"{machine['processor']} ({machine['device']}), torch {protocol['versions']['torch']}.")
+    return line + (f" Stale: {protocol['stale']}." if protocol.get("stale") else "")
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------------
-
-def load_image(path):
-    """(kind, bytes, (width, height)) of a picture file; a PNG with at most 128 colours, enough for charts and ink."""
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            kind, size = image.format.lower(), image.size
-            if kind == "png":
-                small = encode(image.convert("RGB").quantize(128, dither=Image.Dither.NONE))
-                content = min(content, small, key=len)
-    except OSError as e:
-        raise UserError(f"the picture {path} of the results is missing or broken: evaluate its section again") from e
-    return kind, content, size
+def data_line(dataset):
+    n = dataset["images"]
+    return (f"Data: {dataset['source']}, {len(dataset['classes'])} classes, {n['train']:,} training, {n['val']:,} "
+            f"validation and {n['test']:,} test images.")
 
 
-def encode(image):
-    memory = io.BytesIO()
-    image.save(memory, format="PNG", optimize=True)
-    return memory.getvalue()
+def page(sections, folder):
+    """The HTML of stored sections {key: dict} whose figures lie in `folder`. Raises UserError for a missing figure."""
+    dataset = next(iter(sections.values()))["dataset"]
+    notes = dict.fromkeys(note for s in sections.values() for note in s["dataset"]["notes"])
+    answers = [f'<li><a href="#{key}">{prose(s["title"])}</a><br>{prose(s["answer"])}</li>' for key, s in sections.items()]
+    facts = (f"{data_line(dataset)} Every number with its protocol: the `.json` files beside this page. Quick forms, for "
+             "minutes, took fewer images, seeds and steps than the full ones: `python evaluate.py --full`.")
+    return PAGE.format(title=html.escape(f"Generated handwriting: {dataset['name']}"), style=STYLE, facts=prose(facts),
+                       answers="\n".join(answers), notes="".join(f"<p><strong>{prose(n)}</strong></p>" for n in notes),
+                       body="\n".join(section_html(key, s, folder) for key, s in sections.items()))
 
 
-def smaller(image):
-    """The same picture in fewer bytes: of a GIF its last frame, of others half the width and height."""
-    kind, content, size = image
-    with Image.open(io.BytesIO(content)) as picture:
-        picture.seek(getattr(picture, "n_frames", 1) - 1)
-        still = picture.convert("RGB")
-    if kind == "png":
-        still = still.reduce(2)
-    return "png", encode(still.quantize(64, dither=Image.Dither.NONE)), size      # shown as large as before
-
-
-def load_pictures(results, folder, room):
-    """{file name: picture} of all sections, the largest made smaller until all fit into `room` bytes of base64."""
-    names = [p["file"] for s in results["sections"].values() for p in s["pictures"]]
-    images = {name: load_image(folder / name) for name in names}
-    while sum(len(content) * 4 / 3 for _, content, _ in images.values()) > room:
-        largest = max(images, key=lambda name: len(images[name][1]))
-        images[largest] = smaller(images[largest])
-    return images
-
-
-# ---- the page --------------------------------------------------------------------------------------------------------
-
-def summary(results):
-    """What came out: the first words of the three sections that matter most, of those that measured something."""
-    sections = results["sections"]
-    return [sections[k]["words"][0] for k in SUMMARY if k in sections and sections[k]["numbers"]][:3]
-
-
-def page(results, folder):
-    """The HTML of results (a dict as evaluate.py writes it); pictures are files in `folder`. Raises UserError."""
-    d, sections, machine = results["dataset"], results["sections"], results["machine"]
-    images = load_pictures(results, folder, LIMIT - 300_000)
-    title = f"Generated handwriting: {d['name']}"
-    forms = {s["protocol"]["form"] for s in sections.values()}
-    facts = (f"Data: {d['source']}, {len(d['classes'])} classes, {d['images']['train']:,} training, "
-             f"{d['images']['val']:,} validation and {d['images']['test']:,} test images (sha256 {d['sha256'][:12]}). "
-             f"Machine: {machine['processor']}, {machine['threads']} threads, {machine['device']}. torch "
-             f"{results['versions']['torch']}, Python {results['versions']['python']}.")
-    asked = ("How good are images of handwriting that a network draws, and do they help a program to learn to read? "
-             "Generators that draw a given character in a given thickness are compared with real images, and "
-             "recognisers are trained with and without generated images, with the same number of steps.")
-    quick = ("This is the quick form, for minutes: fewer images, seeds and steps than the full study, which is "
-             "`python evaluate.py --full`.")
-    parts = [f"<header><h1>{html.escape(title)}</h1>\n<p class=lead>{prose(asked)}</p>",
-             *(f"<p><strong>{prose(n)}</strong></p>" for n in d["notes"]),
-             "</header>"]
-    news = summary(results)
-    if news:
-        said = "".join(f"<p>{prose(t)}</p>" for t in news)
-        parts.append(f'<div class="found"><h2>What came out</h2>{said}</div>')
-    parts.append('<nav aria-label="Contents"><ol>' + "".join(
-        f'<li><a href="#{key}">{prose(s["title"])}</a></li>' for key, s in sections.items()) + "</ol></nav>")
-    for key, s in sections.items():
-        figures = "\n".join(figure_html(p, images[p["file"]]) for p in s["pictures"])
-        inner = [f"<h2>{prose(s['title'])}</h2>", *(f"<p>{prose(t)}</p>" for t in s["words"]),
-                 *map(table_html, s["tables"]), f'<div class="figures">\n{figures}\n</div>' if figures else "",
-                 f'<p class="small">Measured on {prose(protocol_line(s["protocol"]))}</p>' if s["numbers"] else ""]
-        parts.append(f'<section id="{html.escape(key)}">\n' + "\n".join(filter(None, inner)) + "\n</section>")
-    parts.append(f'<footer><section><p class="small">{prose(facts)}'
-                 f'{" " + prose(quick) if "quick" in forms else ""} Every number with its protocol: '
-                 "<code>results.json</code>, beside this page.</p></section></footer>")
-    return ('<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            '<meta name="color-scheme" content="light dark">\n'
-            f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-            + "\n".join(parts) + "\n</main>\n</body>\n</html>\n")
-
-
-def write(results, folder):
-    """Write report.html into `folder`, atomically."""
-    text = page(results, folder)
+def write_page(folder):
+    """Write report.html of the sections stored in `folder`. Raises UserError where there are none."""
+    sections = read_all(folder)
+    if not sections:
+        raise UserError(f"no results in {folder}: run `python evaluate.py` first")
     with atomic(folder / "report.html") as tmp:
-        tmp.write_text(text, encoding="utf-8")
+        tmp.write_text(page(sections, folder), encoding="utf-8")
+
+
+# ---- Markdown --------------------------------------------------------------------------------------------------------
+
+def table_lines(table):
+    """Lines of a Markdown table, numbers to the right, its title above and its note below."""
+    right = numeric_columns(table["rows"]) or [False] * len(table["columns"])
+    rows = [table["columns"], ["---:" if r else "---" for r in right], *table["rows"]]
+    lines = ["| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in row) + " |" for row in rows]
+    return [f"**{table['title']}**", "", *lines, "", table["note"], ""]
+
+
+def section_lines(s, folder, target):
+    """One stored section: question, answer, first figure, tables, links to the other figures, how it was measured."""
+    links = [Path(os.path.relpath(folder / f["file"], target.parent)).as_posix() for f in s["figures"]]
+    lines = [f"### {s['title']}", "", s["answer"], ""]
+    if links:
+        lines += [f"![{s['figures'][0]['alt']}]({links[0]})", ""]
+    lines += [line for table in s["tables"] for line in table_lines(table)]
+    if links[1:]:
+        lines += ["More figures: " + ", ".join(f"[{Path(link).name}]({link})" for link in links[1:]) + ".", ""]
+    if s["numbers"]:
+        commands = [f"    {line}" for line in s["protocol"]["command"].splitlines()]
+        lines += [f"Measured on {protocol_line(s['protocol'])}", "", *commands, ""]
+    return lines
+
+
+def write_markdown(base, target):
+    """Write the sections stored in `base` and in the folders in it as one Markdown file."""
+    origin = (f"Written by `evaluate.py` from the `.json` files in `{base.name}/`, which hold every number with its "
+              "protocol; the `report.html` beside them has the paragraphs and all figures.")
+    lines = ["# Results", "", origin, ""]
+    for folder in [base, *sorted(p for p in base.iterdir() if p.is_dir())]:
+        sections = list(read_all(folder).values())
+        if sections:
+            lines += [f"## {sections[0]['dataset']['name']}", "", data_line(sections[0]["dataset"]), ""]
+        lines += [line for s in sections for line in section_lines(s, folder, target)]
+    with atomic(target) as tmp:
+        tmp.write_text(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from metrics import statistics
 from metrics.statistics import format_interval, format_percent, format_points
 from study.context import GENERATORS, RunCache, example_glyphs, join_names, open_classifier, open_generators
 from study.corruptions import CORRUPTIONS, corrupt
-from study.sections import Figure, Section, Table
+from study.report import Figure, Section, Table
 from training.classifier import accuracy, train_classifier
 from utils import charts, figures
 from utils.figures import evenly_spaced

@@ -20,7 +20,7 @@ from metrics import statistics
 from metrics.statistics import format_interval, format_percent
 from saliency import METHODS
 from study.context import GENERATORS, example_glyphs, join_names, open_classifier, open_generators
-from study.sections import Figure, Section, Table
+from study.report import Figure, Section, Table
 from training.classifier import accuracy, predict, train_classifier
 from utils import charts, figures
 from utils.files import UserError

@@ -14,7 +14,7 @@ import models
 from datasets import strokes
 from study import robustness
 from study.context import Context
-from study.sections import Section
+from study.report import Section
 from utils.files import UserError
 
 WHITE_BOX = [name for name in attacks.ATTACKS if name not in attacks.GRADIENT_FREE]

@@ -1,211 +1,225 @@
-"""evaluate.py as people call it, on tiny models; how results are kept, and how README's tables are made of them."""
+"""evaluate.py as people call it, on tiny untrained models, and with studies that give planted results."""
 import json
-import shutil
+import re
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_one_line_error, command
+import torch
 from PIL import Image
 
 import data
 import evaluate
-from study import report, results_file
-from study.sections import Figure, Section, Table
+import models
+from datasets import strokes
+from study.report import Figure, Section, Table
 from utils.files import UserError
 
-REAL_FILES = (ROOT / "results" / "results.json", ROOT / "README.md")
+
+@pytest.fixture(scope="module")
+def small_npz(tmp_path_factory):
+    """A data set of 160 training and 40 test digits drawn as pen strokes."""
+    path = tmp_path_factory.mktemp("data") / "small.npz"
+    x, y = strokes.generate(200, seed=3, labels=np.arange(200) % 10)
+    np.savez(path, x_train=x[:160], y_train=y[:160], x_test=x[160:], y_test=y[160:])
+    return path
 
 
 @pytest.fixture(scope="module")
-def models(trained, tmp_path_factory):
-    """A copy of some of the tiny runs, which a test may change."""
-    return shutil.copytree(trained, tmp_path_factory.mktemp("copy") / "models",
-                           ignore=shutil.ignore_patterns("acgan*", "cvae_epochs", "classifier_epochs"))
+def glyphs(small_npz):
+    return data.load(small_npz)
 
 
 @pytest.fixture(scope="module")
-def evaluated(models, small_npz, tmp_path_factory):
+def place(glyphs, small_npz, tmp_path_factory):
+    """A folder with saved_models/small, as evaluate.py looks for it from there."""
+    folder = tmp_path_factory.mktemp("place")
+    saved, k = folder / "saved_models" / "small", len(glyphs.classes)
+    (saved / "generator_epochs").mkdir(parents=True)
+    torch.manual_seed(0)
+    generator = models.Generator(models.GeneratorConfig(k, 8, 8, 16, 8, 8))
+    networks = {"generator": ("generator", generator),
+                "classifier": ("classifier", models.Classifier(models.ClassifierConfig(k, width=4)))}
+    table = data.ink_table(glyphs.x_train, glyphs.y_train, k)
+    record = {"dataset": "small", "dataset_sha256": glyphs.sha256, "training_seconds": 2.0, "epochs": 2}
+    for name, (kind, network) in networks.items():
+        info = {"figures": {"epoch": 2, "training_seconds": 2.0}}
+        models.save(saved / f"{name}.pth", models.Checkpoint(kind, network.eval(), glyphs.classes, table, info))
+        (saved / f"{name}.json").write_text(json.dumps(record))
+    for epoch in (1, 2):
+        (saved / "generator_epochs" / f"{epoch:05d}.pth").write_bytes((saved / "generator.pth").read_bytes())
+    return folder
+
+
+def load(folder, key):
+    return json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(place, small_npz):
     """The folder of results of the tiny models: samples, classifier, speed, epochs."""
-    out = tmp_path_factory.mktemp("results")
-    done = command("evaluate.py", "--models", models, "--dataset", small_npz, "--only",
-                   "quality,classifier,epochs,runtime", "--seeds", 1, "--out", out, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "[1/4 quality" in done.stdout and "pictures  13/13" in done.stdout
-    return out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        evaluate.main(["--dataset", str(small_npz), "--only", "quality,classifier,epochs,runtime", "--seeds", "1"])
+    return place / "results" / "small"
 
 
-def load(out):
-    return json.loads((out / "results.json").read_text(encoding="utf-8"))
-
-
-def test_results_hold_every_figure_with_its_protocol(evaluated, models):
-    found = load(evaluated)
-    assert list(found["sections"]) == ["quality", "classifier", "epochs", "runtime"]
-    for name, section in found["sections"].items():
-        p = section["protocol"]
-        assert p["dataset_sha256"] == found["dataset"]["sha256"] and p["seeds"] == 1 and p["seconds"] > 0
+def test_results_hold_every_figure_with_its_protocol(evaluated, glyphs):
+    for key in ("quality", "classifier", "epochs", "runtime"):
+        stored = load(evaluated, key)
+        p = stored["protocol"]
+        assert p["dataset_sha256"] == stored["dataset"]["sha256"] == glyphs.sha256 and p["seeds"] == 1 and p["seconds"] >= 0
         assert p["versions"]["torch"] and p["machine"]["processor"] is not None and p["form"] == "quick"
-        assert section["numbers"] and section["words"]
-    quality = found["sections"]["quality"]
-    assert quality["protocol"]["models"].keys() >= {"generator.onnx", "generator.pth", "classifier.onnx"}
-    q = quality["numbers"]["models"]["generator"]
-    assert quality["numbers"]["n"] == q["n_fake"] == 120
-    assert q["fid"]["value"] > quality["numbers"]["floor"]["fid"] > 0      # four epochs make no real digits
-    assert 0 <= q["label_accuracy"] <= 1 and 0 <= q["cas"]["mean"] <= 1 and q["copies"]["exact_copies"] == 0
-    assert not any("/" in v for v in json.dumps(found).split('"') if v.startswith("/"))      # no local paths
-
-
-def test_table_of_the_report_is_made_of_the_numbers(evaluated):
-    section = load(evaluated)["sections"]["quality"]
-    rows = {row[0]: row[1:] for row in section["tables"][0]["rows"]}
-    numbers = section["numbers"]
-    assert rows["FID"] == [*(f"{numbers['models'][m]['fid']['value']:.3f}" for m in ("generator", "cvae")),
-                           f"{numbers['floor']['fid']:.3f}"]
-    assert section["tables"][0]["columns"][1:] == ["CGAN", "CVAE", "Real images (floor)"]
-
-
-def test_missing_models_are_said_in_the_report(evaluated):
-    words = " ".join(load(evaluated)["sections"]["quality"]["words"])
-    assert "No ACGAN" in words and "No CVAE" not in words
-    assert "No ACGAN" in (evaluated / "report.html").read_text(encoding="utf-8")
-
-
-def test_snapshots_become_a_line_for_each_epoch(evaluated):
-    rows = load(evaluated)["sections"]["epochs"]["numbers"]["models"]["generator"]
-    assert [r["epoch"] for r in rows] == [1, 2, 3, 4] and rows[-1]["fid"] < rows[0]["fid"]
-
-
-def test_pictures_lie_beside_the_page(evaluated):
-    found = load(evaluated)
-    for section in found["sections"].values():
-        for picture in section["pictures"]:
-            with Image.open(evaluated / picture["file"]) as image:
+        assert p["command"] == f"python evaluate.py --dataset small.npz --only {key} --seeds 1"
+        assert stored["title"].endswith("?") and stored["numbers"] and stored["tables"]
+        assert not re.search(r'"/[a-z]', json.dumps(stored))             # no local paths
+        for figure in stored["figures"]:
+            with Image.open(evaluated / figure["file"]) as image:
                 image.load()
-            assert len(picture["alt"]) > 20
-    text = (evaluated / "report.html").read_text(encoding="utf-8")
-    assert len(text.encode()) < report.LIMIT and text.count("<img") == sum(
-        len(s["pictures"]) for s in found["sections"].values())
-    names = {p["file"] for s in found["sections"].values() for p in s["pictures"]}
-    assert {"samples.png", "fid.png", "dial_generator.png", "generator_training.gif", "confusion.png"} <= names
-    assert "mistakes.png" not in names                      # real images are shown only when asked for
+            assert len(figure["alt"]) > 20
+    quality = load(evaluated, "quality")
+    assert quality["protocol"]["models"].keys() == {"generator.pth", "generator.json"}
+    assert quality["numbers"]["models"]["generator"]["fid"]["value"] > quality["numbers"]["floor"]["fid"] > 0
+    assert not (evaluated / "mistakes.png").exists()                       # real images are shown only with --show-real
 
 
-def test_sections_not_asked_for_are_kept_while_their_models_are_the_same(evaluated, models, small_npz, tmp_path):
-    out = shutil.copytree(evaluated, tmp_path / "results")
-    before = load(out)
-    other = shutil.copytree(models, tmp_path / "models")
-    snapshot = next((other / "generator_epochs").glob("*.pth"))
-    snapshot.write_bytes(snapshot.read_bytes() + b"changed")
-    done = command("evaluate.py", "--models", other, "--dataset", small_npz, "--only", "classifier", "--show-real",
-                   "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert "dropped the earlier section epochs" in done.stdout and "section quality" not in done.stdout
-    after = load(out)
-    assert list(after["sections"]) == ["quality", "classifier", "runtime"]
-    assert after["sections"]["quality"] == before["sections"]["quality"]
-    assert not (out / "epochs.png").exists() and (out / "samples.png").is_file()
-    assert after["sections"]["classifier"]["numbers"]["errors"] > 0 and (out / "mistakes.png").is_file()
-    results = results_file.fresh(data.load(small_npz), [], "cpu")
-    lines = results_file.keep(results, out / "results.json", other)
-    assert len(lines) == 1 and "real images" in lines[0]               # not passed on without --show-real
-    assert list(results["sections"]) == ["quality", "runtime"]
-    results_file.write(results, out)
-    assert not (out / "mistakes.png").exists() and (out / "samples.png").is_file()
+def test_pages_lie_where_they_are_expected(evaluated, place):
+    page = (evaluated / "report.html").read_text(encoding="utf-8")
+    document = (place / "docs" / "results.md").read_text(encoding="utf-8")
+    for key in ("quality", "classifier", "epochs", "runtime"):
+        stored = load(evaluated, key)
+        assert stored["title"] in page and f"### {stored['title']}" in document
+    assert "../results/small/" in document and "There is no `acgan" not in document
+    links = re.findall(r"\]\((.*?)\)", document)
+    assert links and all((place / "docs" / link).is_file() for link in links)
 
 
-def test_snapshots_may_be_removed_without_a_change_of_what_was_measured():
-    before = {"cvae.pth": "1", "cvae_epochs/0001.pth": "2", "cvae_epochs/0002.pth": "3"}
-    assert results_file.same_models(before, {"cvae.pth": "1"}) and results_file.same_models(before, before)
-    for now in ({"cvae.pth": "4"}, {}, {**before, "cvae_epochs/0002.pth": "5"}, {**before, "acgan.pth": "6"}):
-        assert not results_file.same_models(before, now)
+def test_a_missing_generator_is_said(evaluated):
+    text = " ".join(load(evaluated, "quality")["paragraphs"])
+    assert "No ACGAN: there is no `acgan.onnx`" in text and "No CGAN" not in text
 
 
-def test_section_without_its_input_is_a_line_and_no_failure(models, small_npz, tmp_path):
-    bare = tmp_path / "bare"
-    bare.mkdir()
-    for name in ("classifier.pth", "classifier.json"):
-        shutil.copy(models / name, bare)
-    done = command("evaluate.py", "--models", bare, "--dataset", small_npz, "--only", "quality,classifier,epochs",
-                   "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    found = load(tmp_path / "out")["sections"]
-    assert found["quality"]["words"][0].startswith("Not measured: no generator") and not found["quality"]["numbers"]
-    assert "train.py --snapshots" in found["epochs"]["words"][0]
-    assert found["classifier"]["numbers"]["accuracy"] > 0.5
-    assert str(tmp_path) not in (tmp_path / "out" / "results.json").read_text()
+# ---- planted studies -------------------------------------------------------------------------------------------------
+
+def planted(key, form=None, image=None, fails=None):
+    def measure(context):
+        if fails:
+            raise UserError(fails.format(models=context.models))
+        section = Section(key, f"{key}?", [f"seen in {context.models}"], [Table("T", ["a"], [["b"]])], [], {"x": 1}, "Yes.")
+        if image:
+            section.figures.append(Figure(f"{key}_dot", image, "a dot"))
+        section.protocol = {"form": form} if form else {}
+        return section
+    return measure
 
 
-def test_broken_models_end_with_one_line(models, small_npz, tmp_path):
-    broken = shutil.copytree(models, tmp_path / "broken")
-    (broken / "cvae.onnx").unlink()
-    for name in ("generator.onnx", "cvae.pth"):
-        (broken / name).write_bytes(b"not a model")
-    done = command("evaluate.py", "--models", broken, "--dataset", small_npz, "--only", "quality", "--out", tmp_path)
-    assert_one_line_error(done, "generator.onnx", "cvae.pth")
+@pytest.fixture
+def planned(place, small_npz, tmp_path, monkeypatch):
+    """Call evaluate.main with planted studies; gives a function of the words and of further studies."""
+    monkeypatch.chdir(place)
+    dot = Image.new("RGB", (4, 4))
+    studies = {key: planted(key, image=dot) for key in evaluate.STUDIES}
+
+    def call(*words, **others):
+        monkeypatch.setattr(evaluate, "STUDIES", {**studies, **others})
+        evaluate.main(["--dataset", str(small_npz), "--out", str(tmp_path), *words])
+        return tmp_path
+    return call
 
 
-# ---- in process ------------------------------------------------------------------------------------------------------
-
-DATASET = {"name": "ink", "sha256": "ab" * 32, "classes": ["0"], "images": {}, "notes": []}
-
-
-def a_section(**changes):
-    protocol = {"dataset": "ink", "dataset_sha256": "ab" * 32, "test_images": 1234, "models": {}, "form": "quick",
-                "seeds": 3, "per_class": [10], "seconds": 60.0, "real_images": False, "versions": {"torch": "2.13"},
-                "machine": {"processor": "Abacus", "threads": 2, "device": "cpu"}}
-    table = {"title": "Scores", "columns": ["arm", "accuracy"], "rows": [["real | warped", "91.2 %"]], "note": "Sure."}
-    return {"title": "OCR", "words": ["News."], "tables": [table], "pictures": [], "numbers": {"a": 1},
-            "protocol": protocol, **changes}
-
-
-def write_results(folder, **sections):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps({"version": 1, "dataset": DATASET, "sections": sections}))
-
-
-def test_tables_of_a_text_come_from_the_results(tmp_path):
-    write_results(tmp_path, ocr=a_section())
-    kana = {"title": "Kana", "columns": ["a"], "rows": [["b"]], "note": ""}
-    write_results(tmp_path / "kana", ocr=a_section(tables=[kana]))
-    text = "# Title\n<!-- table ocr/1 -->\nold\n<!-- end -->\nbetween\n<!-- table kana/ocr/1 -->\n<!-- end -->\nlast\n"
-    filled = results_file.fill_tables(text, tmp_path)
-    assert "| real \\| warped | 91.2 % |" in filled and "|---|---:|" in filled and "old" not in filled
-    assert "*Scores. Sure. ink (sha256 abababababab), 1,234 test images" in filled and "| b |" in filled
-    assert filled.startswith("# Title\n<!-- table ocr/1 -->\n") and filled.endswith("last\n")
-    assert "\nbetween\n" in filled
-    assert results_file.fill_tables(filled, tmp_path) == filled
-    assert results_file.fill_tables("no markers\n", tmp_path / "nowhere") == "no markers\n"
+def test_other_sections_stay_and_stale_ones_say_so(planned, place, capsys):
+    out = planned("--only", "quality,runtime,classifier")
+    before = (out / "runtime.json").read_bytes()
+    path = place / "saved_models" / "small" / "classifier.pth"
+    usual = path.read_bytes()
+    path.write_bytes(usual + b"changed")
+    try:
+        planned("--only", "quality")
+        assert "the earlier section classifier is stale: measured with other model files" in capsys.readouterr().out
+        assert load(out, "classifier")["protocol"]["stale"] and (out / "runtime.json").read_bytes() == before
+        assert "Stale: measured with other model files." in (out / "report.html").read_text(encoding="utf-8")
+    finally:
+        path.write_bytes(usual)
+    planned("--only", "quality")
+    assert "no longer stale" in capsys.readouterr().out and not load(out, "classifier")["protocol"]["stale"]
+    stored = load(out, "runtime")
+    stored["protocol"]["dataset_sha256"] = "ab" * 32
+    (out / "runtime.json").write_text(json.dumps(stored))
+    planned("--only", "quality")
+    assert load(out, "runtime")["protocol"]["stale"] == "measured on other data"
 
 
-@pytest.mark.parametrize("text, words", [
-    ("<!-- table ocr/2 -->\n<!-- end -->", "1 tables"), ("<!-- table ocr -->\n<!-- end -->", "no table ocr"),
-    ("<!-- table quality/1 -->\n<!-- end -->", "0 tables"), ("<!-- table ocr/1 -->\n", "not closed"),
-    ("<!-- table ocr/1 -->\n<!-- table ocr/1 -->\n<!-- end -->", "not closed")])
-def test_tables_that_are_not_there(tmp_path, text, words):
-    write_results(tmp_path, ocr=a_section())
-    with pytest.raises(UserError, match=words):
-        results_file.fill_tables(text, tmp_path)
+def test_snapshots_may_be_removed_without_a_change_of_what_was_measured(planned, place, capsys):
+    out = planned("--only", "epochs,quality")
+    path = place / "saved_models" / "small" / "generator_epochs" / "00001.pth"
+    usual = path.read_bytes()
+    path.unlink()
+    try:
+        planned("--only", "quality")
+        assert not load(out, "epochs")["protocol"].get("stale")
+        path.write_bytes(usual + b"changed")
+        planned("--only", "quality")
+        assert load(out, "epochs")["protocol"]["stale"]
+    finally:
+        path.write_bytes(usual)
 
 
-@pytest.mark.skipif(not all(p.is_file() for p in REAL_FILES), reason="no results.json of a full evaluation here")
-def test_tables_of_the_readme_are_those_of_the_results():
-    text = REAL_FILES[1].read_text(encoding="utf-8")
-    assert results_file.fill_tables(text, ROOT / "results") == text, "run `python evaluate.py --tables`"
+def test_real_images_are_not_passed_on_unknowingly(planned, capsys):
+    out = planned("--only", "classifier,quality", "--show-real")
+    planned("--only", "quality", "--show-real")
+    assert (out / "classifier.json").is_file()
+    planned("--only", "runtime")
+    assert "removed the earlier section classifier: it shows real images" in capsys.readouterr().out
+    assert sorted(p.name for p in out.glob("*.json")) == ["runtime.json"] and not (out / "classifier_dot.png").exists()
 
+
+def test_a_full_study_is_replaced_only_where_it_is_named(planned, capsys):
+    out = planned("--only", "robustness", "--full")
+    planned("--only", "ocr", ocr=planted("ocr", form="full"))          # the quick form shows an earlier full study
+    planned()
+    assert "keeps the full study of ocr" in capsys.readouterr().out
+    assert [load(out, key)["protocol"]["form"] for key in ("robustness", "ocr", "quality")] == ["full", "full", "quick"]
+    planned("--only", "robustness")
+    assert load(out, "robustness")["protocol"]["form"] == "quick"
+
+
+def test_figures_that_an_earlier_measurement_left_are_removed(planned):
+    out = planned("--only", "quality")
+    assert (out / "quality_dot.png").is_file()
+    planned("--only", "quality", quality=planted("quality"))
+    assert not (out / "quality_dot.png").exists() and load(out, "quality")["figures"] == []
+
+
+def test_a_study_that_cannot_be_measured_is_a_line_and_no_failure(planned, place, capsys):
+    saved = str(place / "saved_models" / "small")
+    broken = planted("epochs", fails="no snapshots in {models}")
+    out = planned("--models", saved, "--only", "quality,epochs", epochs=broken)
+    assert load(out, "epochs")["answer"] == "Not measured: no snapshots in small" and not load(out, "epochs")["numbers"]
+    assert load(out, "quality")["paragraphs"] == ["seen in small"]        # no local paths
+    planned("--models", saved, "--only", "quality,runtime", quality=planted("quality", fails="gone"))
+    assert "gone; the earlier figures are kept" in capsys.readouterr().out and load(out, "quality")["numbers"]
+    with pytest.raises(UserError, match="quality: gone"):
+        planned("--only", "quality", quality=planted("quality", fails="gone"))
+
+
+# ---- mistakes --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("words, says", [
     (["--models", "none"], "none.*train.py"), (["--only", "quality,colour"], "colour.*robustness"),
-    (["--per-class", "10,many"], "many"), (["--seeds", "0"], "seeds"), (["--report", "--out", "none"], "results.json"),
-    (["--tables", "--out", "none"], "README.md"), (["--device", "tpu"], "tpu")])
+    (["--per-class", "10,many"], "many"), (["--per-class", "0"], "per-class"), (["--seeds", "0"], "seeds"),
+    (["--report", "--out", "none"], "no results in none"), (["--device", "tpu"], "tpu"), (["--arms", "real"], "--only ocr"),
+    (["--only", "quality", "--generator-steps", "5"], "--generator-steps.*--only ocr"),
+    (["--only", "ocr", "--arms", "magic"], "magic"), (["--only", "ocr", "--protocols", "fast"], "fast"),
+    (["--only", "ocr", "--tries", "5"], "5"), (["--only", "ocr", "--dataset", "nowhere"], "nowhere")])
 def test_mistakes_of_the_user(words, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=says):
         evaluate.main(words)
+    assert not list(tmp_path.iterdir())
 
 
-def test_data_set_comes_from_the_records(trained, tmp_path):
+def test_data_set_comes_from_the_records(place, tmp_path):
     with pytest.raises(UserError, match="small.*--dataset"):
-        evaluate.main(["--models", str(trained)])
+        evaluate.main(["--models", str(place / "saved_models" / "small")])
     (tmp_path / "a.json").write_text('{"dataset": "mnist"}')
     (tmp_path / "b.json").write_text('{"dataset": "kmnist"}')
     with pytest.raises(UserError, match="kmnist, mnist.*--dataset"):
@@ -215,43 +229,11 @@ def test_data_set_comes_from_the_records(trained, tmp_path):
         evaluate.main(["--models", str(tmp_path)])
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "half a li", '{"version": 1, "sections": {"colour": {}}}',
-                                  '{"version": 1, "sections": {"ocr": []}}'])
-def test_damaged_results_are_named(tmp_path, text):
-    (tmp_path / "results.json").write_text(text)
-    with pytest.raises(UserError, match="results.json is damaged"):
-        results_file.read_results(tmp_path / "results.json")
+def test_broken_models_are_named(small_npz, tmp_path):
+    (tmp_path / "generator.onnx").write_bytes(b"not a model")
+    with pytest.raises(UserError, match="No CGAN: .*generator.onnx.* No ACGAN"):
+        evaluate.main(["--models", str(tmp_path), "--dataset", str(small_npz), "--only", "quality", "--out", str(tmp_path / "o")])
 
 
-def test_numbers_become_json():
-    found = results_file.plain({1: np.float32(0.5), "a": np.array([1, 2]), "b": (np.int64(3), float("nan")), "c": None,
-                            "d": [np.bool_(True), float("inf")], "e": np.array([np.nan])})
-    assert found == {"1": 0.5, "a": [1, 2], "b": [3, None], "c": None, "d": [True, None], "e": [None]}
-    json.dumps(found, allow_nan=False)
-
-
-def test_part_is_stored_with_its_pictures(tmp_path):
-    Image.new("P", (20, 10)).save(tmp_path / "film.gif")
-    part = Section("ocr", "OCR", ["News."], [Table("T", ["a"], [["b"]])],
-                [Figure("dot", Image.new("RGB", (4, 4)), "a dot"), Figure("film", tmp_path / "film.gif", "a film")],
-                {"x": np.float64(1)})
-    stored = results_file.store(part, {"seeds": 3}, tmp_path / "out")
-    assert [p["file"] for p in stored["pictures"]] == ["dot.png", "film.gif"]
-    assert (tmp_path / "out" / "film.gif").read_bytes() == (tmp_path / "film.gif").read_bytes()
-    assert stored["numbers"] == {"x": 1.0} and stored["tables"][0]["rows"] == [["b"]]
-
-
-def test_progress_guesses_the_time_left(capsys, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(evaluate.time, "monotonic", lambda: now[0])
-    say = evaluate.Progress("1/2 ocr")
-    say("arms", 0, 10)
-    now[0] += 20
-    say("arms", 1, 10)                   # 20 s each, 9 to go
-    now[0] += 1
-    say("arms", 2, 10)                   # too soon to say again
-    say("arms", 10, 10)
-    say("done")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "[1/2 ocr, 0:20] arms  1/10  ETA 3:00"
-    assert [line.split("] ")[1] for line in lines] == ["arms  0/10", "arms  1/10  ETA 3:00", "arms  10/10", "done"]
+def test_scores_of_an_untrained_classifier_are_those_of_chance(evaluated):
+    assert np.isclose(load(evaluated, "classifier")["numbers"]["accuracy"], 0.1, atol=0.15)

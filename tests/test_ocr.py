@@ -4,16 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from conftest import assert_one_line_error, command
+from conftest import command
 
 import data
+import evaluate
 from datasets import strokes
-from study import ocr, ocr_report, protocols
+from study import ocr, ocr_report
 from study.context import Context, RunCache
 from utils.files import UserError
 
 ARMS = ["real", "tuned", "cgan", "cgan-only"]
-BUDGET = dict(steps=4, made_steps=2, tries=2)
+BUDGET = {"steps": 2, "generator_steps": 1, "tries": 2}
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +34,17 @@ def small_pools():
 
 @pytest.fixture(scope="module")
 def rows(context):
-    return ocr.conduct(context, ["few"], ARMS, **BUDGET)
+    return ocr.run_study(context, ["few"], ARMS, **BUDGET)
 
 
 def test_every_arm_has_a_row_for_every_n_and_seed(rows, context):
     assert {(r["arm"], r["n"], r["seed"]) for r in rows} == {(a, n, s) for a in ARMS for n in (4,) for s in (0, 1)}
     assert len(rows) == 8
     for r in rows:
-        assert len(ocr_report.right(r)) == 60
-        assert ocr_report.right(r).mean() == pytest.approx(r["test"]["accuracy"], abs=1e-5)
+        assert len(ocr_report.correct(r)) == 60
+        assert ocr_report.correct(r).mean() == pytest.approx(r["test"]["accuracy"], abs=1e-5)
         assert r["real_images"] == (0 if r["arm"] == "cgan-only" else 10 * r["n"])
-        assert (r["steps"], r["generator_steps"]) == (4, 2)
+        assert (r["steps"], r["generator_steps"]) == (2, 1)
 
 
 def test_arms_of_a_seed_share_their_images_and_seeds_do_not(rows, context):
@@ -53,7 +54,7 @@ def test_arms_of_a_seed_share_their_images_and_seeds_do_not(rows, context):
     assert all(len(hashes) == 1 for hashes in by_case.values())
     assert len(set.union(*by_case.values())) == 2
     few = context.glyphs.subset(4, 1)
-    assert by_case[4, 1] == {protocols.fingerprint(few.x_train, few.y_train)}
+    assert by_case[4, 1] == {ocr.images_hash(few.x_train, few.y_train)}
 
 
 def test_generators_see_the_same_images_alone(rows):
@@ -74,9 +75,9 @@ def test_settings_are_the_best_tries_on_val_and_tries_never_read_test(rows, cont
 
 
 def test_a_second_call_runs_nothing(rows, context, monkeypatch):
-    monkeypatch.setattr(ocr.arms, "train_classifier", lambda *a, **k: pytest.fail("a finished row was run again"))
+    monkeypatch.setattr(ocr, "train_classifier", lambda *a, **k: pytest.fail("a finished row was run again"))
     before = (context.out / "ocr.jsonl").read_bytes()
-    assert ocr.conduct(context, ["few"], ARMS, **BUDGET) == rows
+    assert ocr.run_study(context, ["few"], ARMS, **BUDGET) == rows
     assert (context.out / "ocr.jsonl").read_bytes() == before
 
 
@@ -85,9 +86,9 @@ def test_a_row_cut_off_by_a_kill_is_run_again_to_the_same_end(rows, context, mon
     whole = path.read_bytes()
     last = whole.splitlines(True)[-1]
     path.write_bytes(whole[:-len(last) // 2])
-    trained, usual = [], ocr.arms.train_classifier
-    monkeypatch.setattr(ocr.arms, "train_classifier", lambda *a, **k: trained.append(1) or usual(*a, **k))
-    again = ocr.conduct(context, ["few"], ARMS, **BUDGET)
+    trained, usual = [], ocr.train_classifier
+    monkeypatch.setattr(ocr, "train_classifier", lambda *a, **k: trained.append(1) or usual(*a, **k))
+    again = ocr.run_study(context, ["few"], ARMS, **BUDGET)
     assert 1 <= len(trained) <= 2                  # the row's own network, and the one that filters its samples
     for a, b in zip(again, rows):
         assert {k: v for k, v in a.items() if "seconds" not in k} == {k: v for k, v in b.items() if "seconds" not in k}
@@ -95,12 +96,15 @@ def test_a_row_cut_off_by_a_kill_is_run_again_to_the_same_end(rows, context, mon
 
 
 def test_the_quick_section_shows_a_study_that_was_run_before(rows, context, monkeypatch):
-    monkeypatch.setattr(ocr, "conduct", lambda *a, **k: pytest.fail("a study lies there already"))
-    part = ocr.section(context)
-    assert [len(a["seeds"]) for a in part.numbers["protocols"][0]["arms"]] == [2] * len(ARMS)
+    monkeypatch.setattr(ocr, "run_study", lambda *a, **k: pytest.fail("a study lies there already"))
+    section = ocr.measure(context)
+    assert [len(a["seeds"]) for a in section.numbers["protocols"][0]["arms"]] == [2] * len(ARMS)
+    assert section.protocol["form"] == "full" and section.protocol["seeds"] == 2 and section.protocol["seconds"] > 0
+    assert section.protocol["command"] == ("python evaluate.py --only ocr --protocols few --per-class 4 --arms "
+                                           "real,cgan,tuned,cgan-only --steps 2 --generator-steps 1 --tries 2 --seeds 2")
 
 
-def test_ledger_keeps_rows_and_refuses_foreign_files(tmp_path):
+def test_cache_keeps_rows_and_refuses_foreign_files(tmp_path):
     path = tmp_path / "rows.jsonl"
     first = RunCache(path)
     assert first.add({"arm": "a", "n": None}, {"accuracy": 0.5}) == {"arm": "a", "n": None, "accuracy": 0.5}
@@ -116,38 +120,38 @@ def test_ledger_keeps_rows_and_refuses_foreign_files(tmp_path):
 
 
 def test_rare_classes_are_rare_and_the_tail_keeps_its_shape(context):
-    case = protocols.make_case(context.glyphs, "rare", 3, seed=1)
+    case = ocr.make_case(context.glyphs, "rare", 3, seed=1)
     counts = np.bincount(case.glyphs.y_train)
     assert len(case.rare) == 3 and (counts[case.rare] == 3).all() and (np.delete(counts, case.rare) == 40).all()
     assert case.for_generator is case.glyphs
-    others = [protocols.make_case(context.glyphs, "rare", 3, seed=s).rare.tolist() for s in range(8)]
+    others = [ocr.make_case(context.glyphs, "rare", 3, seed=s).rare.tolist() for s in range(8)]
     assert len({tuple(r) for r in others}) > 3
     y = np.repeat(np.arange(4), [10, 20, 40, 80])
     glyphs = data.replace(context.glyphs, x_train=np.zeros((150, 28, 28), np.uint8), y_train=y, classes=list("abcd"))
-    tail = protocols.make_case(glyphs, "tail", 5, seed=0)
+    tail = ocr.make_case(glyphs, "tail", 5, seed=0)
     assert np.bincount(tail.glyphs.y_train).tolist() == [5, 10, 20, 40] and tail.rare.tolist() == [0]
 
 
 def test_imbalance_and_the_earlier_protocol_run(context):
-    rows = ocr.conduct(context, ["rare", "predecessors"], ["tuned", "weighted", "cgan+tuned", "real", "cvae-only"],
-                       steps=2, made_steps=2, tries=1)
+    rows = ocr.run_study(context, ["rare", "predecessors"], ["tuned", "weighted", "cgan+tuned", "cvae-only"], steps=2,
+                         generator_steps=2, tries=1)
     rare = [r for r in rows if r["protocol"] == "rare"]
-    assert {r["arm"] for r in rare} == {"real", "tuned", "weighted", "cgan+tuned"} and {r["n"] for r in rare} == {4}
+    assert {r["arm"] for r in rare} == {"tuned", "weighted", "cgan+tuned"} and {r["n"] for r in rare} == {4}
     assert all(0 <= r["test"]["rare_f1"] <= 1 and len(r["rare"]) == 3 for r in rare)
     only, = {r["generator_images"] for r in rows if r["arm"] == "cvae-only"}
     assert only == 400 and {r["real_images"] for r in rows if r["protocol"] == "predecessors"} == {0, 400}
-    part = ocr_report.part(context, rows)
-    assert any("F1 of the rare classes" in t.title for t in part.tables)
-    json.dumps(part.numbers)
+    section = ocr_report.describe(context, rows, ocr.ARMS)
+    assert any("F1 of the rare classes" in t.title for t in section.tables)
+    json.dumps(section.numbers)
 
 
 def test_simulator_only_where_it_draws_the_script(context):
-    assert protocols.script(context.glyphs, asked=True) is None        # drawn by the simulator itself
+    assert ocr.simulated_script(context.glyphs, named=True) is None        # drawn by the simulator itself
     real = data.replace(context.glyphs, synthetic=False)
-    assert protocols.script(real) is None and protocols.script(real, asked=True) == "digits"
-    assert protocols.script(data.replace(real, name="mnist")) == "digits"
-    assert protocols.script(data.replace(real, name="arabic_by_writer")) == "arabic"
-    assert protocols.script(data.replace(real, classes=list("abcdefghij")), asked=True) is None
+    assert ocr.simulated_script(real) is None and ocr.simulated_script(real, named=True) == "digits"
+    assert ocr.simulated_script(data.replace(real, name="mnist")) == "digits"
+    assert ocr.simulated_script(data.replace(real, name="arabic_by_writer")) == "arabic"
+    assert ocr.simulated_script(data.replace(real, classes=list("abcdefghij")), named=True) is None
 
 
 def test_of_an_interrupted_study_the_largest_complete_table_is_shown(context):
@@ -159,6 +163,18 @@ def test_of_an_interrupted_study_the_largest_complete_table_is_shown(context):
     assert kept((0, "ab"), (1, "ab"), (2, "a")) == {("a", 0), ("b", 0), ("a", 1), ("b", 1)}
     assert kept((0, "abc"), (1, "ab"), (2, "ab")) == {(a, s) for a in "ab" for s in (0, 1, 2)}
     assert kept((0, "abcd")) == set()                                  # one seed proves nothing
+    assert kept((0, "abcde"), (1, "ab"), (2, "ab")) == {(a, s) for a in "ab" for s in (0, 1, 2)}
+
+
+def test_of_several_budgets_the_one_just_run_is_shown_else_the_longest():
+    def rows(steps, seeds, tries=2, protocol="few"):
+        return [{"protocol": protocol, "n": 4, "arm": a, "seed": s, "steps": steps, "generator_steps": 1, "tries": tries,
+                 "try": None} for s in range(seeds) for a in ("real", "cvae")]
+    stored = rows(10, 3) + rows(20, 2) + rows(30, 5, tries=1) + rows(10, 2, protocol="rare")
+    assert ocr.longest(stored) == rows(10, 3) + rows(10, 2, protocol="rare")
+    assert ocr.longest(stored, rows(20, 2)[:1]) == rows(20, 2) + rows(10, 2, protocol="rare")
+    assert ocr.longest(stored, rows(30, 5, tries=1)) == rows(30, 5, tries=1) + rows(10, 2, protocol="rare")
+    assert ocr.longest([]) == []
 
 
 def test_numbers_of_images_are_those_that_mean_something(context):
@@ -167,7 +183,7 @@ def test_numbers_of_images_are_those_that_mean_something(context):
     said = []
 
     def sizes(protocol, *asked):
-        return ocr.sizes_of(protocol, Context(glyphs, None, None, 2, list(asked), False, say=lambda *a: said.append(a)))
+        return ocr.image_counts(protocol, Context(glyphs, None, None, 2, list(asked), False, say=lambda *a: said.append(a)))
     assert sizes("tail") == [5] and sizes("rare") == [5, 10, 20, 50] and sizes("few") == [10, 50, None]
     assert not said and sizes("tail", 4, 10) == [4] and "up to 8" in said[0][0]
     assert sizes("few", 10, 10, None) == [10, 10, None] and sizes("rare", None) == []
@@ -188,76 +204,72 @@ def planted(arm, seed, accuracy, n=10, val=None):
             "tries": 4, "settings": {}, "seconds": 1.0, "test": test, "val": {"balanced_accuracy": val or accuracy}}
 
 
-def report(context, **accuracies):
-    return ocr_report.part(context, [planted(a.replace("_", "+"), s, v) for a, vs in accuracies.items()
-                                     for s, v in enumerate(vs)])
+def describe(context, **accuracies):
+    return ocr_report.describe(context, [planted(a.replace("_", "+"), s, v) for a, vs in accuracies.items()
+                                         for s, v in enumerate(vs)], ocr.ARMS)
 
 
 def test_words_follow_from_the_numbers(context):
     base = [0.900, 0.905, 0.910, 0.902, 0.908]
     jitter = np.array([0.001, -0.001, 0.002, 0.0, -0.002])
-    up, same, down = (report(context, tuned=base, real=[0.8] * 5, cgan_tuned=np.array(base) + d + jitter)
+    up, same, down = (describe(context, tuned=base, real=[0.8] * 5, cgan_tuned=np.array(base) + d + jitter)
                       for d in (0.02, 0.0, -0.02))
-    for part, text in ((up, "better in 1, worse in 0"), (same, "better in 0, worse in 0, undecided in 1"),
-                       (down, "better in 0, worse in 1")):
-        assert text in part.paragraphs[1]
-    assert "helped in 1 of 1" in up.words[0] and "did harm in none" in up.words[0]
-    assert "helped in none of 1" in down.words[0] and "did harm in 1" in down.words[0]
+    for section, text in ((up, "better in 1, worse in 0"), (same, "better in 0, worse in 0, undecided in 1"),
+                          (down, "better in 0, worse in 1")):
+        assert text in section.paragraphs[0]
+    start = "Beside classical augmentation, generators trained on the same real images helped in "
+    assert up.answer == (start + "1 and harmed in 0 of 1 comparisons (at most +2.00 ± 0.20 points of accuracy, 10 images "
+                         "per class).")
+    assert down.answer == start + "0 and harmed in 1 of 1 comparisons."
     c, = up.numbers["protocols"][0]["comparisons"]
     assert (c["against"], c["mcnemar_better"], c["mcnemar_worse"]) == ("tuned", 5, 0)
     assert c["mean"] == pytest.approx(0.02) and c["p"] < 0.001
-    assert up.pictures[0].alt and up.pictures[0].image.size[0] > 300
+    assert up.figures[0].alt and up.figures[0].image.size[0] > 300
+    assert up.tables[0].rows[1] == ["real, augmented", "90.50 ± 0.51"]
 
 
 def test_the_arm_to_beat_is_chosen_on_val(context):
     arms = ("tuned", 0.90, 0.95), ("real", 0.92, 0.91), ("cgan+tuned", 0.91, 0.9)
     rows = [planted(a, s, test, val=val) for a, test, val in arms for s in (0, 1)]
-    c, = ocr_report.part(context, rows).numbers["protocols"][0]["comparisons"]
+    c, = ocr_report.describe(context, rows, ocr.ARMS).numbers["protocols"][0]["comparisons"]
     assert c["against"] == "tuned"
 
 
 def test_bare_arms_are_also_compared_with_bare_real_images(context):
-    part = report(context, real=[0.70, 0.72, 0.71], tuned=[0.90, 0.92, 0.91], cgan=[0.80, 0.83, 0.81])
-    found = {c["against"]: c["mean"] for c in part.numbers["protocols"][0]["comparisons"]}
-    assert found["real"] > 0.09 and found["tuned"] < -0.09
-    assert {c["question"][1] for c in part.numbers["protocols"][0]["comparisons"]} == {"bare", "instead"}
-    assert sum("nothing augmented" in w and "better in 1" in w for w in part.paragraphs) == 1
+    section = describe(context, real=[0.70, 0.72, 0.71], tuned=[0.90, 0.92, 0.91], cgan=[0.80, 0.83, 0.81])
+    comparisons = {c["against"]: c for c in section.numbers["protocols"][0]["comparisons"]}
+    assert comparisons["real"]["mean"] > 0.09 and comparisons["tuned"]["mean"] < -0.09
+    assert {c["question"][1] for c in comparisons.values()} == {"bare", "instead"}
+    assert section.answer.startswith("Where nothing is augmented, generators") and "helped in 1 " in section.answer
+    assert sum("nothing is augmented" in text and "better in 1" in text for text in section.paragraphs) == 1
 
 
 def test_one_seed_claims_nothing(context):
-    part = report(context, tuned=[0.9], cgan_tuned=[0.99])
-    assert part.paragraphs[0].startswith("Too few seeds")
-    assert "of 0 comparisons." in part.paragraphs[1] and "no test possible" in part.paragraphs[1]
-    assert "±" not in part.tables[0].rows[0][1]
-    json.dumps(part.numbers)
-
-
-def test_text_shows_every_table(rows, context):
-    part = ocr_report.part(context, rows)
-    text = ocr_report.text(part)
-    assert all(t.title in text and t.rows[0][0] in text for t in part.tables)
+    section = describe(context, tuned=[0.9], cgan_tuned=[0.99])
+    assert section.answer.startswith("Too few seeds")
+    assert "of 0 comparisons." in section.paragraphs[0] and "(p n/a" in section.paragraphs[0]
+    assert "±" not in section.tables[0].rows[0][1]
+    json.dumps(section.numbers)
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 def test_command_resumes_and_reports(small_npz, tmp_path, capsys):
-    words = ("--dataset", small_npz, "--protocols", "few", "--per-class", "3", "--arms", "real,tuned", "--seeds", "2",
-             "--steps", "3", "--tries", "1", "--out", tmp_path)
-    done = command("ocr.py", *words)
+    words = ("--dataset", small_npz, "--only", "ocr", "--protocols", "few", "--per-class", "3", "--arms", "real,tuned",
+             "--seeds", "1", "--steps", "2", "--tries", "1", "--out", tmp_path)
+    done = command("evaluate.py", *words)
     assert done.returncode == 0, done.stderr
-    assert "[4/4" in done.stdout and "Accuracy, %" in done.stdout
-    ocr.main([str(w) for w in words])
+    assert "seed 0, test" in done.stdout and "2/2" in done.stdout
+    stored = json.loads((tmp_path / "ocr.json").read_text(encoding="utf-8"))
+    assert stored["protocol"]["form"] == "quick" and [r[0] for r in stored["tables"][0]["rows"]] == ["real images",
+                                                                                                    "real, augmented"]
+    rows = (tmp_path / "ocr.jsonl").read_bytes()
+    evaluate.main([str(w) for w in words])
     again = capsys.readouterr().out
-    assert "left]" not in again and done.stdout.endswith(again)
+    assert "seed 0" not in again and (tmp_path / "ocr.jsonl").read_bytes() == rows
+    assert json.loads((tmp_path / "ocr.json").read_text(encoding="utf-8"))["tables"] == stored["tables"]
 
 
-@pytest.mark.parametrize("option, value", [("--arms", "magic"), ("--per-class", "ten"), ("--per-class", "0"),
-                                           ("--protocols", "fast"), ("--dataset", "nowhere"), ("--tries", "5")])
-def test_mistakes_are_errors_that_name_them(option, value, tmp_path):
-    with pytest.raises(UserError, match=value):
-        ocr.main([option, value, "--out", str(tmp_path)])
-    assert not list(tmp_path.iterdir())
-
-
-def test_mistakes_are_one_line(tmp_path):
-    assert_one_line_error(command("ocr.py", "--arms", "magic", "--out", tmp_path), "magic")
+def test_a_study_of_nothing_is_a_mistake(context):
+    with pytest.raises(UserError, match="nothing to run.*--per-class"):
+        ocr.run_study(data.replace(context, per_class=[None]), ["rare"])
