@@ -6,9 +6,9 @@
 import json
 import time
 
-from metrics.frechet_distance import fid
 import models
 from generate_digits import BLOCK, TorchGenerator, open_generator, sample_all
+from metrics.frechet_distance import fid
 from metrics.statistics import format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
 from study.report import Figure, Section, Table

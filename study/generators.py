@@ -9,9 +9,9 @@ Samples have the labels of the test images in their order and uniform thickness;
 import numpy as np
 
 import data
+from generate_digits import draw_noise
 from metrics.comparison import compare
 from metrics.neighbours import copies
-from generate_digits import draw_noise
 from metrics.statistics import format_interval, format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
 from study.report import Figure, Section, Table
@@ -202,8 +202,9 @@ def dial_figure(classes, stem, source):
     chosen, name = evenly_spaced(len(classes), MAX_CLASSES), GENERATORS[stem]
     labels, t = np.repeat(chosen, 11), np.tile(np.linspace(0, 1, 11, dtype=np.float32), len(chosen))
     noise = np.repeat(draw_noise(0, 3, 1, source.latent)[0], len(labels), 0)
-    sheet = figures.sheet(source(noise, labels, t), labels, classes, t, f"{name}: one noise, the dial turned",
-                          layout="dial")
+    images = source(noise, labels, t).reshape(len(chosen), 11, 28, 28)
+    sheet = figures.grid(images, [figures.class_name(classes, k) for k in chosen], [f"{v:.1f}" for v in t[:11]],
+                         f"{name}: one noise, the dial turned", "Thickness: 0 thin, 1 thick.")
     return Figure(f"dial_{stem}", sheet, f"Characters of the {name}, a row per class, thicker from left to right.",
                   f"{name}: the same noise at eleven thicknesses. Only the pen should change, not the hand.")
 

@@ -271,7 +271,7 @@ def study_charts(study, protocol):
     curves = charts.curves(lines, "Accuracy under attack, by training data", "eps (L-infinity)", "accuracy",
                            y_range=(0, 1))
     heat = charts.heatmap([[100 * kinds[arm][kind] for arm in kinds] for kind in CORRUPTIONS], list(CORRUPTIONS),
-                          list(kinds), "Accuracy on corrupted images, %", text="{:.1f}")
+                          list(kinds), "Accuracy on corrupted images, %")
     return [Figure("robustness_eps", curves, "Accuracy against the bound of the attack, a line for each training set.",
                    f"Mean of {seeds} seeds; bands, of three or more seeds: 95 % t-interval."),
             Figure("robustness_kinds", heat, "Accuracy by kind of corruption (rows) and training data (columns).",

@@ -17,7 +17,7 @@ MAY_IMPORT = {          # room or script -> what it may import, beside itself
     "metrics": {"utils", "datasets", "data"},
     "study": {"utils", "datasets", "data", "models", "training", "metrics"} | TOOLS,
     "train": {"utils", "data", "models", "training", "metrics"} | TOOLS,
-    "evaluate": {"utils", "datasets", "data", "study"}, "fid": {"utils", "data", "metrics"}}
+    "evaluate": {"utils", "datasets", "data", "training", "study"}, "fid": {"utils", "data", "metrics"}}
 
 
 def source_files():

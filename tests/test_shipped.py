@@ -9,9 +9,9 @@ from conftest import ROOT
 import data
 import export_onnx
 import models
-from metrics.frechet_distance import fid
 from generate_digits import open_generator, sample_all
 from metrics.features import Extractor
+from metrics.frechet_distance import fid
 
 SHIPPED = ROOT / "saved_models"
 
