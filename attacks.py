@@ -3,9 +3,7 @@
     python attacks.py saved_models/classifier.pth --on mnist:test --n 1000 --eps 0.1
     python attacks.py saved_models/classifier.pth --norm l2 --eps 1.5 --attacks apgd-ce,square
 
-    network = models.load("saved_models/classifier.pth", "classifier").model
     result = robust_accuracy(network, images, labels, eps=0.1)             # uint8 [N, 28, 28], int64 [N]
-    print(table(result))                                                   # accuracy by attack, checks, flags
     robust_accuracy_curve(network, images, labels, [0, 0.1, 0.2, 0.3])     # accuracy by eps, quicker
     x_adv = pgd(network, x, y, eps=0.1)                                    # one attack alone
 
@@ -19,6 +17,7 @@ The network gives logits [N, K]; it is copied, so that its weights, mode and gra
 is misclassified already is given back as it is; one that is flipped is given back at once, and leaves the batch.
 """
 import copy
+import itertools
 import json
 import math
 import sys
@@ -57,7 +56,7 @@ def folded_copy(network):
     function up to rounding, a third faster)."""
     network = copy.deepcopy(network).eval().requires_grad_(False)
     for parent in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
-        for i, (layer, norm) in enumerate(zip(parent[:-1], parent[1:])):
+        for i, (layer, norm) in enumerate(itertools.pairwise(parent)):
             if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
                 parent[i], parent[i + 1] = nn.utils.fuse_conv_bn_eval(layer, norm), nn.Identity()
     return network
@@ -78,17 +77,15 @@ def misclassified(network, x, y):
 
 
 def loss_and_gradient(network, x, y, loss):
-    """(loss float32 [N], its gradient at the pixels [N, C, H, W], logits [N, K]) of a folded_copy(); the gradient is
-    zero where the network has none."""
+    """(loss float32 [N], its gradient at the pixels [N, C, H, W], logits [N, K]) of a folded_copy()."""
     batches = []
     for part, label in zip(x.split(BATCH), y.split(BATCH)):
         part = part.detach().clone().requires_grad_()
         logits = network(part)
-        value = loss(logits, label)
-        gradient = None
-        if value.requires_grad:
-            gradient, = torch.autograd.grad(value.sum(), part, allow_unused=True)
-        batches.append((value.detach(), torch.zeros_like(part) if gradient is None else gradient, logits.detach()))
+        values = loss(logits, label)
+        # 0 * part: where the network has no gradient at all, it is zero
+        gradient, = torch.autograd.grad(values.sum() + 0 * part.sum(), part)
+        batches.append((values.detach(), gradient, logits.detach()))
     return tuple(torch.cat(parts) for parts in zip(*batches))
 
 
@@ -102,11 +99,6 @@ def prepare(network, x, y, norm):
 
 
 # ---- losses, balls ---------------------------------------------------------------------------------------------------
-
-def cross_entropy(logits, y):
-    """float [N]: the loss of training; grows as the right class loses."""
-    return F.cross_entropy(logits, y, reduction="none")
-
 
 def margin(logits, y):
     """float [N]: the right class's logit above the best wrong one's; negative where an image is misclassified."""
@@ -124,7 +116,7 @@ def dlr(logits, y):
     return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-LOSSES = {"ce": cross_entropy, "dlr": dlr}
+LOSSES = {"ce": partial(F.cross_entropy, reduction="none"), "dlr": dlr}
 
 
 def per_image(values, images):
@@ -149,12 +141,9 @@ def direction(gradient, norm):
     return gradient.sign() if norm == "linf" else gradient / l2_norm(gradient).clamp(min=1e-12)
 
 
-def generator(seed):
-    return torch.Generator().manual_seed(seed)         # on the CPU, so that every device sees the same numbers
-
-
 def random_start(x, eps, norm, rng):
-    """A point drawn from the ball around each image, evenly, cut to [0, 1]."""
+    """A point drawn from the ball around each image, evenly, cut to [0, 1]. `rng`: of the CPU here and below, so that
+    every device sees the same numbers."""
     if norm == "linf":
         delta = 2 * torch.rand(x.shape, generator=rng) - 1
     else:
@@ -172,7 +161,7 @@ def fgsm(network, x, y, eps, norm="linf", seed=0):
     Nothing is drawn: `seed` is there so that all attacks are called alike."""
     network, result, index = prepare(network, x, y, norm)
     if len(index):
-        gradient = loss_and_gradient(network, x[index], y[index], cross_entropy)[1]
+        gradient = loss_and_gradient(network, x[index], y[index], LOSSES["ce"])[1]
         result[index] = project(x[index] + eps * direction(gradient, norm), x[index], eps, norm)
     return result
 
@@ -181,13 +170,13 @@ def pgd(network, x, y, eps, norm="linf", steps=30, seed=0):
     """Projected gradient ascent on cross-entropy from PGD_RESTARTS random starts (Madry et al. 2018, arXiv:1706.06083),
     in steps of length 2.5 eps / steps. An image that is not flipped is given back as the last step left it."""
     network, result, index = prepare(network, x, y, norm)
-    step_size, rng = 2.5 * eps / steps, generator(seed)
+    step_size, rng = 2.5 * eps / steps, torch.Generator().manual_seed(seed)
     for _ in range(PGD_RESTARTS):
         x_adv = random_start(x, eps, norm, rng)[index]
         for _ in range(steps):
             if not len(index):
                 return result
-            _, gradient, logits = loss_and_gradient(network, x_adv, y[index], cross_entropy)
+            _, gradient, logits = loss_and_gradient(network, x_adv, y[index], LOSSES["ce"])
             robust = logits.argmax(1) == y[index]
             result[index[~robust]] = x_adv[~robust]
             index, x_adv, gradient = index[robust], x_adv[robust], gradient[robust]
@@ -206,47 +195,41 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
     network, result, index = prepare(network, x, y, norm)
     if not len(index):
         return result
-    checkpoints, last_checkpoint = {math.ceil(share * steps) for share in CHECKPOINTS}, 0
-
-    def evaluate(x_adv, index):
-        value, gradient, logits = loss_and_gradient(network, x_adv, y[index], LOSSES[loss])
-        return value, gradient, logits.argmax(1) != y[index]
-
-    def where(condition, a, b):
-        return torch.where(per_image(condition, a), a, b)
-
-    x_adv = random_start(x, eps, norm, generator(seed))[index]
-    value, gradient, flipped = evaluate(x_adv, index)
-    step_size = torch.full_like(value, 2 * eps)
+    start = random_start(x, eps, norm, torch.Generator().manual_seed(seed))[index]
+    infinite, step_size = (torch.full([len(index)], value, device=x.device) for value in (math.inf, 2.0 * eps))
     # one row for each image; n_increased counts its steps since the last checkpoint that raised the loss
-    s = SimpleNamespace(index=index, x=x_adv, x_before=x_adv, loss=value, gradient=gradient, flipped=flipped,
-                        step_size=step_size, x_best=x_adv, loss_best=value, gradient_best=gradient,
-                        n_increased=torch.zeros_like(value), step_size_at_checkpoint=step_size,
-                        loss_best_at_checkpoint=value)
-    for k in range(1, steps + 1):
-        result[s.index[s.flipped]] = s.x[s.flipped]
-        s = SimpleNamespace(**{name: rows[~s.flipped] for name, rows in vars(s).items()})
+    s = SimpleNamespace(index=index, x=start, x_before=start, x_best=start, gradient_best=start, loss=infinite,
+                        loss_best=-infinite, loss_best_at_checkpoint=-infinite, step_size=step_size,
+                        step_size_at_checkpoint=step_size, n_increased=torch.zeros_like(step_size))
+    checkpoints, last_checkpoint = {math.ceil(share * steps) for share in CHECKPOINTS}, 0     # the start is one, too
+    for k in range(steps + 1):
+        loss_before = s.loss
+        s.loss, s.gradient, logits = loss_and_gradient(network, s.x, y[s.index], LOSSES[loss])
+        flipped = logits.argmax(1) != y[s.index]
+        result[s.index[flipped]] = s.x[flipped]
+        s.n_increased = s.n_increased + (s.loss > loss_before)
+        s = SimpleNamespace(**{name: rows[~flipped] for name, rows in vars(s).items()})
         if not len(s.index):
             return result
-        clean, loss_before = x[s.index], s.loss
-        moved = project(s.x + per_image(s.step_size, s.x) * direction(s.gradient, norm), clean, eps, norm)
-        if k > 1:
-            moved = project(s.x + 0.75 * (moved - s.x) + 0.25 * (s.x - s.x_before), clean, eps, norm)
-        s.x_before, s.x = s.x, moved
-        s.loss, s.gradient, s.flipped = evaluate(s.x, s.index)
-        s.n_increased += s.loss > loss_before
         better = s.loss > s.loss_best
-        s.x_best, s.loss_best = where(better, s.x, s.x_best), where(better, s.loss, s.loss_best)
-        s.gradient_best = where(better, s.gradient, s.gradient_best)
+        for name in ("x", "loss", "gradient"):
+            best, now = getattr(s, f"{name}_best"), getattr(s, name)
+            setattr(s, f"{name}_best", torch.where(per_image(better, now), now, best))
         if k in checkpoints:
             stuck = (s.step_size == s.step_size_at_checkpoint) & (s.loss_best == s.loss_best_at_checkpoint)
-            halve = ((s.n_increased < 0.75 * (k - last_checkpoint)) | stuck) & ~s.flipped
+            halve = (s.n_increased < 0.75 * (k - last_checkpoint)) | stuck
             s.step_size_at_checkpoint, s.loss_best_at_checkpoint = s.step_size, s.loss_best
-            s.step_size, s.n_increased = where(halve, s.step_size / 2, s.step_size), torch.zeros_like(s.loss)
-            s.x, s.loss = where(halve, s.x_best, s.x), where(halve, s.loss_best, s.loss)
-            s.gradient = where(halve, s.gradient_best, s.gradient)
+            s.step_size, s.n_increased = torch.where(halve, s.step_size / 2, s.step_size), torch.zeros_like(s.loss)
+            for name in ("x", "loss", "gradient"):
+                best, now = getattr(s, f"{name}_best"), getattr(s, name)
+                setattr(s, name, torch.where(per_image(halve, now), best, now))
             last_checkpoint = k
-    result[s.index] = where(s.flipped, s.x, s.x_best)
+        clean = x[s.index]
+        moved = project(s.x + per_image(s.step_size, s.x) * direction(s.gradient, norm), clean, eps, norm)
+        if k > 0:
+            moved = project(s.x + 0.75 * (moved - s.x) + 0.25 * (s.x - s.x_before), clean, eps, norm)
+        s.x_before, s.x = s.x, moved
+    result[s.index] = s.x_best
     return result
 
 
@@ -258,8 +241,12 @@ def square(network, x, y, eps, norm="linf", queries=400, seed=0):
     network, result, index = prepare(network, x, y, norm)
     if not len(index):
         return result
-    rng, start, propose = generator(seed), *((stripes, propose_linf) if norm == "linf" else (tiles, propose_l2))
-    x_adv = start(x, eps, rng)[index]
+    rng, propose = torch.Generator().manual_seed(seed), propose_linf if norm == "linf" else propose_l2
+    if norm == "linf":                                    # every column of pixels eps up or down
+        start = (x + eps * signs([len(x), x.shape[1], 1, x.shape[3]], rng, x.device)).clamp(0, 1)
+    else:
+        start = tiles(x, eps, rng)
+    x_adv = start[index]
     best = margin(predict_logits(network, x_adv), y[index])
     for query in range(1, queries):
         robust = best >= 0
@@ -280,11 +267,6 @@ def square(network, x, y, eps, norm="linf", queries=400, seed=0):
 def signs(shape, rng, device):
     """float32 of the shape: -1 or 1, evenly."""
     return (2 * torch.randint(2, shape, generator=rng) - 1).to(device, torch.float32)
-
-
-def stripes(x, eps, rng):
-    """Square's L-infinity start: every column of pixels eps up or down."""
-    return (x + eps * signs([len(x), x.shape[1], 1, x.shape[3]], rng, x.device)).clamp(0, 1)
 
 
 def random_window(x, side, index, rng):
@@ -342,13 +324,12 @@ def propose_l2(x, x_adv, index, eps, side, rng):
     delta = x_adv - clean
     unused = (eps ** 2 - l2_norm(delta).square()).clamp(min=0) / x.shape[1]                  # [n, 1, 1, 1]
 
-    def squared_length(part):                                                               # [n, 1, 1, C]
-        return part.square().sum((1, 2), keepdim=True)
+    def unit(part):                                                                         # each channel of length 1
+        return part / part.square().sum((1, 2), keepdim=True).sqrt().clamp(min=1e-12)
     kept = delta.clone()
     kept[target], kept[source] = 0.0, 0.0
     freed = (delta.square() - kept.square()).sum((2, 3))[:, None, None]                     # of both windows together
-    new = sign * hill + delta[target] / squared_length(delta[target]).sqrt().clamp(min=1e-12)
-    kept[target] = new / squared_length(new).sqrt().clamp(min=1e-12) * (freed + unused).clamp(min=0).sqrt()
+    kept[target] = unit(sign * hill + unit(delta[target])) * (freed + unused).clamp(min=0).sqrt()
     return project(clean + kept, clean, eps, "l2")
 
 
@@ -454,7 +435,7 @@ def self_check(network, model, x, y, clean, norm, seed):
     if not len(i):
         return {"zero_gradients": 0.0, "accuracy_at_grey": 0.0, "grey_eps": 0.0, "answers_differ": 0.0}
     x, y = x[i], y[i]
-    gradient = loss_and_gradient(folded_copy(network), x, y, cross_entropy)[1]
+    gradient = loss_and_gradient(folded_copy(network), x, y, LOSSES["ce"])[1]
     eps = GREY_EPS * (1 if norm == "linf" else x[0].numel() ** 0.5)
     robust = torch.ones(len(i), dtype=torch.bool, device=x.device)
     for loss in LOSSES:
@@ -467,25 +448,24 @@ def self_check(network, model, x, y, clean, norm, seed):
 
 def flags(result):
     """What in a result of robust_accuracy() speaks against believing it: a list of sentences, empty where nothing does."""
-    c = result["checks"]
-    sentences = [
-        (c["largest_change"] > result["eps"] + 1e-6,
-         f"an attack changed an image by {c['largest_change']:.6f}, more than eps"),
-        (c["lowest_pixel"] < 0 or c["highest_pixel"] > 1,
-         f"an attack left the range of pixels: {c['lowest_pixel']:.4f} to {c['highest_pixel']:.4f}"),
-        (c["zero_gradients"] > MAX_ZERO_GRADIENTS,
-         f"the gradient is exactly zero at {c['zero_gradients']:.1%} of images: masked gradients, white-box attacks are "
-         "blind there"),
-        (c["accuracy_at_grey"] > MAX_GREY_ACCURACY,
-         f"at eps {c['grey_eps']:.3g}, which turns any image to grey, {c['accuracy_at_grey']:.1%} are still classified "
-         "correctly: the attacks fail, not the images"),
-        (c["flipped_by_gradient_free_only"] > MAX_GRADIENT_FREE * result["n"],
-         f"the gradient-free attack flipped {c['flipped_by_gradient_free_only']:,} images that no white-box attack did: "
-         "masked gradients, or too few steps"),
-        (c["answers_differ"] > 1e-4,
-         f"the network answers the same image differently (by {c['answers_differ']:.2g}): it draws at random"),
-        (result["clean"] < 0.5, f"only {result['clean']:.1%} of the unchanged images are classified correctly")]
-    return [sentence for is_true, sentence in sentences if is_true]
+    c, sentences = result["checks"], []
+    if c["largest_change"] > result["eps"] + 1e-6:
+        sentences.append(f"an attack changed an image by {c['largest_change']:.6f}, more than eps")
+    if c["lowest_pixel"] < 0 or c["highest_pixel"] > 1:
+        sentences.append(f"an attack left the range of pixels: {c['lowest_pixel']:.4f} to {c['highest_pixel']:.4f}")
+    if c["zero_gradients"] > MAX_ZERO_GRADIENTS:
+        sentences.append(f"the gradient is exactly zero at {c['zero_gradients']:.1%} of images: masked gradients")
+    if c["accuracy_at_grey"] > MAX_GREY_ACCURACY:
+        sentences.append(f"{c['accuracy_at_grey']:.1%} are robust even at eps {c['grey_eps']:.3g}, which turns any image "
+                         "to grey: the attacks fail, not the images")
+    if c["flipped_by_gradient_free_only"] > MAX_GRADIENT_FREE * result["n"]:
+        sentences.append(f"the gradient-free attack flipped {c['flipped_by_gradient_free_only']:,} images that no "
+                         "white-box attack did: masked gradients, or too few steps")
+    if c["answers_differ"] > 1e-4:
+        sentences.append(f"the network answers the same image differently (by {c['answers_differ']:.2g}): it draws at random")
+    if result["clean"] < 0.5:
+        sentences.append(f"only {result['clean']:.1%} of the unchanged images are classified correctly")
+    return sentences
 
 
 def table(result):
@@ -496,11 +476,11 @@ def table(result):
              f"{'clean':10} {result['clean']:9.2%}"]
     lines += [f"{name:10} {row['accuracy']:9.2%} {row['attacked']:9,} {row['flipped']:7,} {row['seconds']:8.1f}"
               for name, row in result["attacks"].items()]
-    lines += [f"{'robust':10} {result['robust']:9.2%} {'':17} {result['seconds']:8.1f}",
-              f"checks: largest change {c['largest_change']:.6f}, pixels {c['lowest_pixel']:g} to "
-              f"{c['highest_pixel']:g}, zero gradients {c['zero_gradients']:.1%},",
-              f"        accuracy at eps {c['grey_eps']:.3g} {c['accuracy_at_grey']:.1%}, flipped by the gradient-free "
-              f"attack only {c['flipped_by_gradient_free_only']:,}, answers repeat within {c['answers_differ']:.2g}"]
+    lines.append(f"{'robust':10} {result['robust']:9.2%} {'':17} {result['seconds']:8.1f}")
+    lines.append(f"checks: largest change {c['largest_change']:.6f}, pixels {c['lowest_pixel']:g} to "
+                 f"{c['highest_pixel']:g}, zero gradients {c['zero_gradients']:.1%},")
+    lines.append(f"        accuracy at eps {c['grey_eps']:.3g} {c['accuracy_at_grey']:.1%}, flipped by the gradient-free "
+                 f"attack only {c['flipped_by_gradient_free_only']:,}, answers repeat within {c['answers_differ']:.2g}")
     return "\n".join(lines + ([f"FLAG: {text}" for text in result["flags"]] or ["no flags"]))
 
 

@@ -82,7 +82,8 @@ class GeneratorGraph(nn.Module):
         self.project = nn.Linear(g.cfg.hidden, 49 * self.c0)                              # rows: (place, channel)
         self.project.weight.data = g.project.weight * scale.repeat(49)[:, None]
         self.project.bias.data = shift.repeat(49)
-        self.up, self.middle, self.last = fold_batch_norm(g.net[2], g.net[3]), fold_batch_norm(g.net[5], g.net[6]), fold_batch_norm(g.net[8])
+        self.up = fold_batch_norm(g.net[2], g.net[3])
+        self.middle, self.last = fold_batch_norm(g.net[5], g.net[6]), fold_batch_norm(g.net[8])
 
     def forward(self, noise, label, thickness):
         # Gather reads negative indices from the end: send them past it, so that they fail like too large ones
@@ -131,12 +132,6 @@ def random_inputs(kind, batch, n_classes, latent=None, seed=0):
             "label": rng.integers(0, n_classes, batch), "thickness": rng.random(batch, dtype=np.float32)}
 
 
-def inputs_of(checkpoint, batch, seed=0):
-    """random_inputs() of a checkpoint's graph."""
-    cfg = checkpoint.model.cfg
-    return random_inputs(checkpoint.role, batch, cfg.n_classes, getattr(cfg, "latent", None), seed)
-
-
 # ---- the file -------------------------------------------------------------------------------------------------------
 
 def store_as_half(graph, network, exact):
@@ -146,28 +141,26 @@ def store_as_half(graph, network, exact):
     `network` is what `graph` was exported from; `exact` leaves weights as they are that fp16 cannot hold to the bit.
     """
     from onnx import TensorProto, helper, numpy_helper
-    factors = {f"{name}.weight": m.weight_and_scale for name, m in network.named_modules()
-               if hasattr(m, "weight_and_scale")}
-    nodes, scales = [], []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 1000:
+    factors = {f"{name}.weight": [f.detach().numpy() for f in m.weight_and_scale]
+               for name, m in network.named_modules() if hasattr(m, "weight_and_scale")}
+    nodes = []
+    for tensor in list(graph.initializer):
+        name = tensor.name
+        values, scale = factors.get(name, (numpy_helper.to_array(tensor), np.ones(1)))
+        # large values are a prior's thresholds: rounded, some noise would pick another component
+        if (tensor.data_type != TensorProto.FLOAT or values.size < 1000
+                or np.abs(values).max() > np.finfo(np.float16).max):
             continue
-        name, values, scale = tensor.name, numpy_helper.to_array(tensor), None
-        if np.abs(values).max() > np.finfo(np.float16).max:
-            continue                          # a prior's thresholds: rounded, some noise would pick another component
-        if name in factors:
-            values, scale = (f.detach().numpy() for f in factors[name])
         half = values.astype(np.float16)
         if exact and not np.array_equal(half, values):
             continue
-        tensor.CopyFrom(numpy_helper.from_array(half, name + "_half"))
-        if scale is None or (scale == 1).all():
-            nodes.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
-        else:
-            scales.append(numpy_helper.from_array(scale.reshape(-1, 1, 1, 1), name + "_scale"))
-            nodes += [helper.make_node("Cast", [name + "_half"], [name + "_cast"], to=TensorProto.FLOAT),
-                      helper.make_node("Mul", [name + "_cast", name + "_scale"], [name])]
-    graph.initializer.extend(scales)
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        is_scaled = (scale != 1).any()
+        cast = f"{name}_cast" if is_scaled else name
+        nodes.append(helper.make_node("Cast", [f"{name}_half"], [cast], to=TensorProto.FLOAT))
+        if is_scaled:
+            graph.initializer.append(numpy_helper.from_array(scale.reshape(-1, 1, 1, 1), f"{name}_scale"))
+            nodes.append(helper.make_node("Mul", [cast, f"{name}_scale"], [name]))
     for i, node in enumerate(nodes):
         graph.node.insert(i, node)
 
@@ -188,11 +181,11 @@ def metadata(checkpoint):
 def build(checkpoint):
     """(onnx.ModelProto, the nn.Module it was exported from) of a checkpoint: with metadata, no traces of this machine."""
     import onnx
-    graph = {"generator": GeneratorGraph, "cvae": CVAEGraph, "classifier": ClassifierGraph}[checkpoint.kind](
-        checkpoint.model)
-    inputs, outputs = CONTRACT[checkpoint.role]
+    graphs = {"generator": GeneratorGraph, "cvae": CVAEGraph, "classifier": ClassifierGraph}
+    graph = graphs[checkpoint.kind](checkpoint.model)
+    (inputs, outputs), cfg = CONTRACT[checkpoint.role], checkpoint.model.cfg
+    arrays = random_inputs(checkpoint.role, 2, cfg.n_classes, getattr(cfg, "latent", None))
     batch = torch.export.Dim("batch", min=1)
-    arrays = inputs_of(checkpoint, 2)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -237,15 +230,14 @@ def export(checkpoint, path):
 
 
 def verify(path, checkpoint):
-    """(the largest difference between the file in onnxruntime and the network in torch over VERIFY_BATCHES, the largest
-    that is allowed): of images in grey levels, of a classifier's outputs as they are. inf where shapes differ, nan where
-    an output is nan."""
-    session, _ = open_session(path, checkpoint.role)
+    """(the largest difference between a file in onnxruntime and its network in torch over VERIFY_BATCHES, the largest
+    that is allowed), in grey levels or logits. inf where shapes differ, nan where an output is nan."""
+    session, meta = open_session(path, checkpoint.role)
     network, largest = checkpoint.model, 0.0
     for batch in VERIFY_BATCHES:
-        arrays = inputs_of(checkpoint, batch, seed=batch)
+        arrays = random_inputs(checkpoint.role, batch, len(meta["classes"]), meta.get("latent_dim"), seed=batch)
+        tensors = [torch.from_numpy(a) for a in arrays.values()]
         with torch.inference_mode():
-            tensors = [torch.from_numpy(a) for a in arrays.values()]
             if checkpoint.role == "generator":
                 expected = [models.to_uint8(network(*tensors))]
             else:
@@ -335,8 +327,7 @@ def quantize_int8(checkpoint, path, glyphs):
 
 # ---- the command ----------------------------------------------------------------------------------------------------
 
-def parse_args(argv=None):
-    """The options. Raises UserError for those that would do nothing together."""
+def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
     parser.add_argument("file", help="a .pth of train.py, or with --check an .onnx")
     parser.add_argument("--out", help="the ONNX file (default: beside the checkpoint, with .onnx)")
@@ -353,41 +344,33 @@ def parse_args(argv=None):
         parser.error("--check writes nothing: leave --int8 and --out away")
     if args.on and not args.check or args.dataset and not args.int8:
         parser.error("--on needs --check, --dataset needs --int8")
-    return args
-
-
-def print_check(path, on):
-    """Check an ONNX file; with `on`, images as data.read_images() takes them, print a classifier's accuracy, too."""
-    kind, meta = check(path)
-    print(f"{path}: a {kind} of {meta['dataset']}, {len(meta['classes'])} classes, opset {OPSET}, batches "
-          f"{', '.join(map(str, VERIFY_BATCHES))}: as promised")
-    if not on:
-        return
-    images, labels, _, classes = data.read_images(on)
-    if kind != "classifier" or labels is None:
-        raise UserError(f"--on wants a classifier and images with labels: {path} is a {kind}, {on} has "
-                        f"{'no ' if labels is None else ''}labels")
-    if classes is not None and list(classes) != meta["classes"]:
-        raise UserError(f"{path} knows the classes {', '.join(meta['classes'][:10])}, but {on} has "
-                        f"{', '.join(map(str, classes[:10]))}")
-    print(f"{100 * accuracy(path, images, labels):.2f} % of the {len(images):,} images of {on} classified correctly")
-
-
-def main(argv=None):
-    args = parse_args(argv)
     if args.check:
-        print_check(args.file, args.on)
+        kind, meta = check(args.file)
+        print(f"{args.file}: a {kind} of {meta['dataset']}, {len(meta['classes'])} classes, opset {OPSET}, batches "
+              f"{', '.join(map(str, VERIFY_BATCHES))}: as promised")
+        if args.on:
+            print_accuracy(args.file, kind, meta["classes"], args.on)
         return
     checkpoint = models.load(args.file, "classifier" if args.int8 else None)
     out = Path(args.out or Path(args.file).with_suffix(".int8.onnx" if args.int8 else ".onnx"))
     if args.int8:
         result = quantize_int8(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"]))
-        print(f"{out}: {result['bytes']:,} bytes, reads {result['val_accuracy']:.2f} % of the validation split correctly, "
-              f"in fp32 {result['fp32_val_accuracy']:.2f} %")
+        print(f"{out}: {result['bytes']:,} bytes, classifies {result['val_accuracy']:.2f} % of the validation split "
+              f"correctly, in fp32 {result['fp32_val_accuracy']:.2f} %")
     else:
         result = export(checkpoint, out)
-        print(f"{out}: {result['bytes']:,} bytes, torch and onnxruntime differ by at most "
-              f"{result['max_difference']:g}")
+        print(f"{out}: {result['bytes']:,} bytes, torch and onnxruntime differ by at most {result['max_difference']:g}")
+
+
+def print_accuracy(path, kind, classes, on):
+    """Print how accurate a classifier.onnx with these classes is on images as data.read_images() takes them."""
+    images, labels, _, others = data.read_images(on)
+    if kind != "classifier" or labels is None:
+        raise UserError(f"--on wants a classifier and images with labels: {path} is a {kind}, {on} has "
+                        f"{'no ' if labels is None else ''}labels")
+    if others is not None and list(others) != classes:
+        raise UserError(f"{path} knows the classes {', '.join(classes[:10])}, {on} has {', '.join(others[:10])}")
+    print(f"{100 * accuracy(path, images, labels):.2f} % of the {len(images):,} images of {on} classified correctly")
 
 
 if __name__ == "__main__":
