@@ -3,15 +3,13 @@
     python saliency.py saved_models/classifier.pth digit.png --out why.png           # maps laid over a picture of a glyph
     python saliency.py saved_models/classifier.pth mnist:test --class 7 --method Grad-CAM
 
-    classifier = models.load("saved_models/classifier.pth").model
-    maps = saliency.METHODS["Grad-CAM"](classifier, images, labels)      # of any class, not only of the answer
+    maps = METHODS["Grad-CAM"](classifier, images, labels)               # of any class, not only of the answer
 
 Images are float32 [N, 1, 28, 28] in [0, 1], ink 1; `labels` the classes to explain, int64 [N] or one int for all; maps
 float32 [N, 28, 28], signed unless said. The explained score is the logit. A method computes in eval mode and leaves the
-network as it was: weights, running statistics, mode, requires_grad, .grad and hooks.
-
-A map depends on (network, image, label, seed) alone, to the bit: every image is explained by itself. (In a batch of
-another size the rounding differs, and where two places tie for a maximum the gradient goes to the other one.)
+network as it was: weights, running statistics, mode, requires_grad, .grad and hooks. A map depends on (network, image,
+label, seed) alone, to the bit, as every image is explained by itself: in a batch of another size the rounding differs,
+and where two places tie for a maximum the gradient goes to the other one.
 """
 import contextlib
 import copy
@@ -55,13 +53,12 @@ def eval_mode(model):
 
 def check_inputs(model, images, labels):
     """Images and labels on the network's device. Raises UserError where they are not what every method here takes."""
-    device = next(model.parameters()).device
+    labels, device = torch.as_tensor(labels), next(model.parameters()).device
     if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1] != 1:
         raise UserError(f"saliency needs images float32 [N, 1, 28, 28], not {images.dtype} {list(images.shape)}: "
                         "models.from_uint8 makes them")
     if len(images) and not 0 <= images.min() <= images.max() <= 1:
         raise UserError(f"saliency needs pixels in [0, 1], not {images.min():g} to {images.max():g}")
-    labels = torch.as_tensor(labels)
     if labels.dtype != torch.int64 or labels.shape not in ((), (len(images),)):
         raise UserError(f"saliency needs one int64 label for each of {len(images)} images, or one for all, not "
                         f"{labels.dtype} {list(labels.shape)}")
@@ -123,33 +120,26 @@ def integrated_gradients(model, image, label, steps=64, tolerance=TOLERANCE):
     arXiv:1703.01365): a map that sums to logit(image) - logit(blank), its completeness. Zero where there is no ink.
 
     The steps are doubled while completeness_error exceeds `tolerance`, up to MAX_STEPS. Midpoint rule with steps that
-    widen from blank paper on, at a = u^2 for even u: the network is piecewise linear, so that the gradient jumps, most
-    often near blank paper. (Rules for smooth functions gain nothing here: Gauss and Legendre's was no better at any
-    number of steps, and even steps had twice the error.)
+    widen from blank paper on, at a = u^2 for even u: the network is piecewise linear, and its gradient jumps most often
+    near blank paper. (Even steps had twice the error; Gauss and Legendre's rule, for smooth functions, was no better.)
     """
     while True:
         u = ((torch.arange(steps) + 0.5) / steps).to(image)
         result = image * mean_gradient(model, image * u.view(-1, 1, 1, 1) ** 2, 2 * u / steps, label)
         steps *= 2
-        if steps > MAX_STEPS or incompleteness(model, image, label, result) <= tolerance:
+        if steps > MAX_STEPS or completeness_error(model, image, label, result[0]) <= tolerance:
             return result
-
-
-@torch.no_grad()
-def incompleteness(model, image, label, saliency_map):
-    """completeness_error of one image [1, 1, H, W] in eval mode: [1]."""
-    with_ink, blank = model(torch.cat([image, torch.zeros_like(image)]))[:, label]
-    difference = with_ink - blank
-    return (saliency_map.sum() - difference).abs() / difference.abs().clamp(min=SMALL_DIFFERENCE)
 
 
 def completeness_error(model, images, labels, maps):
     """How far maps of integrated_gradients are from summing to the logit difference: float32 [N], relative to it (to
     SMALL_DIFFERENCE where it is smaller, since it may be zero)."""
-    with eval_mode(model):
-        x, y = check_inputs(model, images, labels)
-        triples = zip(x.split(1), y.split(1), maps.to(x.device).split(1))
-        return torch.cat([incompleteness(model, *triple) for triple in triples]).to(images.device)
+    errors = []
+    with eval_mode(model), torch.no_grad():
+        for x, y, total in zip(*check_inputs(model, images, labels), maps.flatten(1).sum(1).to(images)):
+            difference = torch.sub(*model(torch.stack([x, torch.zeros_like(x)]))[:, y])
+            errors.append((total - difference).abs() / difference.abs().clamp(min=SMALL_DIFFERENCE))
+    return torch.stack(errors).to(images.device)
 
 
 def last_convolution(model):
@@ -169,17 +159,14 @@ def grad_cam(model, image, label):
     """Where the channels that speak for the class respond (Selvaraju et al. 2017, arXiv:1610.02391): not negative.
 
     relu(sum over channels of weight * activation) of last_convolution(model), stretched to the image bilinearly; a
-    channel's weight is the mean gradient of the logit over its places.
-
-    After global MAX pooling, as in models.Classifier, a channel acts through its largest place alone. Its gradient is
-    the linear layer's weight there and zero elsewhere, so that its Grad-CAM weight is the linear layer's over the
-    number of places, as after mean pooling; but the map also shows places that respond and, not being the largest, had
-    no say in the logit. It tells where such features are, not where the decision was made.
+    channel's weight is the mean gradient of the logit over its places. After global MAX pooling, as in
+    models.Classifier, a channel acts through its largest place alone, but the map also shows places that respond and
+    had no say in the logit: it tells where such features are, not where the decision was made.
     """
     outputs = []
     hook = last_convolution(model).register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
-        score = model(image.clone().requires_grad_())[:, label].sum()
+        score = model(image.clone().requires_grad_()).gather(1, label[:, None]).sum()
     finally:
         hook.remove()
     weights = torch.autograd.grad(score, outputs[0])[0].mean((2, 3), keepdim=True)       # [1, C, 1, 1]
@@ -253,55 +240,52 @@ def sobel(images):
 
 # ---- the command -----------------------------------------------------------------------------------------------------
 
-def read_some(path, n, args):
+def read_some(path, n, data_dir, center):
     """One picture of a glyph, or up to n images, evenly spaced, of a set: [(uint8 [28, 28], what to call it)]."""
     if Path(path).suffix.lower() in SUFFIXES:
-        if not Path(path).is_file():
-            raise UserError(f"no such file: {path}")
-        images, ok, notes = to_glyphs(1, lambda i: open_picture(path), lambda i: path, center=not args.no_center)
+        images, ok, notes = to_glyphs(1, lambda i: open_picture(path), lambda i: path, center)
         if not ok[0]:
-            raise UserError(notes[0])
+            raise UserError(notes[-1].removeprefix("1 broken images left out: ") + ": give a picture of one glyph")
         return [(images[0], path)]
-    images, labels, _, classes = data.read_images(path, args.data_dir, center=not args.no_center)
-    names = labels if classes is None or labels is None else np.array(classes)[labels]
-    return [(images[i], f"{path}, image {i}" + ("" if names is None else f", a {names[i]}"))
-            for i in figures.evenly_spaced(len(images), n)]
+    images, labels, _, classes = data.read_images(path, data_dir, center)
+    if labels is None:
+        return [(images[i], f"{path} [{i}]") for i in figures.evenly_spaced(len(images), n)]
+    names = labels if classes is None else np.array(classes)[labels]
+    return [(images[i], f"{path} [{i}], labelled {names[i]}") for i in figures.evenly_spaced(len(images), n)]
 
 
 def main(argv=None):
     parser = Parser("Say what a classifier answers, and draw which pixels speak for it: saliency maps over the images.")
     add = parser.add_argument
     add("classifier", help="a classifier file of train.py (.pth)")
-    add("images", help="a picture of a glyph, any size, or images as fid.py takes them, such as mnist:test")
+    add("images", help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
     add("--out", default="saliency.png", help="the picture that is written: a row for each image")
     add("--method", choices=[*METHODS, "all"], default="all")
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
     add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")
     add_data_options(parser)
     args = parser.parse_args(argv)
-    if "" in (args.classifier, args.images, args.out):
+    if not args.images or not args.out:
         parser.error("an empty text is no name of a file or data set")
     checkpoint = models.load(args.classifier, "classifier")
-    model, classes = checkpoint.model, checkpoint.classes
+    classes, methods = checkpoint.classes, [*METHODS] if args.method == "all" else [args.method]
     if args.target not in (None, *classes):
-        parser.error(f"--class {args.target}: the classes are {', '.join(classes[:20])}{', ...' * (len(classes) > 20)}")
-    methods = METHODS if args.method == "all" else {args.method: METHODS[args.method]}
-    rows, labels = [], []
-    for image, name in read_some(args.images, args.n, args):
+        parser.error(f"--class {args.target}: the classes are {', '.join(classes[:50])}")
+    rows, captions = [], []
+    for image, name in read_some(args.images, args.n, args.data_dir, not args.no_center):
         x = models.from_uint8(torch.from_numpy(image[None]))
         with torch.inference_mode():
-            probabilities = model(x).softmax(1)[0]
-        answer = int(probabilities.argmax())
-        target = answer if args.target is None else classes.index(args.target)
-        said = f"{classes[target]}: {probabilities[target]:.1%}"
-        print(f"{name}: {classes[answer]} ({probabilities[answer]:.1%})" + (f"; {said}" if target != answer else ""))
-        maps = [method(model, x, target)[0].numpy() for method in methods.values()]
-        # the limit: a few extreme pixels would leave the others pale
-        rows.append([image, *(figures.overlay(image, m, np.quantile(np.abs(m), 0.995), scale=1) for m in maps)])
-        labels.append(said)
-    figures.save(figures.grid(rows, labels, ["image", *methods], "Which pixels speak for the class", "Red: for it, blue: "
-                              "against it; from white to dark red where a map has no sign. Each map has its own scale.",
-                              scale=5), args.out)
+            probabilities = checkpoint.model(x).softmax(1)[0].numpy()
+        answer = probabilities.argmax()
+        target = int(answer) if args.target is None else classes.index(args.target)
+        captions.append(f"{classes[target]}: {probabilities[target]:.1%}")
+        print(f"{name}: {classes[answer]} ({probabilities[answer]:.1%})" + (
+            f", not {captions[-1]}" if target != answer else ""))
+        maps = [METHODS[method](checkpoint.model, x, target)[0].numpy() for method in methods]
+        # a few extreme pixels would leave the others pale
+        rows.append([image, *(figures.overlay(image, m, np.quantile(abs(m), 0.995), scale=1) for m in maps)])
+    footer = "Red: for the class, blue: against it; white to dark red where a map has no sign. Each map has its own scale."
+    figures.save(figures.grid(rows, captions, ["image", *methods], "", footer, scale=5), args.out)
     print(args.out)
 
 

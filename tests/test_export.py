@@ -1,7 +1,7 @@
 import dataclasses
 import json
 import os
-import subprocess
+import shlex
 import sys
 
 import numpy as np
@@ -9,13 +9,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import ROOT, assert_one_line_error, command, commands
+from conftest import ROOT, command
 from onnx import TensorProto, helper
 
 import data
 import export_onnx
 import models
-import onnx_int8
 from utils import onnx_session
 from utils.files import UserError
 
@@ -47,7 +46,7 @@ def checkpoint(kind, classes, rounded=True, **config):
 
 
 def inputs(made, batch, seed=0):
-    return export_onnx.example(made.role, batch, getattr(made.model.cfg, "latent", None), len(made.classes), seed)
+    return export_onnx.random_inputs(made.role, batch, len(made.classes), getattr(made.model.cfg, "latent", None), seed)
 
 
 @pytest.fixture(scope="module", params=[("generator", 10), ("cvae", 3), ("classifier", 10)],
@@ -136,6 +135,16 @@ def test_weights_that_fp16_cannot_hold_stay_as_they_are(tiny, tmp_path):
     assert not any(t.data_type == TensorProto.FLOAT16 for t in onnx.load(tmp_path / "c.onnx").graph.initializer)
 
 
+def test_a_network_that_gives_nan_is_no_match(tiny, tmp_path, monkeypatch):
+    export_onnx.export(tiny, tmp_path / "c.onnx")
+    monkeypatch.setattr(tiny.model.head, "bias", torch.nn.Parameter(torch.full((5,), float("nan")), requires_grad=False))
+    difference, limit = export_onnx.verify(tmp_path / "c.onnx", tiny)
+    assert np.isnan(difference) and not difference <= limit
+    with pytest.raises(UserError, match="differs from the network by nan"):
+        export_onnx.export(tiny, tmp_path / "d.onnx")
+    assert not (tmp_path / "d.onnx").exists()
+
+
 def test_an_export_that_differs_is_not_left_behind(tiny, tmp_path, monkeypatch):
     path = tmp_path / "c.onnx"
     path.write_bytes(b"the file of before")
@@ -168,9 +177,9 @@ def five(small_npz, tiny_graph):
 
 
 def test_int8_keeps_the_contract_and_nearly_the_results(tiny, five, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_int8, "LOSS", 100)            # it was not trained: a few random guesses may turn
+    monkeypatch.setattr(export_onnx, "MAX_INT8_LOSS", 100)            # it was not trained: a few random guesses may turn
     small, plain = tmp_path / "small.onnx", tmp_path / "plain.onnx"
-    proof = onnx_int8.export(tiny, small, five)
+    proof = export_onnx.quantize_int8(tiny, small, five)
     export_onnx.export(tiny, plain)
     assert proof["bytes"] == small.stat().st_size and export_onnx.check(small)[0] == "classifier"
     weights = {t.name: t for t in onnx.load(small).graph.initializer if len(t.dims) == 4}
@@ -182,11 +191,11 @@ def test_int8_keeps_the_contract_and_nearly_the_results(tiny, five, tmp_path, mo
 
 
 def test_int8_that_loses_too_much_is_not_left_behind(tiny, five, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_int8, "LOSS", -101)
+    monkeypatch.setattr(export_onnx, "MAX_INT8_LOSS", -101)
     with pytest.raises(UserError, match="points are lost"):
-        onnx_int8.export(tiny, tmp_path / "c.onnx", five)
+        export_onnx.quantize_int8(tiny, tmp_path / "c.onnx", five)
     with pytest.raises(UserError, match="its own data set"):
-        onnx_int8.export(tiny, tmp_path / "c.onnx", dataclasses.replace(five, classes=list("abcde")))
+        export_onnx.quantize_int8(tiny, tmp_path / "c.onnx", dataclasses.replace(five, classes=list("abcde")))
     assert not list(tmp_path.iterdir())
 
 
@@ -254,31 +263,58 @@ def test_metadata_that_lies_is_found(tmp_path, exported):
             export_onnx.check(tmp_path / "lying.onnx")
 
 
-def test_command(trained, small_npz, tmp_path):
-    done = command("export_onnx.py", trained / "generator.pth", "--out", tmp_path / "g.onnx")
-    assert done.returncode == 0 and (tmp_path / "g.onnx").is_file(), done.stderr
-    test = f"{small_npz}:test"
-    made, read, *wrong = commands(
-        ("export_onnx.py", "--check", tmp_path / "g.onnx"),
-        ("export_onnx.py", "--check", trained / "classifier.onnx", "--on", test),
-        ("export_onnx.py", "--check", tmp_path / "g.onnx", "--on", test),
-        ("export_onnx.py", trained / "discriminator.pth", "--out", tmp_path / "d.onnx"),
-        ("export_onnx.py", "--check", trained / "generator.pth"),
-        ("export_onnx.py", trained / "generator.pth", "--int8", "--dataset", small_npz))
-    assert made.returncode == 0 and "as promised" in made.stdout, made.stderr
-    assert read.returncode == 0 and "% of the 120 images" in read.stdout, read.stderr
-    for done, word in zip(wrong, ("generator", "discriminator", "generator.pth", "int8 is for classifiers"), strict=True):
-        assert_one_line_error(done, word)
-    assert not (tmp_path / "d.onnx").exists()
+@pytest.fixture(scope="module")
+def files(exported, tmp_path_factory):
+    """A folder with the checkpoint and the ONNX file of one kind, and an untrained discriminator."""
+    made, path = exported
+    folder = tmp_path_factory.mktemp("files")
+    models.save(folder / f"{made.kind}.pth", made)
+    (folder / f"{made.kind}.onnx").write_bytes(path.read_bytes())
+    net = models.Discriminator(models.DiscriminatorConfig(10))
+    models.save(folder / "discriminator.pth", models.Checkpoint("discriminator", net, made.classes, made.ink_table))
+    return folder
 
 
-def test_onnx_files_need_no_torch(trained, tmp_path):
+@pytest.mark.parametrize("exported", [("generator", 10)], indirect=True, ids=["generator"])
+def test_command(files):
+    done = command("export_onnx.py", files / "generator.pth", "--out", files / "new.onnx")
+    assert done.returncode == 0, done.stderr
+    assert f"{files / 'new.onnx'}: " in done.stdout and "differ by at most" in done.stdout
+    assert (files / "new.onnx").read_bytes() == (files / "generator.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("exported", [("generator", 10)], indirect=True, ids=["generator"])
+@pytest.mark.parametrize("words, message", [
+    ("--check generator.onnx --on small.npz", "wants a classifier"), ("discriminator.pth --out d.onnx", "discriminator"),
+    ("--check generator.pth", "generator.pth"), ("generator.pth --int8", "not a classifier"),
+    ("''", "empty"), ("generator.pth --out ''", "empty"), ("--check generator.onnx --on ''", "empty"),
+    ("generator.pth --int8 --check", "--check writes nothing"), ("generator.onnx --check --out x", "--check writes nothing"),
+    ("generator.pth --on small.npz", "--on needs --check"), ("generator.pth --dataset mnist", "--dataset needs --int8")])
+def test_bad_input_of_the_command(files, small_npz, monkeypatch, words, message):
+    monkeypatch.chdir(files)
+    (files / "small.npz").write_bytes(small_npz.read_bytes())
+    before = sorted(files.iterdir())
+    with pytest.raises(UserError, match=message) as fault:
+        export_onnx.main(shlex.split(words))
+    assert "\n" not in str(fault.value) and sorted(files.iterdir()) == before
+
+
+@pytest.mark.parametrize("exported", [("classifier", 10)], indirect=True, ids=["classifier"])
+def test_check_says_the_accuracy(files, small_npz, capsys, tmp_path):
+    arrays = np.load(small_npz)
+    np.savez(tmp_path / "plain.npz", images=arrays["x_test"], labels=arrays["y_test"])
+    export_onnx.main(["--check", str(files / "classifier.onnx"), "--on", str(tmp_path / "plain.npz")])
+    first, second = capsys.readouterr().out.splitlines()
+    assert "as promised" in first and "% of the 120 images" in second
+    with pytest.raises(UserError, match="knows the classes"):
+        export_onnx.main(["--check", str(files / "classifier.onnx"), "--on", f"{small_npz}:test"])
+
+
+@pytest.mark.parametrize("exported", [("generator", 10)], indirect=True, ids=["generator"])
+def test_onnx_files_need_no_torch(exported, tmp_path):
     """The promise to app developers: with torch impossible to import, the ONNX file still makes digits."""
     (tmp_path / "torch.py").write_text("raise ImportError('torch must not be imported')")
-    done = subprocess.run(
-        [sys.executable, ROOT / "generate_digits.py", "--generator", trained / "generator.onnx", "--out",
-         tmp_path / "o"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    done = command("generate_digits.py", "--generator", exported[1], "--out", tmp_path / "o",
+                   env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "o").glob("*_*.png"))) == 10
-    session = onnxruntime.InferenceSession(trained / "classifier.onnx")
-    assert session.run(["probabilities"], {"image": np.zeros((3, 28, 28), np.uint8)})[0].shape == (3, 10)
