@@ -49,8 +49,6 @@ MAX_GREY_ACCURACY = 0.05    # accuracy at GREY_EPS above which it is a flag
 MAX_GRADIENT_FREE = 0.01    # share of images that only Square flips above which it is a flag
 
 
-# ---- the network -----------------------------------------------------------------------------------------------------
-
 def folded_copy(network):
     """A copy to be attacked: in eval mode, weights fixed, batch norm folded into the convolutions before it (the same
     function up to rounding, a third faster)."""
@@ -108,8 +106,8 @@ def margin(logits, y):
 
 def dlr(logits, y):
     """Difference of logits ratio, float [N] (Croce and Hein 2020, arXiv:2003.01690, equation 6): the negative margin over
-    the gap between the largest and the third largest logit. Unlike cross-entropy it does not vanish where the network is
-    sure, and no scaling of the logits changes it. Of two classes there is no third: the negative margin then."""
+    the gap between the largest and the third largest logit (of two classes: the negative margin). Unlike cross-entropy
+    it does not vanish where the network is sure, and no scaling of the logits changes it."""
     if logits.shape[1] < 3:
         return -margin(logits, y)
     top = logits.topk(3, 1).values
@@ -119,14 +117,9 @@ def dlr(logits, y):
 LOSSES = {"ce": partial(F.cross_entropy, reduction="none"), "dlr": dlr}
 
 
-def per_image(values, images):
-    """[N] -> [N, 1, 1, 1], or as many axes as the images have."""
-    return values.view(-1, *[1] * (images.ndim - 1))
-
-
 def l2_norm(delta):
     """float [N, 1, 1, 1]: the L2 norm of each image's change."""
-    return per_image(delta.flatten(1).norm(dim=1), delta)
+    return delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
 def project(x, clean, eps, norm):
@@ -148,21 +141,20 @@ def random_start(x, eps, norm, rng):
         delta = 2 * torch.rand(x.shape, generator=rng) - 1
     else:
         delta = torch.randn(x.shape, generator=rng)
-        radius = torch.rand(len(x), generator=rng) ** (1 / x[0].numel())
-        delta = delta / l2_norm(delta) * per_image(radius, x)
+        radius = torch.rand([len(x), 1, 1, 1], generator=rng) ** (1 / x[0].numel())
+        delta = delta / l2_norm(delta) * radius
     return (x + eps * delta.to(x.device)).clamp(0, 1)
 
 
 # ---- the attacks -----------------------------------------------------------------------------------------------------
 
 def fgsm(network, x, y, eps, norm="linf", seed=0):
-    """Fast gradient (sign) method (Goodfellow et al. 2015, arXiv:1412.6572): one step to the rim of the ball.
-
-    Nothing is drawn: `seed` is there so that all attacks are called alike."""
-    network, result, index = prepare(network, x, y, norm)
-    if len(index):
-        gradient = loss_and_gradient(network, x[index], y[index], LOSSES["ce"])[1]
-        result[index] = project(x[index] + eps * direction(gradient, norm), x[index], eps, norm)
+    """Fast gradient (sign) method (Goodfellow et al. 2015, arXiv:1412.6572): one step to the rim of the ball. Nothing is
+    drawn: `seed` is there so that all attacks are called alike."""
+    network, result, i = prepare(network, x, y, norm)
+    if len(i):
+        gradient = loss_and_gradient(network, x[i], y[i], LOSSES["ce"])[1]
+        result[i] = project(x[i] + eps * direction(gradient, norm), x[i], eps, norm)
     return result
 
 
@@ -170,7 +162,7 @@ def pgd(network, x, y, eps, norm="linf", steps=30, seed=0):
     """Projected gradient ascent on cross-entropy from PGD_RESTARTS random starts (Madry et al. 2018, arXiv:1706.06083),
     in steps of length 2.5 eps / steps. An image that is not flipped is given back as the last step left it."""
     network, result, index = prepare(network, x, y, norm)
-    step_size, rng = 2.5 * eps / steps, torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for _ in range(PGD_RESTARTS):
         x_adv = random_start(x, eps, norm, rng)[index]
         for _ in range(steps):
@@ -180,7 +172,7 @@ def pgd(network, x, y, eps, norm="linf", steps=30, seed=0):
             robust = logits.argmax(1) == y[index]
             result[index[~robust]] = x_adv[~robust]
             index, x_adv, gradient = index[robust], x_adv[robust], gradient[robust]
-            x_adv = project(x_adv + step_size * direction(gradient, norm), x[index], eps, norm)
+            x_adv = project(x_adv + 2.5 * eps / steps * direction(gradient, norm), x[index], eps, norm)
         result[index] = x_adv
         index = index[~misclassified(network, x_adv, y[index])]
     return result
@@ -195,6 +187,9 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
     network, result, index = prepare(network, x, y, norm)
     if not len(index):
         return result
+
+    def where(rows, a, b):                                # a where rows bool [n] is true, else b
+        return torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b)
     start = random_start(x, eps, norm, torch.Generator().manual_seed(seed))[index]
     infinite, step_size = (torch.full([len(index)], value, device=x.device) for value in (math.inf, 2.0 * eps))
     # one row for each image; n_increased counts its steps since the last checkpoint that raised the loss
@@ -212,20 +207,18 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
         if not len(s.index):
             return result
         better = s.loss > s.loss_best
-        for name in ("x", "loss", "gradient"):
-            best, now = getattr(s, f"{name}_best"), getattr(s, name)
-            setattr(s, f"{name}_best", torch.where(per_image(better, now), now, best))
+        s.x_best, s.loss_best = where(better, s.x, s.x_best), where(better, s.loss, s.loss_best)
+        s.gradient_best = where(better, s.gradient, s.gradient_best)
         if k in checkpoints:
             stuck = (s.step_size == s.step_size_at_checkpoint) & (s.loss_best == s.loss_best_at_checkpoint)
             halve = (s.n_increased < 0.75 * (k - last_checkpoint)) | stuck
             s.step_size_at_checkpoint, s.loss_best_at_checkpoint = s.step_size, s.loss_best
-            s.step_size, s.n_increased = torch.where(halve, s.step_size / 2, s.step_size), torch.zeros_like(s.loss)
-            for name in ("x", "loss", "gradient"):
-                best, now = getattr(s, f"{name}_best"), getattr(s, name)
-                setattr(s, name, torch.where(per_image(halve, now), best, now))
+            s.step_size, s.n_increased = where(halve, s.step_size / 2, s.step_size), torch.zeros_like(s.loss)
+            s.x, s.loss = where(halve, s.x_best, s.x), where(halve, s.loss_best, s.loss)
+            s.gradient = where(halve, s.gradient_best, s.gradient)
             last_checkpoint = k
         clean = x[s.index]
-        moved = project(s.x + per_image(s.step_size, s.x) * direction(s.gradient, norm), clean, eps, norm)
+        moved = project(s.x + s.step_size.view(-1, 1, 1, 1) * direction(s.gradient, norm), clean, eps, norm)
         if k > 0:
             moved = project(s.x + 0.75 * (moved - s.x) + 0.25 * (s.x - s.x_before), clean, eps, norm)
         s.x_before, s.x = s.x, moved
@@ -286,7 +279,7 @@ def propose_linf(x, x_adv, index, eps, side, rng):
     new = (clean + eps * sign).clamp(0, 1)
     unchanged = (new - x_adv[window]).abs().flatten(1).amax(1) < 1e-7
     candidate = x_adv.clone()
-    candidate[window] = torch.where(per_image(unchanged, new), (clean - eps * sign).clamp(0, 1), new)
+    candidate[window] = torch.where(unchanged[:, None, None, None], (clean - eps * sign).clamp(0, 1), new)
     return candidate
 
 
@@ -354,11 +347,9 @@ def check_inputs(network, images, labels, eps):
     x, y = models.from_uint8(torch.from_numpy(images)).to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
     model = copy.deepcopy(network).eval()             # not folded: this one decides what is misclassified
     logits = predict_logits(model, x[:256])
-    if logits.ndim != 2 or len(logits) != len(x[:256]) or logits.shape[1] < 2:
-        raise UserError(f"the network gives {list(logits.shape)} for {len(x[:256])} images; attacks need logits "
-                        "[N, classes]")
-    if not logits.isfinite().all():
-        raise UserError("the network gives numbers that are not finite: its weights are broken, train it again")
+    if logits.ndim != 2 or len(logits) != len(x[:256]) or logits.shape[1] < 2 or not logits.isfinite().all():
+        raise UserError(f"the network gives {list(logits.shape)} for {len(x[:256])} images, or numbers that are not finite: "
+                        "attacks need logits [N, classes] of a network that works")
     if (logits >= 0).all() and (logits <= 1).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
         raise UserError("the network gives probabilities; their gradients vanish where it is sure, and it would look "
                         "robust without being so: leave its softmax out, attacks need logits")
@@ -371,13 +362,11 @@ def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, 
     """Attack a classifier with every attack of the dict, and check that the result can be believed.
 
     images uint8 [N, 28, 28], labels int64 [N] (arrays). One attack after the other works on what is still robust, so that
-    an attack's accuracy is that under it and all before it, and the last one is the robust accuracy; `alone=True` lets
-    each attack try all images, for accuracies of its own, at the price of time. `say(text)` is called after each attack.
-
-    Returns JSON types: n, eps, norm, seed, alone, clean, robust (accuracies), seconds, check_seconds, attacks {name:
-    accuracy, attacked, flipped, seconds}, checks {name: number}, flags [text]. A flag means that the network may look
-    more robust than it is, or that something is wrong. Raises UserError for probabilities in place of logits and for
-    other faults.
+    an attack's accuracy is that under it and all before it; `alone=True` lets each attack try all images, for accuracies
+    of its own, at the price of time. `say(text)` is called after each attack. Returns JSON types: n, eps, norm, seed,
+    alone, clean, robust (accuracies), seconds, check_seconds, attacks {name: accuracy, attacked, flipped, seconds},
+    checks {name: number}, flags [text], where the network may look more robust than it is. Raises UserError for
+    probabilities in place of logits and for other faults.
     """
     x, y, model = check_inputs(network, images, labels, eps)
     clean = ~misclassified(model, x, y)
@@ -398,18 +387,17 @@ def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, 
             delta = x_adv - x[i]
             largest = max(largest, float(delta.abs().max() if norm == "linf" else l2_norm(delta).max()))
             lowest, highest = min(lowest, float(x_adv.min())), max(highest, float(x_adv.max()))
-        rows[name] = {"accuracy": float(len(i) - flipped.sum()) / len(x), "attacked": len(i),
-                      "flipped": int(flipped.sum()), "seconds": round(time.perf_counter() - start, 2)}
+        seconds, count = round(time.perf_counter() - start, 2), int(flipped.sum())
+        rows[name] = {"accuracy": (len(i) - count) / len(x), "attacked": len(i), "flipped": count, "seconds": seconds}
         if say:
-            say(f"{name}: {rows[name]['flipped']:,} of {len(i):,} images flipped in {rows[name]['seconds']:.1f} s")
+            say(f"{name}: {count:,} of {len(i):,} images flipped in {seconds:.1f} s")
     start = time.perf_counter()
     checks = self_check(network, model, x, y, clean, norm, seed)
     checks |= {"largest_change": largest, "lowest_pixel": lowest, "highest_pixel": highest,
                "flipped_by_gradient_free_only": int((flipped_without & ~flipped_by_gradient & by_gradient).sum())}
     seconds = time.perf_counter() - start
     result = {"n": len(x), "eps": eps, "norm": norm, "seed": seed, "alone": alone, "clean": float(clean.float().mean()),
-              "robust": float(robust.float().mean()), "attacks": rows, "checks": checks,
-              "check_seconds": round(seconds, 2),
+              "robust": float(robust.float().mean()), "attacks": rows, "checks": checks, "check_seconds": round(seconds, 2),
               "seconds": round(sum(row["seconds"] for row in rows.values()) + seconds, 2)}
     return {**result, "flags": flags(result)}
 
@@ -429,8 +417,8 @@ def robust_accuracy_curve(network, images, labels, eps, norm="linf", attacks=STR
 
 
 def self_check(network, model, x, y, clean, norm, seed):
-    """Numbers by which a network that only hides its gradients gives itself away, on up to CHECKED_IMAGES images that it
-    classifies correctly. model: the network in eval mode; clean bool [N]: which images it classifies correctly."""
+    """Numbers by which a network that only hides its gradients gives itself away, on up to CHECKED_IMAGES images that
+    `model`, the network in eval mode, classifies correctly (`clean` bool [N])."""
     i = torch.nonzero(clean).squeeze(1)[:CHECKED_IMAGES]
     if not len(i):
         return {"zero_gradients": 0.0, "accuracy_at_grey": 0.0, "grey_eps": 0.0, "answers_differ": 0.0}
