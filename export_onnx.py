@@ -345,11 +345,7 @@ def main(argv=None):
     if args.on and not args.check or args.dataset and not args.int8:
         parser.error("--on needs --check, --dataset needs --int8")
     if args.check:
-        kind, meta = check(args.file)
-        print(f"{args.file}: a {kind} of {meta['dataset']}, {len(meta['classes'])} classes, opset {OPSET}, batches "
-              f"{', '.join(map(str, VERIFY_BATCHES))}: as promised")
-        if args.on:
-            print_accuracy(args.file, kind, meta["classes"], args.on)
+        check_and_print(args.file, args.on)
         return
     checkpoint = models.load(args.file, "classifier" if args.int8 else None)
     out = Path(args.out or Path(args.file).with_suffix(".int8.onnx" if args.int8 else ".onnx"))
@@ -362,15 +358,20 @@ def main(argv=None):
         print(f"{out}: {result['bytes']:,} bytes, torch and onnxruntime differ by at most {result['max_difference']:g}")
 
 
-def print_accuracy(path, kind, classes, on):
-    """Print how accurate a classifier.onnx with these classes is on images as data.read_images() takes them."""
-    images, labels, _, others = data.read_images(on)
-    if kind != "classifier" or labels is None:
-        raise UserError(f"--on wants a classifier and images with labels: {path} is a {kind}, {on} has "
-                        f"{'no ' if labels is None else ''}labels")
-    if others is not None and list(others) != classes:
-        raise UserError(f"{path} knows the classes {', '.join(classes[:10])}, {on} has {', '.join(others[:10])}")
-    print(f"{100 * accuracy(path, images, labels):.2f} % of the {len(images):,} images of {on} classified correctly")
+def check_and_print(path, on):
+    """check(), and a classifier's accuracy on images as data.read_images() takes them, if there are any."""
+    kind, meta = check(path)
+    print(f"{path}: a {kind} of {meta['dataset']}, {len(meta['classes'])} classes, opset {OPSET}, batches "
+          f"{', '.join(map(str, VERIFY_BATCHES))}: as promised")
+    if on:
+        images, labels, _, classes = data.read_images(on)
+        if kind != "classifier" or labels is None:
+            raise UserError(f"--on wants a classifier and images with labels: {path} is a {kind}, {on} has "
+                            f"{'no ' if labels is None else ''}labels")
+        if classes is not None and list(classes) != meta["classes"]:
+            raise UserError(f"{path} knows the classes {', '.join(meta['classes'][:10])}, {on} has "
+                            f"{', '.join(classes[:10])}")
+        print(f"{100 * accuracy(path, images, labels):.2f} % of the {len(images):,} images of {on} classified correctly")
 
 
 if __name__ == "__main__":
