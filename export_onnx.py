@@ -207,7 +207,7 @@ def export(checkpoint, path):
     """Write `checkpoint` (models.Checkpoint of a generator or classifier) as an ONNX file, verified against torch.
 
     Returns {"bytes": ..., "max_difference": ...}, the latter from verify(). Raises UserError, and leaves no file, where
-    the difference is more than TOLERANCE.
+    it is more than TOLERANCE.
     """
     import onnx
     if checkpoint.role not in CONTRACT:
@@ -365,12 +365,12 @@ def check_and_print(path, on):
           f"{', '.join(map(str, VERIFY_BATCHES))}: as promised")
     if on:
         images, labels, _, classes = data.read_images(on)
-        if kind != "classifier" or labels is None:
-            raise UserError(f"--on wants a classifier and images with labels: {path} is a {kind}, {on} has "
-                            f"{'no ' if labels is None else ''}labels")
-        if classes is not None and list(classes) != meta["classes"]:
-            raise UserError(f"{path} knows the classes {', '.join(meta['classes'][:10])}, {on} has "
-                            f"{', '.join(classes[:10])}")
+        if kind != "classifier":
+            raise UserError(f"--on wants a classifier: {path} is a {kind}")
+        if labels is None:
+            raise UserError(f"--on wants images with labels: {on} has none")
+        if classes not in (None, meta["classes"]):
+            raise UserError(f"{path} knows the classes {', '.join(meta['classes'][:10])}, {on} {', '.join(classes[:10])}")
         print(f"{100 * accuracy(path, images, labels):.2f} % of the {len(images):,} images of {on} classified correctly")
 
 

@@ -78,7 +78,7 @@ def test_square_has_the_integral_that_paper_gives(images):
 
 
 def test_integrated_gradients_are_complete(quick):
-    net, x, y = (quick[0], *(v[:4] for v in quick[1:]))
+    net, x, y = (quick[0], *(v[:3] for v in quick[1:]))
     for target in (y, (y + 2) % 10):
         maps = saliency.integrated_gradients(net, x, target)
         error = saliency.completeness_error(net, x, target, maps)
@@ -165,15 +165,22 @@ def test_wrong_input_is_refused(images):
 
 # ---- do they mean anything? ------------------------------------------------------------------------------------------
 
+def rank_correlation(a, b):
+    """Of the magnitudes of two maps of each image, over all pixels: float64 [N]."""
+    ranks = [m.abs().flatten(1).argsort(1).argsort(1).double() for m in (a, b)]
+    return np.array([np.corrcoef(*pair)[0, 1] for pair in zip(*ranks)])
+
+
 def test_randomization_lowers_the_correlation(quick):
     net, x, y = quick
+    x, y = x[:6], y[:6]
     before, maps = copy.deepcopy(net), saliency.smoothgrad(net, x, y)
     state, names, falls = torch.get_rng_state(), [], []
     for name, network in saliency.cascading_randomization(net):
         names.append(name)
-        falls.append(saliency_checks.agree(maps, saliency.smoothgrad(network, x, y)).mean())
+        falls.append(rank_correlation(maps, saliency.smoothgrad(network, x, y)).mean())
     assert names == ["linear 7", "conv 6", "conv 5", "conv 4", "conv 3", "conv 2", "conv 1"]
-    assert saliency_checks.agree(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
+    assert rank_correlation(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.state_dict().values()))
     assert torch.equal(torch.get_rng_state(), state)
     last = [list(saliency.cascading_randomization(net, seed))[-1][1].head.weight for seed in (0, 0, 1)]
