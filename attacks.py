@@ -141,7 +141,7 @@ def random_start(x, eps, norm, rng):
         delta = 2 * torch.rand(x.shape, generator=rng) - 1
     else:
         delta = torch.randn(x.shape, generator=rng)
-        radius = torch.rand([len(x), 1, 1, 1], generator=rng) ** (1 / x[0].numel())
+        radius = torch.rand([len(x), 1, 1, 1], generator=rng) ** (1 / x.shape[1:].numel())
         delta = delta / l2_norm(delta) * radius
     return (x + eps * delta.to(x.device)).clamp(0, 1)
 
@@ -191,10 +191,10 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
     def where(rows, a, b):                                # a where rows bool [n] is true, else b
         return torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b)
     start = random_start(x, eps, norm, torch.Generator().manual_seed(seed))[index]
-    infinite, step_size = (torch.full([len(index)], value, device=x.device) for value in (math.inf, 2.0 * eps))
+    infinity, step_size = (torch.full([len(index)], value, device=x.device) for value in (math.inf, 2.0 * eps))
     # one row for each image; n_increased counts its steps since the last checkpoint that raised the loss
-    s = SimpleNamespace(index=index, x=start, x_before=start, x_best=start, gradient_best=start, loss=infinite,
-                        loss_best=-infinite, loss_best_at_checkpoint=-infinite, step_size=step_size,
+    s = SimpleNamespace(index=index, x=start, x_before=start, x_best=start, gradient_best=start, loss=infinity,
+                        loss_best=-infinity, loss_best_at_checkpoint=-infinity, step_size=step_size,
                         step_size_at_checkpoint=step_size, n_increased=torch.zeros_like(step_size))
     checkpoints, last_checkpoint = {math.ceil(share * steps) for share in CHECKPOINTS}, 0     # the start is one, too
     for k in range(steps + 1):

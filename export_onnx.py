@@ -172,9 +172,8 @@ def metadata(checkpoint):
             "classes": json.dumps(checkpoint.classes), "version": str(models.VERSION), "license": info["license"],
             "figures": json.dumps(info.get("figures", {}))}
     if checkpoint.role == "generator":
-        ink = checkpoint.ink_table
-        middle = (ink[:, (ink.shape[1] - 1) // 2] + ink[:, ink.shape[1] // 2]) / 2
-        meta |= {"latent_dim": str(checkpoint.model.cfg.latent), "ink_medians": json.dumps([float(m) for m in middle])}
+        medians = np.median(checkpoint.ink_table, axis=1).tolist()
+        meta |= {"latent_dim": str(checkpoint.model.cfg.latent), "ink_medians": json.dumps(medians)}
     return meta
 
 

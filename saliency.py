@@ -216,8 +216,7 @@ def perturbation(model, images, labels, order, insertion=False, points=29, seed=
     values, n = order.to(x.device).flatten(1), order[0].numel()
     shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device)
     first = shuffle[values[:, shuffle].argsort(dim=1, descending=True, stable=True)]     # [N, H * W]: pixels in order
-    rank = torch.empty_like(first).scatter_(1, first, torch.arange(n, device=x.device).expand_as(first))
-    rank, curve = rank.view(len(x), 1, *order.shape[1:]), []
+    rank, curve = first.argsort(1).view(len(x), 1, *order.shape[1:]), []
     with eval_mode(model), torch.no_grad():
         for k in torch.linspace(0, n, points).round().tolist():
             changed = x * ((rank < k) if insertion else (rank >= k))

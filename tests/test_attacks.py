@@ -99,6 +99,13 @@ def test_eps_zero_is_the_identity(network, batch, name, norm):
     torch.testing.assert_close(QUICK[name](network, x, y, 0.0, norm, seed=0), x, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_nothing_left_to_attack(network, norm):
+    nothing = torch.zeros(0, 1, 28, 28)
+    assert all(attack(network, nothing, torch.zeros(0, dtype=torch.int64), 0.1, norm).shape == nothing.shape
+               for attack in attacks.ATTACKS.values())
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_seed_decides_all(network, batch, name):
     x, y = batch[0][:16], batch[1][:16]

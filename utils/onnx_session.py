@@ -35,11 +35,9 @@ def start_session(path, threads=None):
         # from bytes, not from the path: a model that refers to other files on this disk is refused
         return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as e:                    # onnxruntime raises one type per cause; all mean the same to the user
-        if "External data" in str(e):
-            raise UserError(f"{path} keeps weights in other files (external data): expected one file with all of them, "
-                            "as export_onnx.py writes") from e
-        raise UserError(f"{path} is not an ONNX model that onnxruntime can load ({first_line(e)}): expected a file of "
-                        "export_onnx.py") from e
+        reason = (f"is not an ONNX model that onnxruntime can load ({first_line(e)})" if "External data" not in str(e) else
+                  "keeps weights in other files (external data)")
+        raise UserError(f"{path} {reason}: expected one file with all weights, as export_onnx.py writes") from e
 
 
 def first_line(error):
@@ -53,12 +51,10 @@ def check_ports(path, direction, ports, expected):
         text = f"{name} {kind} [batch{''.join(f', {s}' for s in shape)}]"
         if name not in ports:
             raise UserError(f"{path} has no {direction} {text}; it has {', '.join(ports) or 'none'}")
-        actual_kind, actual = ports[name]
-        same = len(actual) == 1 + len(shape) and all(isinstance(s, str) or s == a for s, a in zip(shape, actual[1:]))
-        if actual_kind != kind or not same:
-            raise UserError(f"{path}: {direction} {name} is {actual_kind} {actual}, expected {text}")
-        if isinstance(actual[0], int):
-            raise UserError(f"{path}: {direction} {name} has the fixed batch size {actual[0]}, expected any: export it again")
+        actual_kind, (batch, *actual) = ports[name][0], ports[name][1] or [0]
+        same = len(actual) == len(shape) and all(isinstance(s, str) or s == a for s, a in zip(shape, actual))
+        if actual_kind != kind or not same or isinstance(batch, int):
+            raise UserError(f"{path}: {direction} {name} is {actual_kind} {ports[name][1]}, expected {text} with any batch")
     if direction == "input" and set(ports) - set(expected):
         raise UserError(f"{path} wants inputs that are unknown here: {', '.join(sorted(set(ports) - set(expected)))}")
 
