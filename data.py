@@ -21,7 +21,16 @@ import numpy as np
 from datasets import strokes
 from datasets.download import PARTS, SOURCES, Missing, download
 from datasets.normalize import SIDE, abbreviate, normalize_images
-from datasets.readers import MAX_CLASSES, natural, read_csv_images, read_folder, read_idx, read_npz_images
+from datasets.readers import (
+    MAX_CLASSES,
+    SUFFIXES,
+    natural,
+    read_csv_images,
+    read_folder,
+    read_idx,
+    read_npz_images,
+    read_picture,
+)
 from utils.cli import Parser, add_data_options, number, run_command
 from utils.files import UserError, atomic
 
@@ -243,7 +252,7 @@ def read_images(path, data_dir=None, center=True):
     list[str]), the last three None where they are not known.
 
     `path`: "mnist:test" or any "NAME:SPLIT" (train, val, test; thickness is then the rank in the training split), a
-    folder (by its labels.csv, its sub-folders or neither), an .npz (readers.read_npz_images), .npy or idx file. Grey
+    folder (by its labels.csv, its sub-folders or neither), an .npz (readers.read_npz_images), .npy or idx file, one picture. Grey
     images of 28 x 28 are taken as they are; a broken one is an error here, since a measure over the rest would mislead.
     """
     text, path = str(path), Path(path).expanduser()
@@ -258,6 +267,8 @@ def read_images(path, data_dir=None, center=True):
     if path.is_dir():
         x, y, classes, t, _ = read_folder(path, center, exact=True)
         return x, y, t, classes
+    if path.suffix.lower() in SUFFIXES:
+        return read_picture(path, center), None, None, None
     if path.suffix.lower() not in (".npz", ".npy"):
         return normalize_images(read_idx(path), path.name, center, as_is=True)[0], None, None, None
     x, y, classes, t, _ = read_npz_images(path, center, exact=True)

@@ -1,25 +1,32 @@
-"""What a classifier looks at: saliency maps, and the measures that say whether they mean anything. Pure torch.
+"""Which pixels speak for a classifier's answer? Saliency maps, and the measures that say whether maps mean anything.
 
-    classifier = models.load("saved_models/classifier.pth").model
-    maps = saliency.METHODS["Grad-CAM"](classifier, images, labels)      # of any class, not only of the answer
-    figures.overlay(models.to_uint8(images)[0].numpy(), maps[0])
+    python saliency.py saved_models/classifier.pth digit.png --out why.png           # maps laid over a picture of a glyph
+    python saliency.py saved_models/classifier.pth mnist:test --class 7 --method Grad-CAM
+
+    maps = METHODS["Grad-CAM"](classifier, images, labels)               # of any class, not only of the answer
 
 Images are float32 [N, 1, 28, 28] in [0, 1], ink 1; `labels` the classes to explain, int64 [N] or one int for all; maps
 float32 [N, 28, 28], signed unless said. The explained score is the logit. A method computes in eval mode and leaves the
 network as it was: weights, running statistics, mode, requires_grad, .grad and hooks. A map depends on (network, image,
-label, seed) alone, up to rounding not on the other images of its batch.
+label, seed) alone, to the bit, as every image is explained by itself: in a batch of another size the rounding differs,
+and where two places tie for a maximum the gradient goes to the other one.
 """
 import contextlib
 import copy
 import functools
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import data
+import models
+from utils import figures
+from utils.cli import Parser, add_data_options, number, run_command
 from utils.files import UserError
 
-BLOCK = 256                # images in one pass: more is no faster on a CPU
+BLOCK = 64                 # variants of an image in one pass: more is no faster on a CPU
 TOLERANCE = 0.01           # of the completeness of integrated gradients, relative to the logit difference ...
 SMALL_DIFFERENCE = 0.1     # ... or to this where the difference is smaller: it may be zero
 MAX_STEPS = 1024           # where integrated gradients give up refining
@@ -29,7 +36,7 @@ ACTIVATIONS = (nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU)
 # ---- maps ------------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def evaluating(model):
+def eval_mode(model):
     """Eval mode and gradients on; afterwards every module is in the mode it was in."""
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
@@ -41,110 +48,95 @@ def evaluating(model):
             module.training = mode
 
 
-def checked(model, images, labels):
+def check_inputs(model, images, labels):
     """Images and labels on the network's device. Raises UserError where they are not what every method here takes."""
-    device = next(model.parameters()).device
+    labels, device = torch.as_tensor(labels), next(model.parameters()).device
     if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1] != 1:
         raise UserError(f"saliency needs images float32 [N, 1, 28, 28], not {images.dtype} {list(images.shape)}: "
                         "models.from_uint8 makes them")
     if len(images) and not 0 <= images.min() <= images.max() <= 1:
         raise UserError(f"saliency needs pixels in [0, 1], not {images.min():g} to {images.max():g}")
-    labels = torch.as_tensor(labels)
     if labels.dtype != torch.int64 or labels.shape not in ((), (len(images),)):
         raise UserError(f"saliency needs one int64 label for each of {len(images)} images, or one for all, not "
                         f"{labels.dtype} {list(labels.shape)}")
     # copies: tensors made in inference mode, such as a network's answers, are of no use to autograd
-    return images.detach().to(device, copy=True), labels.expand(len(images)).to(device, copy=True)
+    images = images.detach().to(device, copy=True, memory_format=torch.contiguous_format)
+    return images, labels.expand(len(images)).to(device, copy=True)
 
 
-def explains(method):
-    """A method's common frame: checks, eval mode, blocks of images, maps [N, H, W] on the device of the images."""
+def one_by_one(method):
+    """Turn a method for one image [1, 1, H, W] and its label [1] into one for many: with checks, in eval mode, maps
+    [N, H, W] on the device of the images."""
     @functools.wraps(method)
-    def run(model, images, labels, **options):
-        with evaluating(model):
-            x, y = checked(model, images, labels)
-            maps = [method(model, *block, **options).detach() for block in zip(x.split(BLOCK), y.split(BLOCK))]
+    def explain(model, images, labels, **options):
+        with eval_mode(model):
+            x, y = check_inputs(model, images, labels)
+            maps = [method(model, *pair, **options).detach() for pair in zip(x.split(1), y.split(1))]
         return torch.cat(maps).squeeze(1).to(images.device) if maps else images[:, 0]
-    return run
+    return explain
 
 
-def slope(model, x, y):
-    """The gradient of logit y with respect to each image: float32 [N, 1, H, W]."""
+def input_gradient(model, x, y):
+    """The gradient of logit y [N] with respect to each image of x: float32 [N, 1, H, W]."""
     x = x.clone().requires_grad_()
     score = model(x).gather(1, y[:, None]).sum()
     return torch.autograd.grad(score, x)[0]         # unlike backward(), leaves the .grad of the weights alone
 
 
-def mean_slope(model, variants, weights, x, y):
-    """The weighted mean gradient over variants of each image: `variants(x, k)` is the k-th of all images x."""
-    total, n = torch.zeros_like(x), len(weights)
-    rows = max(1, BLOCK // len(x))                  # of few images many variants are put through at once
-    for start in range(0, n, rows):
-        ks = range(start, min(n, start + rows))
-        slopes = slope(model, torch.cat([variants(x, k) for k in ks]), y.repeat(len(ks)))
-        total += torch.einsum("k,k...->...", weights[start:start + len(ks)].to(x), slopes.view(len(ks), *x.shape))
-    return total
+def mean_gradient(model, variants, weights, label):
+    """The sum of input gradients over variants [K, 1, H, W] of one image, times weights [K]: [1, 1, H, W]."""
+    gradients = [input_gradient(model, block, label.expand(len(block))) for block in variants.split(BLOCK)]
+    return torch.einsum("k,k...->...", weights, torch.cat(gradients))[None]
 
 
-@explains
-def gradient(model, images, labels):
+@one_by_one
+def gradient(model, image, label):
     """How much a little more ink at each pixel raises the logit (Simonyan et al. 2013, arXiv:1312.6034), signed."""
-    return slope(model, images, labels)
+    return input_gradient(model, image, label)
 
 
-@explains
-def gradient_x_input(model, images, labels):
+@one_by_one
+def gradient_x_input(model, image, label):
     """Gradient times pixel (Shrikumar et al. 2016, arXiv:1605.01713): zero by construction where there is no ink."""
-    return slope(model, images, labels) * images
+    return input_gradient(model, image, label) * image
 
 
-@explains
-def smoothgrad(model, images, labels, samples=32, sigma=0.15, seed=0):
+@one_by_one
+def smoothgrad(model, image, label, samples=32, sigma=0.15, seed=0):
     """The mean gradient under Gaussian noise of deviation `sigma` (Smilkov et al. 2017, arXiv:1706.03825), signed.
 
     The same `samples` noise pictures, drawn by `seed`, serve every image. Noisy pixels are not clipped to [0, 1].
     """
-    rng = torch.Generator().manual_seed(seed)
-    noise = (sigma * torch.randn(samples, *images.shape[1:], generator=rng)).to(images.device)
-    return mean_slope(model, lambda x, k: x + noise[k], torch.full((samples,), 1 / samples), images, labels)
+    noise = torch.randn(samples, *image.shape[1:], generator=torch.Generator().manual_seed(seed)).to(image)
+    return mean_gradient(model, image + sigma * noise, image.new_full((samples,), 1 / samples), label)
 
 
-@explains
-def integrated_gradients(model, images, labels, baseline=0.0, steps=64, tolerance=TOLERANCE):
-    """(image - baseline) times the mean gradient on the straight way between them (Sundararajan et al. 2017,
-    arXiv:1703.01365): a map that sums to logit(image) - logit(baseline), its completeness.
+@one_by_one
+def integrated_gradients(model, image, label, steps=64, tolerance=TOLERANCE):
+    """The image times the mean gradient on the straight way to it from blank paper (Sundararajan et al. 2017,
+    arXiv:1703.01365): a map that sums to logit(image) - logit(blank), its completeness. Zero where there is no ink.
 
-    baseline: a grey level for all pixels; with 0, blank paper, pixels without ink get zero. The steps are doubled for
-    those images whose completeness_error exceeds `tolerance`, up to MAX_STEPS. Midpoint rule with steps that widen
-    from the baseline on, at a = u^2 for even u: the network is piecewise linear, so that the gradient jumps, most often
-    near blank paper. (Rules for smooth functions gain nothing here: Gauss and Legendre's was no better at any number of
-    steps, and even steps had twice the error.)
+    The steps are doubled while completeness_error exceeds `tolerance`, up to MAX_STEPS. Midpoint rule with steps that
+    widen from blank paper on, at a = u^2 for even u: the network is piecewise linear, and its gradient jumps most often
+    near blank paper. (Even steps had twice the error; Gauss and Legendre's rule, for smooth functions, was no better.)
     """
-    u = (torch.arange(steps) + 0.5) / steps
-    spread = mean_slope(model, lambda x, k: baseline + (x - baseline) * u[k] ** 2, 2 * u / steps, images, labels)
-    maps = (images - baseline) * spread
-    short = incompleteness(model, images, labels, maps, baseline) > tolerance
-    if short.any() and 2 * steps <= MAX_STEPS:
-        maps[short] = integrated_gradients.__wrapped__(model, images[short], labels[short], baseline, 2 * steps,
-                                                       tolerance)
-    return maps
+    while True:
+        u = ((torch.arange(steps) + 0.5) / steps).to(image)
+        result = image * mean_gradient(model, image * u.view(-1, 1, 1, 1) ** 2, 2 * u / steps, label)
+        steps *= 2
+        if steps > MAX_STEPS or completeness_error(model, image, label, result[0]) <= tolerance:
+            return result
 
 
-@torch.no_grad()
-def incompleteness(model, x, y, maps, baseline):
-    """completeness_error of one block of images, in eval mode."""
-    ends = [model(v).gather(1, y[:, None])[:, 0] for v in (x, torch.full_like(x, baseline))]
-    difference = ends[0] - ends[1]
-    return (maps.flatten(1).sum(1) - difference).abs() / difference.abs().clamp(min=SMALL_DIFFERENCE)
-
-
-def completeness_error(model, images, labels, maps, baseline=0.0):
+def completeness_error(model, images, labels, maps):
     """How far maps of integrated_gradients are from summing to the logit difference: float32 [N], relative to it (to
     SMALL_DIFFERENCE where it is smaller, since it may be zero)."""
-    with evaluating(model):
-        x, y = checked(model, images, labels)
-        blocks = zip(x.split(BLOCK), y.split(BLOCK), maps.to(x.device).split(BLOCK))
-        return torch.cat([incompleteness(model, *block, baseline) for block in blocks]).to(images.device)
+    errors = []
+    with eval_mode(model), torch.no_grad():
+        for x, y, total in zip(*check_inputs(model, images, labels), maps.flatten(1).sum(1).to(images)):
+            difference = torch.sub(*model(torch.stack([x, torch.zeros_like(x)]))[:, y])
+            errors.append((total - difference).abs() / difference.abs().clamp(min=SMALL_DIFFERENCE))
+    return torch.stack(errors).to(images.device)
 
 
 def last_convolution(model):
@@ -159,27 +151,24 @@ def last_convolution(model):
     return modules[at]
 
 
-@explains
-def grad_cam(model, images, labels, layer=None):
+@one_by_one
+def grad_cam(model, image, label):
     """Where the channels that speak for the class respond (Selvaraju et al. 2017, arXiv:1610.02391): not negative.
 
-    relu(sum over channels of weight * activation) of `layer`, by default last_convolution(model), stretched to the
-    image bilinearly; a channel's weight is the mean gradient of the logit over its places.
-
-    After global MAX pooling, as in models.Classifier, a channel acts through its largest place alone. Its gradient is
-    the linear layer's weight there and zero elsewhere, so that its Grad-CAM weight is the linear layer's over the
-    number of places, as after mean pooling; but the map also shows places that respond and, not being the largest, had
-    no say in the logit. It tells where such features are, not where the decision was made.
+    relu(sum over channels of weight * activation) of last_convolution(model), stretched to the image bilinearly; a
+    channel's weight is the mean gradient of the logit over its places. After global MAX pooling, as in
+    models.Classifier, a channel acts through its largest place alone, but the map also shows places that respond and
+    had no say in the logit: it tells where such features are, not where the decision was made.
     """
-    kept = []
-    handle = (layer or last_convolution(model)).register_forward_hook(lambda module, given, made: kept.append(made))
+    outputs = []
+    hook = last_convolution(model).register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
-        score = model(images.clone().requires_grad_()).gather(1, labels[:, None]).sum()
+        score = model(image.clone().requires_grad_()).gather(1, label[:, None]).sum()
     finally:
-        handle.remove()
-    weights = torch.autograd.grad(score, kept[0])[0].mean((2, 3), keepdim=True)          # [N, C, 1, 1]
-    cam = F.relu((weights * kept[0]).sum(1, keepdim=True))                               # [N, 1, 7, 7]
-    return F.interpolate(cam, images.shape[2:], mode="bilinear", align_corners=False)
+        hook.remove()
+    weights = torch.autograd.grad(score, outputs[0])[0].mean((2, 3), keepdim=True)       # [1, C, 1, 1]
+    cam = F.relu((weights * outputs[0]).sum(1, keepdim=True))                            # [1, 1, 7, 7]
+    return F.interpolate(cam, image.shape[2:], mode="bilinear", align_corners=False)
 
 
 METHODS = {"gradient": gradient, "gradient x input": gradient_x_input, "SmoothGrad": smoothgrad,
@@ -190,22 +179,22 @@ TIMES_INPUT = ("gradient x input", "integrated gradients")                # zero
 
 # ---- do the maps mean anything? --------------------------------------------------------------------------------------
 
-def cascade(model, seed=0):
-    """Yield (layer, network) with ever more layers re-initialised, from the last to the first, each with its batch
-    norm: the cascading randomisation of Adebayo et al. 2018 (arXiv:1810.03292). Of copies; the network itself, and the
-    global random state, stay as they are."""
-    device, waiting = next(model.parameters()).device, []
+def cascading_randomization(model, seed=0):
+    """Yield (layer, network) with ever more layers re-initialised, from the last to the first, each with its batch norm
+    (Adebayo et al. 2018, arXiv:1810.03292). Of copies; the network itself, and the global random state, stay as they are.
+    """
+    device, pending = next(model.parameters()).device, []
     model = copy.deepcopy(model).cpu()                              # where a seed gives the same weights everywhere
     layers = [m for m in model.modules() if hasattr(m, "reset_parameters")]
     number = {m: i + 1 for i, m in enumerate(m for m in layers if isinstance(m, (nn.Conv2d, nn.Linear)))}
     for layer in reversed(layers):
-        waiting.append(layer)
+        pending.append(layer)
         if layer in number:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed * 1000 + number[layer])
-                for module in waiting:
+                for module in pending:
                     module.reset_parameters()
-            waiting, kind = [], "linear" if isinstance(layer, nn.Linear) else "conv"
+            pending, kind = [], "linear" if isinstance(layer, nn.Linear) else "conv"
             yield f"{kind} {number[layer]}", copy.deepcopy(model).to(device)
 
 
@@ -220,21 +209,20 @@ def perturbation(model, images, labels, order, insertion=False, points=29, seed=
     insertion starts from blank paper. order: float [N, H, W], larger goes first, ties at random by `seed`. The mean
     over the shares (the area under the curve) is low for a good order of deletion, high for one of insertion.
     """
-    x, y = checked(model, images, labels)
+    x, y = check_inputs(model, images, labels)
     values, n = order.to(x.device).flatten(1), order[0].numel()
     shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device)
     first = shuffle[values[:, shuffle].argsort(dim=1, descending=True, stable=True)]     # [N, H * W]: pixels in order
-    place = torch.empty_like(first).scatter_(1, first, torch.arange(n, device=x.device).expand_as(first))
-    place, curve = place.view(len(x), 1, *order.shape[1:]), []
-    with evaluating(model), torch.no_grad():
+    rank, curve = first.argsort(1).view(len(x), 1, *order.shape[1:]), []
+    with eval_mode(model), torch.no_grad():
         for k in torch.linspace(0, n, points).round().tolist():
-            shown = x * ((place < k) if insertion else (place >= k))
-            logits = torch.cat([model(block) for block in shown.split(BLOCK)])
+            changed = x * ((rank < k) if insertion else (rank >= k))
+            logits = torch.cat([model(block) for block in changed.split(256)])
             curve.append(logits.softmax(1).gather(1, y[:, None])[:, 0])
     return torch.stack(curve, 1).to(images.device)
 
 
-def area(curves):
+def area_under_curve(curves):
     """Area under each curve [N, points] over the shares 0 ... 1, by trapezoids: [N]."""
     return torch.trapezoid(curves, dx=1 / (curves.shape[1] - 1), dim=1)
 
@@ -244,3 +232,48 @@ def sobel(images):
     kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=images.device)
     across, down = F.conv2d(images, torch.stack([kernel, kernel.T])[:, None], padding=1).unbind(1)
     return torch.hypot(across, down)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+def main(argv=None):
+    parser = Parser("Say what a classifier answers, and draw which pixels speak for it: saliency maps over the images.")
+    add = parser.add_argument
+    add("classifier", help="a classifier file of train.py (.pth)")
+    add("images", help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
+    add("--out", default="saliency.png", help="the picture that is written: a row for each image")
+    add("--method", choices=[*METHODS, "all"], default="all")
+    add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
+    add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")
+    add_data_options(parser)
+    args = parser.parse_args(argv)
+    if not args.images or not args.out:
+        parser.error("an empty text is no name of a file or data set")
+    checkpoint = models.load(args.classifier, "classifier")
+    classes, methods = checkpoint.classes, [*METHODS] if args.method == "all" else [args.method]
+    if args.target not in (None, *classes):
+        parser.error(f"--class {args.target}: the classes are {', '.join(classes[:50])}")
+    images, labels, _, names = data.read_images(args.images, args.data_dir, not args.no_center)
+    rows, captions = [], []
+    for i in figures.evenly_spaced(len(images), args.n):
+        image, name = images[i], args.images if len(images) == 1 else f"{args.images} [{i}]"
+        if labels is not None:
+            name += f", labelled {names[labels[i]] if names else labels[i]}"
+        x = models.from_uint8(torch.from_numpy(image[None]))
+        with torch.inference_mode():
+            probabilities = checkpoint.model(x).softmax(1)[0].numpy()
+        answer = probabilities.argmax()
+        target = int(answer) if args.target is None else classes.index(args.target)
+        captions.append(f"{classes[target]}: {probabilities[target]:.1%}")
+        print(f"{name}: {classes[answer]} ({probabilities[answer]:.1%})" + (
+            f", not {captions[-1]}" if target != answer else ""))
+        maps = [METHODS[method](checkpoint.model, x, target)[0].numpy() for method in methods]
+        # a few extreme pixels would leave the others pale
+        rows.append([image, *(figures.overlay(image, m, np.quantile(abs(m), 0.995), scale=1) for m in maps)])
+    footer = "Red: for the class, blue: against it; white to dark red where a map has no sign. Each map has its own scale."
+    figures.save(figures.grid(rows, captions, ["image", *methods], "", footer, scale=5), args.out)
+    print(args.out)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -6,13 +6,14 @@
 
 Within a row the candidates take turns (A B A B ...) in one process; the medians of the rounds are shown, so that a busy
 machine hits all alike. Before each turn the other's threads get time to go to sleep, and one call is not timed.
-"int8" exports classifier.pth both ways, in a temporary folder, and reads the test set with both: see onnx_int8.py.
+"int8" exports classifier.pth both ways, in a temporary folder, and measures both on the test set.
 """
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,13 +21,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import data  # noqa: E402
-import export_onnx  # noqa: E402
-import models  # noqa: E402
-import onnx_int8  # noqa: E402
-from utils.cli import Parser, run_command  # noqa: E402
-from utils.files import UserError  # noqa: E402
-from utils.onnx_session import open_session  # noqa: E402
+import data
+import models
+from export_onnx import accuracy, export, quantize_int8, random_inputs
+from utils.cli import Parser, names_from, number, run_command
+from utils.onnx_session import open_session
 
 NAMES = ("generator", "acgan", "cvae", "classifier", "classifier-tiny")
 BATCHES = (1, 64, 1024)
@@ -69,11 +68,6 @@ def eager(checkpoint, arrays):
     return images if checkpoint.role == "generator" else classes
 
 
-def inputs(checkpoint, batch):
-    config = checkpoint.model.cfg
-    return export_onnx.example(checkpoint.role, batch, getattr(config, "latent", None), config.n_classes)
-
-
 def speed(folder, threads, rounds):
     """The table of all models: size, ms per batch and images per second."""
     print(f"{'model':16} {'bytes':>9} {'batch':>5}  {'onnxruntime ms':>14} {'images/s':>9}  {'torch ms':>9} "
@@ -84,12 +78,12 @@ def speed(folder, threads, rounds):
             print(f"{name:16} left out: no {file} with its .pth")
             continue
         checkpoint = models.load(file.with_suffix(".pth"))
-        session, _ = open_session(file, checkpoint.role, threads)
+        session, meta = open_session(file, checkpoint.role, threads)
         for batch in BATCHES:
-            arrays = inputs(checkpoint, batch)
-            ours, torchs = take_turns([lambda: session.run(None, arrays), eager(checkpoint, arrays)], rounds)
-            print(f"{name:16} {file.stat().st_size:9,} {batch:5}  {1e3 * ours:14.3f} {batch / ours:9,.0f}  "
-                  f"{1e3 * torchs:9.3f} {batch / torchs:9,.0f}  {torchs / ours:6.2f}x", flush=True)
+            arrays = random_inputs(checkpoint.role, batch, len(meta["classes"]), meta.get("latent_dim"))
+            onnx, torchs = take_turns([partial(session.run, None, arrays), eager(checkpoint, arrays)], rounds)
+            print(f"{name:16} {file.stat().st_size:9,} {batch:5}  {1e3 * onnx:14.3f} {batch / onnx:9,.0f}  "
+                  f"{1e3 * torchs:9.3f} {batch / torchs:9,.0f}  {torchs / onnx:6.2f}x", flush=True)
 
 
 def start(folder, threads, rounds):
@@ -100,16 +94,16 @@ def start(folder, threads, rounds):
         if not file.is_file():
             continue
         kind = "classifier" if name.startswith("classifier") else "generator"
-        opening, = take_turns([lambda: open_session(file, kind, threads)], rounds)
+        opening, = take_turns([partial(open_session, file, kind, threads)], rounds)
         line = f"{name:16} {1e3 * opening:8.1f}"
         if kind == "generator":
             walls = []
             for _ in range(rounds):
                 with tempfile.TemporaryDirectory() as out:
-                    begin = time.perf_counter()
+                    started = time.perf_counter()
                     subprocess.run([sys.executable, ROOT / "generate_digits.py", "--generator", file, "--num_digits",
                                     "10", "--out", out], check=True, stdout=subprocess.DEVNULL)
-                    walls.append(time.perf_counter() - begin)
+                    walls.append(time.perf_counter() - started)
             line += f"   {statistics.median(walls):.2f} ({max(walls):.2f})"
         print(line, flush=True)
 
@@ -120,35 +114,32 @@ def int8(folder, threads, rounds):
     glyphs = data.load(checkpoint.info["dataset"])
     with tempfile.TemporaryDirectory() as scratch:
         files = {name: Path(scratch, f"{name}.onnx") for name in ("fp32", "int8")}
-        export_onnx.export(checkpoint, files["fp32"])
-        onnx_int8.export(checkpoint, files["int8"], glyphs)
+        export(checkpoint, files["fp32"])
+        quantize_int8(checkpoint, files["int8"], glyphs)
         sessions = [open_session(file, "classifier", threads)[0] for file in files.values()]
         times = []
         for batch in BATCHES:
             arrays = {"image": glyphs.x_test[:batch]}
-            times.append(take_turns([lambda s=s: s.run(None, arrays) for s in sessions], rounds))
+            times.append(take_turns([partial(s.run, None, arrays) for s in sessions], rounds))
         print(f"{'classifier':10} {'bytes':>9} {'test %':>7}  ms at batch {', '.join(map(str, BATCHES))}")
         for i, (name, file) in enumerate(files.items()):
-            share = 100 * export_onnx.accuracy(file, glyphs.x_test, glyphs.y_test)
+            share = 100 * accuracy(file, glyphs.x_test, glyphs.y_test)
             print(f"{name:10} {file.stat().st_size:9,} {share:7.2f}  " + "  ".join(f"{1e3 * t[i]:9.3f}" for t in times))
 
 
 TABLES = {"speed": speed, "start": start, "int8": int8}
 
 
-def main():
+def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
     parser.add_argument("--models", default=str(ROOT / "saved_models"), help="the folder of the files")
-    parser.add_argument("--only", help=f"some of {','.join(TABLES)} (default: all)")
-    parser.add_argument("--threads", type=int, default=2, help="of onnxruntime and of torch")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each candidate")
-    args = parser.parse_args()
-    wanted = args.only.split(",") if args.only else list(TABLES)
-    if not set(wanted) <= set(TABLES) or args.rounds < 1 or args.threads < 1:
-        raise UserError(f"--only takes some of {','.join(TABLES)}; --threads and --rounds are at least 1")
+    parser.add_argument("--only", type=names_from(TABLES), default=list(TABLES), help=f"some of {','.join(TABLES)}")
+    parser.add_argument("--threads", type=number(int, above=0), default=2, help="of onnxruntime and of torch")
+    parser.add_argument("--rounds", type=number(int, above=0), default=9, help="turns of each candidate")
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     print(f"{args.threads} threads, medians of {args.rounds} rounds, torch {torch.__version__}\n")
-    for name in wanted:
+    for name in args.only:
         TABLES[name](Path(args.models), args.threads, args.rounds)
         print()
 

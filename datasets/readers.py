@@ -232,6 +232,14 @@ def read_folder(root, center=True, exact=False):
     return images, labels, classes, thickness, notes
 
 
+def read_picture(path, center=True):
+    """One picture of a glyph, of any size and common format -> images uint8 [1,28,28]. Raises UserError."""
+    images, ok, notes = normalize_pictures(1, lambda i: open_picture(path), lambda i: path, center)
+    if not ok[0]:
+        raise UserError(f"{notes[-1]}: give a picture of one glyph")
+    return images
+
+
 def read_npz_images(path, center=True, exact=False, part="train"):
     """As read_folder of one part of an .npz (or .npy): x_train, images or arr_0, [y_train or labels], [thickness],
     [chars or classes]; with part="test" x_test and [y_test]. Images are None where the file holds none."""

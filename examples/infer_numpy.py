@@ -27,8 +27,8 @@ def to_glyph(path):
     """A picture -> uint8 [28, 28] as the classifier knows them: ink 255 on 0, 20 pixels long, centred by mass."""
     image = Image.open(path).convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "grey"), image).convert("L")
-    a = np.asarray(image, np.float32)
-    ink = np.abs(a - np.median(np.concatenate([a[0], a[-1], a[:, 0], a[:, -1]])))    # what differs from the border
+    grey = np.asarray(image, np.float32)
+    ink = np.abs(grey - np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))   # unlike the border
     rows, columns = (np.flatnonzero((ink > 0.3 * ink.max()).any(axis)) for axis in (1, 0))
     if ink.max() < 16:
         raise OSError(f"{path} is blank")
@@ -42,7 +42,7 @@ def to_glyph(path):
     return glyph.clip(0, 255).round().astype(np.uint8)
 
 
-def read(session, glyphs):
+def classify(session, glyphs):
     """uint8 [N, 28, 28] -> the most probable class, int64 [N], and its probability, float32 [N]."""
     probabilities = session.run(["probabilities"], {"image": glyphs})[0]
     return probabilities.argmax(1), probabilities.max(1)
@@ -63,20 +63,19 @@ def fail(text):
     sys.exit(2)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("pictures", nargs="*", help="pictures of one digit each, to be read")
+    parser.add_argument("pictures", nargs="*", help="pictures of one digit each, to be classified")
     parser.add_argument("--draw", metavar="CLASSES", help="draw these instead, as 7,7,3")
     parser.add_argument("--style", choices=["thin", "thick", "both"], default="both")
     parser.add_argument("--seed", type=int, choices=range(2 ** 32), default=0, metavar="N")
     parser.add_argument("--out", default="digits.png", help="the picture that --draw makes")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.draw:
         session, classes = open_model(MODELS / "generator.onnx")
-        wanted = args.draw.split(",")
-        if not set(wanted) <= set(classes):
+        if not set(args.draw.split(",")) <= set(classes):
             fail(f"--draw {args.draw}: the classes are {','.join(classes)}")
-        images = draw(session, [classes.index(c) for c in wanted], args.style, args.seed)
+        images = draw(session, [classes.index(c) for c in args.draw.split(",")], args.style, args.seed)
         try:
             Image.fromarray(np.hstack(images)).save(args.out)
         except (OSError, ValueError) as e:
@@ -88,7 +87,7 @@ def main():
             glyphs = np.stack([to_glyph(path) for path in args.pictures])
         except OSError as e:
             fail(f"{e}")
-        for path, label, probability in zip(args.pictures, *read(session, glyphs)):
+        for path, label, probability in zip(args.pictures, *classify(session, glyphs)):
             print(f"{path}: {classes[label]} ({100 * probability:.1f} %)")
 
 

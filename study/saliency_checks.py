@@ -92,7 +92,7 @@ def measure_randomisation(network, images, labels, seeds):
     original = {m: COARSE[m](network, images, labels) for m in METHODS}
     for seed in range(seeds):
         stages = []
-        for layer, randomised in saliency.cascade(network, seed):
+        for layer, randomised in saliency.cascading_randomization(network, seed):
             stages.append(layer)
             for m in METHODS:
                 maps = COARSE[m](randomised, images, labels)
@@ -113,7 +113,7 @@ def measure_perturbation(network, images, labels, maps):
     orders = {**{m: saliency.relevance(m, v) for m, v in maps.items()}, **baselines}
     curves = {kind: {name: saliency.perturbation(network, images, labels, order, insertion=kind == "insertion").cpu()
                      for name, order in orders.items()} for kind in ("deletion", "insertion")}
-    areas = {kind: {name: saliency.area(c).numpy() for name, c in curves[kind].items()} for kind in curves}
+    areas = {kind: {name: saliency.area_under_curve(c).numpy() for name, c in curves[kind].items()} for kind in curves}
     summary = {kind: {name: {"mean": float(a.mean()), "half": statistics.t_interval(a)[1]}
                       for name, a in areas[kind].items()} for kind in areas}
     beats, loses_to = ({kind: {m: [] for m in maps} for kind in areas} for _ in range(2))

@@ -1,27 +1,23 @@
 """The attacks: bounds, closed forms of linear classifiers, and checks that catch a network which hides its gradients."""
 import copy
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import assert_one_line_error, command
+from conftest import command
 from torch import nn
 
 import attacks
-import data
 import models
 from datasets import strokes
-from study import robustness
-from study.context import Context
-from study.report import Section
 from utils.files import UserError
 
 WHITE_BOX = [name for name in attacks.ATTACKS if name not in attacks.GRADIENT_FREE]
-QUICK = {"fgsm": attacks.fgsm, "pgd": lambda *a, **k: attacks.pgd(*a, **k, steps=8, restarts=1),
-         "apgd-ce": lambda *a, **k: attacks.apgd(*a, **k, loss="ce", steps=10),
-         "apgd-dlr": lambda *a, **k: attacks.apgd(*a, **k, loss="dlr", steps=10),
-         "square": lambda *a, **k: attacks.square(*a, **k, queries=30)}
+QUICK = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, steps=8),
+         "apgd-ce": partial(attacks.apgd, loss="ce", steps=10), "apgd-dlr": partial(attacks.apgd, loss="dlr", steps=10),
+         "square": partial(attacks.square, queries=30)}
 
 
 class Linear(nn.Module):
@@ -54,7 +50,7 @@ def glyphs():
 
 @pytest.fixture(scope="module")
 def network(glyphs):
-    """A small classifier with batch norm, trained on strokes until it reads most of them."""
+    """A small classifier with batch norm, trained on strokes until it knows most of them."""
     x, y = strokes.generate(1000, seed=12)
     x, y = models.from_uint8(torch.from_numpy(x)), torch.from_numpy(y)
     torch.manual_seed(0)
@@ -73,7 +69,7 @@ def network(glyphs):
 
 @pytest.fixture(scope="module")
 def batch(network, glyphs):
-    """The images that the network reads rightly, as tensors."""
+    """The images that the network classifies correctly, as tensors."""
     x, y = models.from_uint8(torch.from_numpy(glyphs[0])), torch.from_numpy(glyphs[1])
     right = ~attacks.misclassified(network, x, y)
     assert right.float().mean() > 0.8
@@ -97,6 +93,13 @@ def test_changes_stay_within_eps_and_range(network, batch, name, norm, eps):
 def test_eps_zero_is_the_identity(network, batch, name, norm):
     x, y = batch[0][:16], batch[1][:16]
     torch.testing.assert_close(QUICK[name](network, x, y, 0.0, norm, seed=0), x, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_nothing_left_to_attack(network, norm):
+    nothing = torch.zeros(0, 1, 28, 28)
+    assert all(attack(network, nothing, torch.zeros(0, dtype=torch.int64), 0.1, norm).shape == nothing.shape
+               for attack in attacks.ATTACKS.values())
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -148,7 +151,7 @@ def test_dlr_closed_form_and_scale():
 
 def test_checkpoints_of_apgd_are_the_papers():
     """22 % of the steps first, then gaps that shrink by 3 % to 6 % (section 3 of the paper)."""
-    np.testing.assert_allclose(attacks.CHECKPOINTS[:5], [0.22, 0.41, 0.57, 0.70, 0.80], atol=1e-9)
+    np.testing.assert_allclose(attacks.CHECKPOINTS[:6], [0, 0.22, 0.41, 0.57, 0.70, 0.80], atol=1e-9)
     assert np.diff(attacks.CHECKPOINTS).min() > 0.06 - 1e-9
 
 
@@ -192,8 +195,8 @@ def test_worst_case_and_table(network, glyphs):
     rows = list(found["attacks"].values())
     assert accuracies == sorted(accuracies, reverse=True), "one attack after the other can only lower it"
     assert rows[-1]["accuracy"] == pytest.approx(found["robust"])
-    assert rows[1]["attacked"] == rows[0]["attacked"] - rows[0]["felled"], "what fell is not attacked again"
-    assert rows[0]["attacked"] == round(found["clean"] * len(glyphs[0])), "what is misread is not attacked"
+    assert rows[1]["attacked"] == rows[0]["attacked"] - rows[0]["flipped"], "what was flipped is not attacked again"
+    assert rows[0]["attacked"] == round(found["clean"] * len(glyphs[0])), "what is misclassified is not attacked"
     assert found["flags"] == [] and "no flags" in attacks.table(found)
     alone = attacks.robust_accuracy(network, *glyphs, 0.06, attacks=QUICK, alone=True)
     assert alone["attacks"]["pgd"]["attacked"] == rows[0]["attacked"]
@@ -216,26 +219,43 @@ def test_dlr_sees_through_large_logits(network, batch):
     """The masking that stops cross-entropy does not stop DLR."""
     x, y = batch
     sure = Then(network, lambda z: z * 1e4)
-    stands = [(~attacks.misclassified(network, QUICK[name](sure, x, y, 0.06, seed=0), y)).float().mean()
+    robust = [(~attacks.misclassified(network, QUICK[name](sure, x, y, 0.06, seed=0), y)).float().mean()
               for name in ("apgd-ce", "apgd-dlr")]
-    assert stands[1] < stands[0] - 0.1
+    assert robust[1] < robust[0] - 0.1
 
 
-def test_command(small_npz, tmp_path):
-    network = models.Classifier(models.ClassifierConfig(10, 2))
-    classifier = models.Checkpoint("classifier", network, list("0123456789"), np.zeros((10, 256)))
-    models.save(tmp_path / "untrained.pth", classifier)
-    done = command("attacks.py", tmp_path / "untrained.pth", "--on", f"{small_npz}:test", "--n", 24, "--eps", 0.05,
+@pytest.fixture(scope="module")
+def files(small_npz, tmp_path_factory):
+    """A folder with an untrained classifier and an untrained generator."""
+    folder, classes = tmp_path_factory.mktemp("attacks"), list("0123456789")
+    for kind, net in (("classifier", models.Classifier(models.ClassifierConfig(10, 2))),
+                      ("generator", models.Generator(models.GeneratorConfig(10)))):
+        models.save(folder / f"{kind}.pth", models.Checkpoint(kind, net, classes, np.zeros((10, 256))))
+    return folder
+
+
+def test_command(small_npz, files):
+    done = command("attacks.py", files / "classifier.pth", "--on", f"{small_npz}:test", "--n", 24, "--eps", 0.05,
                    "--attacks", "fgsm,apgd-dlr")
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in ("24 images", "clean", "fgsm", "apgd-dlr", "robust", "checks"))
-    assert "FLAG: only" in done.stdout, "an untrained network reads about a tenth"
-    done = command("attacks.py", tmp_path / "untrained.pth", "--on", f"{small_npz}:test", "--attacks", "fgsm,deepfool")
-    assert_one_line_error(done, "deepfool", "apgd-dlr")
-    network = models.Generator(models.GeneratorConfig(10))
-    models.save(tmp_path / "generator.pth", models.Checkpoint("generator", network, classifier.classes, classifier.ink_table))
-    done = command("attacks.py", tmp_path / "generator.pth", "--on", f"{small_npz}:test")
-    assert_one_line_error(done, "generator.pth", "classifier")
+    assert "FLAG: only" in done.stdout, "an untrained network is right about a tenth of the time"
+
+
+def test_json_of_the_command(small_npz, files, capsys):
+    attacks.main([str(files / "classifier.pth"), "--on", f"{small_npz}:test", "--n", "8", "--attacks", "fgsm", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["attacks"].keys() == {"fgsm"} and "fgsm: " in printed.err
+
+
+@pytest.mark.parametrize("file, words, message", [
+    ("classifier.pth", ["--attacks", "fgsm,deepfool"], "deepfool.*apgd-dlr"), ("classifier.pth", ["--eps", "-1"], "eps"),
+    ("classifier.pth", ["--on", ""], "--on"), ("generator.pth", [], "generator.pth.*classifier"), ("", [], "no such file")])
+def test_bad_input_of_the_command(small_npz, files, monkeypatch, file, words, message):
+    monkeypatch.chdir(files)
+    with pytest.raises(UserError, match=message) as fault:
+        attacks.main([file, "--on", f"{small_npz}:test", *words])
+    assert "\n" not in str(fault.value)
 
 
 def test_accuracy_by_eps_only_falls(network, glyphs):

@@ -4,15 +4,14 @@ import copy
 import numpy as np
 import pytest
 import torch
+from conftest import command
+from PIL import Image
 from torch import nn
 
 import data
 import models
 import saliency
 from datasets import strokes
-from study import saliency_checks
-from study.context import Context
-from training.classifier import train_classifier
 from utils.files import UserError
 
 METHODS = list(saliency.METHODS.items())
@@ -27,8 +26,18 @@ def glyphs():
 
 @pytest.fixture(scope="module")
 def quick(glyphs):
-    """A classifier after a few seconds of training, and 12 test images that it reads rightly."""
-    net = train_classifier(glyphs.x_train, glyphs.y_train, steps=80, network=6, n_classes=10)
+    """A classifier after a few seconds of training, and 12 test images that it classifies correctly."""
+    torch.manual_seed(0)
+    net = models.Classifier(models.ClassifierConfig(10, 4))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(80):
+        batch = torch.randint(len(glyphs.x_train), [48])
+        logits = net(models.from_uint8(torch.from_numpy(glyphs.x_train)[batch]))
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(glyphs.y_train)[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    net = net.eval().requires_grad_(False)
     x, y = models.from_uint8(torch.from_numpy(glyphs.x_test)), torch.from_numpy(glyphs.y_test)
     right = (net(x).argmax(1) == y).nonzero()[:, 0]
     assert len(right) > 100
@@ -55,8 +64,6 @@ def test_linear_network_in_closed_form(images):
     for name, expected in (("gradient", w), ("SmoothGrad", w), ("gradient x input", w * images[:, 0]),
                            ("integrated gradients", w * images[:, 0])):
         torch.testing.assert_close(saliency.METHODS[name](net, images, y), expected, rtol=1e-4, atol=1e-6)
-    grey = saliency.integrated_gradients(net, images, y, baseline=0.5)
-    torch.testing.assert_close(grey, w * (images[:, 0] - 0.5), rtol=1e-4, atol=1e-6)
 
 
 def test_square_has_the_integral_that_paper_gives(images):
@@ -69,14 +76,14 @@ def test_square_has_the_integral_that_paper_gives(images):
 
 
 def test_integrated_gradients_are_complete(quick):
-    net, x, y = quick
-    for target in (y, (y + 1) % 10):
+    net, x, y = (quick[0], *(v[:3] for v in quick[1:]))
+    for target in (y, (y + 2) % 10):
         maps = saliency.integrated_gradients(net, x, target)
         error = saliency.completeness_error(net, x, target, maps)
         with torch.no_grad():
             wanted = (net(x) - net(torch.zeros_like(x))).gather(1, target[:, None])[:, 0]
-        assert error.max() <= 0.01
-        assert ((maps.sum((1, 2)) - wanted).abs() <= 0.01 * wanted.abs().clamp(min=0.1) + 1e-5).all()
+        torch.testing.assert_close(error, (maps.sum((1, 2)) - wanted).abs() / wanted.abs().clamp(min=0.1), rtol=0, atol=1e-4)
+        assert error[wanted.abs() > 1].le(0.01).all() and error.max() < 0.1      # MAX_STEPS may not do for a small one
     rough = saliency.integrated_gradients(net, x, y, steps=2, tolerance=9.0)
     assert saliency.completeness_error(net, x, y, rough).max() > 0.01          # the check can fail
 
@@ -128,11 +135,12 @@ def test_a_fault_leaves_the_network_as_it_was(images):
 
 @pytest.mark.parametrize("name, method", METHODS)
 def test_the_target_class_decides_and_the_batch_does_not(name, method, quick):
-    net, x, y = (quick[0], *(v[:4] for v in quick[1:]))
+    net, x, y = (quick[0], *(v[:2] for v in quick[1:]))
     maps = method(net, x, y)
-    assert torch.equal(maps, method(net, x, y))                             # the same again
-    torch.testing.assert_close(method(net, x[3:4], y[3:4]), maps[3:4], rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(method(net, x, int(y[0]))[:1], maps[:1], rtol=1e-3, atol=1e-4)
+    assert torch.equal(method(net, x[1:], y[1:]), maps[1:])                 # alone, to the bit
+    assert torch.equal(method(net, x.flip(0), int(y[0]))[1], maps[0])       # at another place
+    strided = torch.stack([x, x], 1)[:, 0].contiguous(memory_format=torch.channels_last)
+    assert torch.equal(method(net, strided, y), maps)                       # whatever the memory format
     others = method(net, x, (y + 1) % 10)
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(maps, others))
 
@@ -155,24 +163,31 @@ def test_wrong_input_is_refused(images):
 
 # ---- do they mean anything? ------------------------------------------------------------------------------------------
 
-def test_randomisation_lowers_the_correlation(quick):
+def rank_correlation(a, b):
+    """Of the magnitudes of two maps of each image, over all pixels: float64 [N]."""
+    ranks = [m.abs().flatten(1).argsort(1).argsort(1).double() for m in (a, b)]
+    return np.array([np.corrcoef(*pair)[0, 1] for pair in zip(*ranks)])
+
+
+def test_randomization_lowers_the_correlation(quick):
     net, x, y = quick
+    x, y = x[:6], y[:6]
     before, maps = copy.deepcopy(net), saliency.smoothgrad(net, x, y)
     state, names, falls = torch.get_rng_state(), [], []
-    for name, network in saliency.cascade(net):
+    for name, network in saliency.cascading_randomization(net):
         names.append(name)
-        falls.append(saliency_checks.agree(maps, saliency.smoothgrad(network, x, y)).mean())
+        falls.append(rank_correlation(maps, saliency.smoothgrad(network, x, y)).mean())
     assert names == ["linear 7", "conv 6", "conv 5", "conv 4", "conv 3", "conv 2", "conv 1"]
-    assert saliency_checks.agree(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
+    assert rank_correlation(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.state_dict().values()))
     assert torch.equal(torch.get_rng_state(), state)
-    last = [list(saliency.cascade(net, seed))[-1][1].head.weight for seed in (0, 0, 1)]
+    last = [list(saliency.cascading_randomization(net, seed))[-1][1].head.weight for seed in (0, 0, 1)]
     assert torch.equal(last[0], last[1]) and not torch.equal(last[0], last[2])
 
 
-def test_cascade_starts_at_the_top_and_is_cumulative(quick):
+def test_randomization_starts_at_the_top_and_is_cumulative(quick):
     net = quick[0]
-    steps = saliency.cascade(net)
+    steps = saliency.cascading_randomization(net)
     _, network = next(steps)
     assert not torch.equal(network.head.weight, net.head.weight)
     assert torch.equal(network.net[0].weight, net.net[0].weight)
@@ -197,8 +212,8 @@ def test_deletion_and_insertion_in_closed_form():
         good, bad = (saliency.perturbation(net, x, 0, o, insertion, points=5) for o in (best, -best))
         logits = torch.tensor([10.0, 0, -10, -10, -10] if not insertion else [-10.0, 0, 10, 10, 10])
         torch.testing.assert_close(good, logits.sigmoid().expand(2, 5), rtol=1e-4, atol=1e-5)
-        assert (saliency.area(good) < saliency.area(bad)).all() != insertion
-    torch.testing.assert_close(saliency.area(torch.tensor([[0.0, 1.0, 0.0]])), torch.tensor([0.5]))
+        assert (saliency.area_under_curve(good) < saliency.area_under_curve(bad)).all() != insertion
+    torch.testing.assert_close(saliency.area_under_curve(torch.tensor([[0.0, 1.0, 0.0]])), torch.tensor([0.5]))
 
 
 def test_sobel_finds_the_edge():
@@ -206,3 +221,51 @@ def test_sobel_finds_the_edge():
     x[..., 14:] = 1
     edges = saliency.sobel(x)[0, 1:-1, 1:-1]
     assert (edges[:, 12:14] == 4).all() and edges.sum() == 4 * 2 * 26
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def files(quick, glyphs, tmp_path_factory):
+    """A folder with classifier.pth, a large picture of a 7, dark on light, and an .npz with three labelled images."""
+    folder = tmp_path_factory.mktemp("command")
+    table = data.ink_table(glyphs.x_train, glyphs.y_train, 10)
+    models.save(folder / "classifier.pth", models.Checkpoint("classifier", quick[0], glyphs.classes, table))
+    seven = glyphs.x_test[np.flatnonzero(glyphs.y_test == 7)[0]]
+    Image.fromarray(255 - seven).resize((140, 140)).save(folder / "seven.png")
+    np.savez(folder / "three.npz", images=glyphs.x_test[:3], labels=glyphs.y_test[:3])
+    return folder
+
+
+def test_command_explains_a_picture(files):
+    done = command("saliency.py", "classifier.pth", "seven.png", "--out", "why.png", cwd=files)
+    assert done.returncode == 0, done.stderr
+    answer, out = done.stdout.splitlines()
+    assert answer.startswith("seven.png: ") and answer.endswith("%)") and out == "why.png"
+    width, height = Image.open(files / "why.png").size
+    assert width > 6 * 28 * 5 and height > 28 * 5                           # the image and five maps
+
+
+def test_command_explains_a_class_of_a_set(files, capsys):
+    words = [str(files / "classifier.pth"), str(files / "three.npz"), "--method", "gradient", "--out"]
+    saliency.main([*words, str(files / "a.png"), "--n", "2", "--class", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and "[0], labelled" in lines[0] and "[2], labelled" in lines[1]
+    assert all(", not 3: " in line or ": 3 (" in line for line in lines[:2])
+    saliency.main([*words, str(files / "b.png"), "--n", "2", "--class", "4"])
+    saliency.main([*words, str(files / "c.png"), "--n", "2", "--class", "4"])
+    contents = [(files / name).read_bytes() for name in ("a.png", "b.png", "c.png")]
+    assert contents[0] != contents[1] == contents[2]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["seven.png", "--class", "x"], "the classes are 0, 1"), (["seven.png", "--method", "magic"], "Grad-CAM"),
+    (["none.png"], "none.png"), (["text.png"], "text.png"), (["blank.png"], "blank"), ([""], "empty"),
+    (["none:test"], "none"), (["seven.png", "--out", ""], "empty"), (["three.npz", "--n", "0"], "--n")])
+def test_bad_input_of_the_command(files, monkeypatch, words, message):
+    monkeypatch.chdir(files)
+    (files / "text.png").write_text("no picture")
+    Image.new("L", (40, 40), 200).save(files / "blank.png")
+    with pytest.raises(UserError, match=message) as fault:
+        saliency.main(["classifier.pth", *words])
+    assert "\n" not in str(fault.value)

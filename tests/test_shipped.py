@@ -30,7 +30,7 @@ def test_files_keep_the_contract_and_belong_together():
         assert (kind == "classifier") is path.stem.startswith("classifier") and meta["dataset"] == record["dataset"]
         assert meta["classes"] == record["classes"] and path.stat().st_size == record["onnx"]["bytes"]
         if path.with_suffix(".pth").is_file():
-            difference, limit = export_onnx.prove(path, models.load(path.with_suffix(".pth")))
+            difference, limit = export_onnx.verify(path, models.load(path.with_suffix(".pth")))
             assert difference <= limit
     models.load(SHIPPED / "discriminator.pth", "discriminator")
 

@@ -30,37 +30,33 @@ def start_session(path, threads=None):
         raise UserError(f"no such file: {path}")
     options = ort.SessionOptions()
     options.log_severity_level = 4            # its messages would come before our one line
-    if threads:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or 0
     try:
         # from bytes, not from the path: a model that refers to other files on this disk is refused
         return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as e:                    # onnxruntime raises one type per cause; all mean the same to the user
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        if "External data" in reason:
-            raise UserError(f"{path} keeps weights in other files (external data): expected one file with all of them, "
-                            "as export_onnx.py writes") from e
-        raise UserError(f"{path} is not an ONNX model that onnxruntime can load ({reason[:160]}): expected a file of "
-                        "export_onnx.py") from e
+        reason = (f"is not an ONNX model that onnxruntime can load ({first_line(e)})" if "External data" not in str(e) else
+                  "keeps weights in other files (external data)")
+        raise UserError(f"{path} {reason}: expected one file with all weights, as export_onnx.py writes") from e
 
 
-def check_ports(path, what, found, wanted):
-    """Compare a session's inputs or outputs with the contract; UserError that says what was expected."""
-    found = {p.name: (p.type, list(p.shape)) for p in found}
-    for name, (kind, shape) in wanted.items():
+def first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+
+def check_ports(path, direction, ports, expected):
+    """Compare a session's ports (`direction`: "input" or "output") with the contract's; UserError where they differ."""
+    ports = {p.name: (p.type, list(p.shape)) for p in ports}
+    for name, (kind, shape) in expected.items():
         text = f"{name} {kind} [batch{''.join(f', {s}' for s in shape)}]"
-        if name not in found:
-            raise UserError(f"{path} has no {what} {text}; it has {', '.join(found) or 'none'}")
-        got_kind, got_shape = found[name]
-        fits = len(got_shape) == 1 + len(shape) and all(isinstance(s, str) or s == g
-                                                        for s, g in zip(shape, got_shape[1:]))
-        if got_kind != kind or not fits:
-            raise UserError(f"{path}: {what} {name} is {got_kind} {got_shape}, expected {text}")
-        if isinstance(got_shape[0], int):
-            raise UserError(f"{path}: {what} {name} has the fixed batch size {got_shape[0]}, expected any size: export "
-                            "it again")
-    if what == "input" and set(found) - set(wanted):
-        raise UserError(f"{path} wants inputs that are unknown here: {', '.join(sorted(set(found) - set(wanted)))}")
+        if name not in ports:
+            raise UserError(f"{path} has no {direction} {text}; it has {', '.join(ports) or 'none'}")
+        actual_kind, (batch, *actual) = ports[name][0], ports[name][1] or [0]
+        same = len(actual) == len(shape) and all(isinstance(s, str) or s == a for s, a in zip(shape, actual))
+        if actual_kind != kind or not same or isinstance(batch, int):
+            raise UserError(f"{path}: {direction} {name} is {actual_kind} {ports[name][1]}, expected {text} with any batch")
+    if direction == "input" and set(ports) - set(expected):
+        raise UserError(f"{path} wants inputs that are unknown here: {', '.join(sorted(set(ports) - set(expected)))}")
 
 
 def open_session(path, kind, threads=None):
@@ -70,38 +66,36 @@ def open_session(path, kind, threads=None):
     Raises UserError that names the file and what was expected where it does not.
     """
     session = start_session(path, threads)
-    inputs, outputs = CONTRACT[kind]
-    check_ports(path, "input", session.get_inputs(), inputs)
-    check_ports(path, "output", session.get_outputs(), outputs)
-    meta = session.get_modelmeta().custom_metadata_map
+    check_ports(path, "input", session.get_inputs(), CONTRACT[kind][0])
+    check_ports(path, "output", session.get_outputs(), CONTRACT[kind][1])
+    meta = dict(session.get_modelmeta().custom_metadata_map)
     missing = [name for name in METADATA[kind] if name not in meta]
     if missing:
         raise UserError(f"{path} lacks the metadata {', '.join(missing)}: export it with export_onnx.py")
     try:
-        meta = {**meta, "classes": json.loads(meta["classes"])}
-    except ValueError as e:
-        raise UserError(f"{path}: its metadata classes is no JSON list") from e
-    classes = meta["classes"]
-    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
-        raise UserError(f"{path}: its metadata classes is no list of names")
+        meta["classes"] = json.loads(meta["classes"])
+    except ValueError:
+        meta["classes"] = None
+    if not (isinstance(meta["classes"], list) and meta["classes"] and all(isinstance(c, str) for c in meta["classes"])):
+        raise UserError(f"{path}: its metadata classes is no JSON list of names")
     if kind == "generator":
-        latent = session.get_inputs()[[p.name for p in session.get_inputs()].index("noise")].shape[1]
+        latent = next(p.shape[1] for p in session.get_inputs() if p.name == "noise")
         if meta["latent_dim"] != str(latent):
             raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim']}, but its noise has {latent} values")
         meta["latent_dim"] = latent
-    probe(path, session, kind, meta)
+    run_once(path, session, kind, meta)
     return session, meta
 
 
-def probe(path, session, kind, meta):
-    """Run a batch of two, with the last class where a label is asked; UserError where that fails or disagrees."""
-    last = len(meta["classes"]) - 1
+def run_once(path, session, kind, meta):
+    """Run a batch of two, with the last class where there is a label; UserError where that fails or disagrees."""
+    n = len(meta["classes"])
     inputs = ({"image": np.zeros((2, 28, 28), np.uint8)} if kind == "classifier" else
-              {"noise": np.zeros((2, meta["latent_dim"]), np.float32), "label": np.array([0, last]),
+              {"noise": np.zeros((2, meta["latent_dim"]), np.float32), "label": np.array([0, n - 1]),
                "thickness": np.array([0, 1], np.float32)})
     try:
-        outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, inputs)))
+        output = session.run(list(CONTRACT[kind][1]), inputs)[0]
     except Exception as e:                    # see start_session
-        raise UserError(f"{path} does not run with {last + 1} classes: {str(e).strip().splitlines()[0][:160]}") from e
-    if kind == "classifier" and outputs["logits"].shape != (2, last + 1):
-        raise UserError(f"{path} names {last + 1} classes, but gives {outputs['logits'].shape[1]} logits")
+        raise UserError(f"{path} does not run with {n} classes: {first_line(e)}") from e
+    if kind == "classifier" and output.shape != (2, n):
+        raise UserError(f"{path} names {n} classes, but gives {output.shape[1]} logits")
