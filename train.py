@@ -50,6 +50,7 @@ UNEVEN = 2                 # a class so many times as large as another: rare cla
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
 LOG_SECONDS = 1.0          # between two rows of the log
+MEASURED = 10_000          # samples by which a generator is measured at the end
 
 
 def by_model(values):
@@ -252,10 +253,10 @@ def stop_at_nan(run):
 # ---- measuring and writing ---------------------------------------------------------------------------
 
 def measure_generator(run):
-    """How well 10,000 samples of the averaged generator keep to the thickness they should have, and how much
+    """How well samples of the averaged generator keep to the thickness they should have, and how much
     samples of one class differ (variance of a pixel, over that of training images), as a dict of JSON types.
     (fid.py and benchmarks/ measure the rest: it needs a classifier.)"""
-    g, n = run.glyphs, 10_000
+    g, n = run.glyphs, MEASURED
     images, labels, t = sample_all(run.sampler(), n, seed=1)
     drawn = data.thickness(images, labels, run.batches.ink_table)
     rho = [statistics.rank_correlation(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import ENVIRONMENT, ROOT, assert_one_line_error, command, one_line_error
+from conftest import ENVIRONMENT, ROOT, one_line_error
 from PIL import Image
 
 import data
@@ -18,11 +18,12 @@ import models
 import train
 from datasets import strokes
 from generate_digits import open_generator, sample_all
+from training import preview
 from training.run import Run
+from utils import cli
 from utils.onnx_session import open_session
 
 QUICK = ["--epochs", "2", "--batch", "32", "--device", "cpu"]
-LONG = ["--epochs", "10", "--batch", "32", "--device", "cpu", "--save-every", "0.1"]
 
 
 def weights(path):
@@ -39,23 +40,25 @@ def run_train(*words):
 
 
 @pytest.fixture
-def no_onnx(monkeypatch):
-    """Runs end sooner: the ONNX export, which other tests cover, is left out."""
+def short(monkeypatch):
+    """Runs end sooner: no ONNX export, few pictures, few samples measured; other tests cover these."""
     monkeypatch.setattr(export_onnx, "export", lambda checkpoint, path: {})
     monkeypatch.setattr(export_onnx, "accuracy", lambda *a: 0.0)
+    monkeypatch.setattr(preview, "FRAMES", 2)
+    monkeypatch.setattr(train, "MEASURED", 64)
 
 
 # ---- what a run leaves -----------------------------------------------------------------------------------------------
 
 def test_a_run_leaves_what_the_readme_names(trained):
     names = {p.name for p in trained.iterdir()}
-    for name in ("generator", "acgan", "cvae", "classifier"):
+    for name in ("generator", "cvae", "classifier"):
         assert {f"{name}{end}" for end in (".pth", ".onnx", ".json", ".log.jsonl", "_losses.png")} <= names
-    assert {"discriminator.pth", "acgan_discriminator.pth", "classifier_confusion.png"} <= names
-    for name in ("generator", "acgan", "cvae"):
+    assert {"discriminator.pth", "classifier_confusion.png"} <= names
+    for name in ("generator", "cvae"):
         assert {f"{name}_samples.png", f"{name}_training.gif"} <= names
     assert not [n for n in names if "resume" in n or "tmp" in n]
-    for name in ("generator", "acgan", "cvae", "classifier"):
+    for name in ("generator", "cvae", "classifier"):
         record = json.loads((trained / f"{name}.json").read_text(encoding="utf-8"))
         assert record["train_images"] == len(record["classes"]) * 44 > 0
         assert record["dataset_sha256"] and record["metrics"] and record["settings"]["seed"] == 0
@@ -69,7 +72,7 @@ def test_a_run_leaves_what_the_readme_names(trained):
 
 def test_snapshots_are_generators_and_the_last_is_the_end(trained):
     shots = sorted((trained / "generator_epochs").iterdir())
-    assert [p.name for p in shots] == ["00001.pth", "00002.pth", "00003.pth", "00004.pth"]
+    assert [p.name for p in shots] == ["00001.pth", "00002.pth", "00003.pth"]
     assert same(shots[-1], trained / "generator.pth") and not same(shots[0], shots[1])
     assert models.load(shots[0], "generator").info["figures"]["epoch"] == 1
 
@@ -85,11 +88,10 @@ def test_the_same_samples_from_every_file_of_a_cvae(trained):
     assert len({image.tobytes() for image in a[0]}) == 200
 
 
-@pytest.mark.parametrize("words, name", [(["--model", "classifier-tiny"], "classifier-tiny"),
-                                         (["--model", "classifier", "--adversarial"], "classifier-adversarial")])
-def test_the_other_classifiers(small_npz, tmp_path, words, name):
-    run_train(*words, "--dataset", small_npz, "--epochs", 2, "--per-class", 10, "--batch", 20, "--out", tmp_path,
-              "--device", "cpu")
+def test_a_tiny_classifier(small_npz, tmp_path):
+    words = ["--model", "classifier-tiny", "--dataset", small_npz, "--epochs", 2, "--per-class", 10, "--batch", 20]
+    run_train(*words, "--out", tmp_path, "--device", "cpu")
+    name = "classifier-tiny"
     files = {p.name for p in tmp_path.iterdir()}
     assert files == {name + end for end in (".pth", ".onnx", ".json", ".log.jsonl", "_losses.png", "_confusion.png")}
     network = models.load(tmp_path / f"{name}.pth", "classifier").model
@@ -101,14 +103,23 @@ def test_the_other_classifiers(small_npz, tmp_path, words, name):
     assert record["onnx"]["test_accuracy"] == record["metrics"]["test_accuracy"]
 
 
-def test_the_same_seed_gives_the_same_weights(trained, small_npz, tmp_path, no_onnx):
-    for seed, epochs in ((0, 4), (1, 1)):
-        run_train("--dataset", small_npz, "--out", tmp_path / str(seed), "--seed", seed, "--epochs", epochs, "--batch",
-                  32, "--snapshots", "--device", "cpu")
-    for name in ("generator.pth", "discriminator.pth"):
-        assert same(tmp_path / "0" / name, trained / name)
-    first = "generator_epochs/00001.pth"
-    assert same(tmp_path / "0" / first, trained / first) and not same(tmp_path / "1" / first, trained / first)
+def test_other_models_have_files_of_their_own(small_npz, tmp_path, short):
+    words = ["--dataset", small_npz, "--epochs", 1, "--per-class", 4, "--out", tmp_path, "--device", "cpu"]
+    run_train("--model", "classifier", "--adversarial", *words)
+    checkpoint = models.load(tmp_path / "classifier-adversarial.pth", "classifier")
+    assert checkpoint.info["model"] == "classifier-adversarial" and checkpoint.model.cfg.margin == 0.3
+    run_train("--model", "acgan", *words)
+    assert models.load(tmp_path / "acgan.pth", "generator").info["model"] == "acgan"
+    assert not models.load(tmp_path / "acgan_discriminator.pth").model.cfg.projection
+
+
+def test_the_same_seed_gives_the_same_weights(small_npz, tmp_path, short):
+    for name, seed in (("a", 0), ("b", 0), ("other", 1)):
+        run_train("--dataset", small_npz, "--out", tmp_path / name, "--seed", seed, "--epochs", 1, "--batch", 64,
+                  "--device", "cpu")
+    for file in ("generator.pth", "discriminator.pth"):
+        assert same(tmp_path / "a" / file, tmp_path / "b" / file)
+    assert not same(tmp_path / "a" / "generator.pth", tmp_path / "other" / "generator.pth")
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -159,48 +170,49 @@ def test_the_plan_follows_the_speed(small_npz):
 
 # ---- kill and resume -------------------------------------------------------------------------------------------------
 
-def kill_after_first_save(folders):
-    """Start a run for each {folder: (file stem, words)} at once, kill each with SIGKILL after its first save."""
-    runs = {folder: subprocess.Popen([sys.executable, str(ROOT / "train.py"), *map(str, words), "--out", str(folder)],
-                                     stdout=subprocess.DEVNULL, env=ENVIRONMENT) for folder, (_, words) in folders.items()}
-    deadline = time.time() + 90
-    waiting = dict(runs)
-    while waiting and time.time() < deadline:
-        for folder, run in list(waiting.items()):
-            if (folder / f"{folders[folder][0]}.resume.pth").is_file() or run.poll() is not None:
-                run.kill()
-                run.wait()
-                del waiting[folder]
-        time.sleep(0.02)
-    for run in waiting.values():
-        run.kill()
+@pytest.mark.parametrize("model", ["cgan", "cvae", "classifier"])
+@pytest.mark.parametrize("step", [3, 14])
+def test_a_run_that_was_stopped_resumes_to_the_same_weights(small_npz, tmp_path, monkeypatch, capsys, short, model, step):
+    """The run ends at once after the save at a step, in its first or second epoch, as a kill would end it."""
+    name = train.TRAINERS[model].name
+    words = ["--model", model, "--dataset", small_npz, "--per-class", 32, "--epochs", 2, "--batch", 32, "--device", "cpu"]
+    run_train(*words, "--out", tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        save = Run.save_state
+
+        def save_and_stop(run):
+            if run.step == step:
+                save(run)
+                raise KeyboardInterrupt
+        patch.setattr(Run, "save_state", save_and_stop)
+        patch.setattr(train, "LOG_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run_train(*words, "--save-every", 1e-9, "--out", tmp_path / "stopped")
+    assert f"stopped at step {step}; go on" in capsys.readouterr().out
+    torch.manual_seed(1)                                         # the global random state has no say
+    run_train("--model", model, "--resume", "--out", tmp_path / "stopped")
+    assert f"goes on from step {step} of 20" in capsys.readouterr().out
+    assert not (tmp_path / "stopped" / f"{name}.resume.pth").exists()
+    assert same(tmp_path / "whole" / f"{name}.pth", tmp_path / "stopped" / f"{name}.pth")
+    rows = [json.loads(line)["step"] for line in (tmp_path / "stopped" / f"{name}.log.jsonl").read_text().splitlines()]
+    assert rows == sorted(set(rows)) and rows[-1] == 20
 
 
 @pytest.fixture(scope="module")
 def killed(small_npz, tmp_path_factory):
-    """{model: folder} of runs that were killed; the CGAN's data set is a copy of its own, mine.npz."""
+    """The folder of a run of the command that was killed after its first save; its data set is beside it, mine.npz."""
     root = tmp_path_factory.mktemp("killed")
     shutil.copy(small_npz, root / "mine.npz")
-    runs = {root / "cgan": ("generator", ["--dataset", root / "mine.npz", "--epochs", 500, "--save-every", 0.1]),
-            root / "cvae": ("cvae", ["--model", "cvae", "--dataset", small_npz, *LONG]),
-            root / "classifier": ("classifier", ["--model", "classifier", "--dataset", small_npz, *LONG])}
-    kill_after_first_save(runs)
-    for folder, (name, _) in runs.items():
-        assert (folder / f"{name}.resume.pth").is_file() and not (folder / f"{name}.pth").exists(), \
-            "the run ended before it could be killed"
-    return {folder.name: folder for folder in runs}
-
-
-@pytest.mark.parametrize("model", ["cvae", "classifier"])
-def test_a_killed_run_resumes_to_the_same_weights(killed, small_npz, tmp_path, model, no_onnx, capsys):
-    halted = shutil.copytree(killed[model], tmp_path / "halted")
-    assert 0 < torch.load(halted / f"{model}.resume.pth", weights_only=True)["step"] < 10 * 13
-    run_train("--model", model, "--dataset", small_npz, *LONG, "--out", tmp_path / "whole")
-    run_train("--model", model, "--resume", "--out", halted)
-    assert "goes on from step" in capsys.readouterr().out and not (halted / f"{model}.resume.pth").exists()
-    assert same(tmp_path / "whole" / f"{model}.pth", halted / f"{model}.pth")
-    steps = [json.loads(line)["step"] for line in (halted / f"{model}.log.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps)) and steps[-1] == 10 * 13
+    words = ["--dataset", root / "mine.npz", "--epochs", 5000, "--save-every", 0.1, "--out", root / "run"]
+    run = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *map(str, words)], stdout=subprocess.DEVNULL,
+                           env=ENVIRONMENT)
+    deadline = time.time() + 90
+    while not (root / "run" / "generator.resume.pth").is_file() and time.time() < deadline and run.poll() is None:
+        time.sleep(0.02)
+    run.kill()
+    run.wait()
+    assert (root / "run" / "generator.resume.pth").is_file() and not (root / "run" / "generator.pth").exists()
+    return root / "run"
 
 
 def test_resume_without_a_stopped_run_or_with_a_foreign_file(trained, tmp_path):
@@ -210,7 +222,7 @@ def test_resume_without_a_stopped_run_or_with_a_foreign_file(trained, tmp_path):
 
 
 def test_resume_keeps_to_its_settings(killed, capsys):
-    folder = killed["cgan"]
+    folder = killed
     before = (folder / "generator.resume.pth").read_bytes()
     error = one_line_error(train.main, "--resume", "--out", folder, "--lr", 0.5)
     assert "--lr" in error and "0.002" in error
@@ -220,8 +232,8 @@ def test_resume_keeps_to_its_settings(killed, capsys):
 
 
 def test_resume_refuses_other_data(killed, tmp_path):
-    folder = shutil.copytree(killed["cgan"], tmp_path / "o")
-    with np.load(killed["cgan"].parent / "mine.npz") as z:
+    folder = shutil.copytree(killed, tmp_path / "o")
+    with np.load(killed.parent / "mine.npz") as z:
         arrays = dict(z)
     arrays["x_train"] = arrays["x_train"][::-1]
     np.savez(tmp_path / "mine.npz", **arrays)
@@ -232,14 +244,14 @@ def test_resume_refuses_other_data(killed, tmp_path):
 
 
 def test_a_fresh_run_forgets_the_stopped_one(killed, small_npz, tmp_path):
-    folder = shutil.copytree(killed["cgan"], tmp_path / "o")
+    folder = shutil.copytree(killed, tmp_path / "o")
     error = one_line_error(train.main, "--dataset", small_npz, "--out", folder, "--lr", 1e30, *QUICK)
     assert "before anything was saved" in error
     assert not (folder / "generator.resume.pth").exists() and not (folder / "generator.pth").exists()
 
 
 def test_a_loss_that_is_not_a_number_keeps_the_last_good_weights(killed, tmp_path):
-    folder = shutil.copytree(killed["cgan"], tmp_path / "o")
+    folder = shutil.copytree(killed, tmp_path / "o")
     state = torch.load(folder / "generator.resume.pth", weights_only=True)
     state["settings"]["lr"] = 1e30                      # blows up within a few steps
     torch.save(state, folder / "generator.resume.pth")
@@ -271,12 +283,14 @@ def test_wrong_options(tmp_path, monkeypatch, words, said):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so that --device cuda is right")
-def test_no_gpu(tmp_path):
-    assert_one_line_error(command("train.py", "--device", "cuda", cwd=tmp_path), "cuda")
-    assert list(tmp_path.iterdir()) == []
+def test_no_gpu():
+    assert "cuda" in one_line_error(train.main, "--device", "cuda")
 
 
-def test_an_out_that_cannot_be_written(small_npz, tmp_path):
+def test_an_out_that_cannot_be_written(small_npz, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    done = command("train.py", "--dataset", small_npz, "--out", tmp_path / "file" / "o", *QUICK)
-    assert_one_line_error(done, "file")
+    words = ["--dataset", str(small_npz), "--out", str(tmp_path / "file" / "o"), *QUICK]
+    with pytest.raises(SystemExit) as end:
+        cli.run_command(lambda: train.main(words))
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.startswith("error: ") and "file" in error and error.count("\n") == 1
