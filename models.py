@@ -3,10 +3,9 @@
     generator = load("saved_models/generator.pth").model
     images = to_uint8(generator(noise, label, thickness))  # float32 [N, 1, 28, 28] in [0, 1] -> uint8 [N, 28, 28]
 
-Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 1 on background 0; a network
-that wants another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0,
-1], the rank of an image's ink within its class (data.py). All networks work in channels-last memory and
-under bf16 autocast.
+Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 1; a network that wants
+another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0, 1], the rank
+of an image's ink within its class (data.py). All networks work channels-last and under bf16 autocast.
 """
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
@@ -59,9 +58,8 @@ class Condition(nn.Module):
 
 
 def to_range(logits):
-    """Logits -> pixels in [0, 1]. The sigmoid is stretched a little and cut, so that it reaches 0 and 1:
-    four pixels of five are background, exactly 0, and a plain sigmoid leaves a veil of 1 to 20 grey levels
-    there."""
+    """Logits -> pixels in [0, 1]. The sigmoid is stretched a little and cut, so that it reaches 0 and 1: four
+    pixels of five are background, and a plain sigmoid leaves a veil of 1 to 20 grey levels there."""
     return (1.04 * torch.sigmoid(2 * logits) - 0.02).clamp(0, 1)
 
 
@@ -99,8 +97,7 @@ class Generator(nn.Module):
         return self.net(h).float()
 
     def forward(self, noise, label, thickness):
-        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0,
-        1]."""
+        """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
         return to_range(self.logits(noise, label, thickness))
 
 
@@ -178,8 +175,7 @@ class Prior(nn.Module):
 
     Codes of one class are no standard normal, and decoding what lies between them gives blurred hybrids. The
     first noise value picks the component: where it falls among `thresholds`, the normal quantiles of the
-    summed weights. It starts as one standard normal each; mixture.py fits it.
-    """
+    summed weights. It starts as one standard normal each; training/vae.py fits it."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -197,8 +193,7 @@ class Prior(nn.Module):
 
 
 class CVAE(nn.Module):
-    """Conditional variational autoencoder (Kingma and Welling 2014, Sohn et al. 2015); used like a
-    Generator."""
+    """Conditional variational autoencoder (Kingma and Welling 2014, Sohn et al. 2015), used as a Generator."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -207,8 +202,7 @@ class CVAE(nn.Module):
         self.decoder = Generator(GeneratorConfig(cfg.n_classes, cfg.latent - 1, cfg.embed, cfg.hidden, cfg.c0, cfg.c1))
 
     def forward(self, noise, label, thickness):
-        """noise float32 [N, latent], label int64 [N], thickness float32 [N] -> float32 [N, 1, 28, 28] in [0,
-        1]."""
+        """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
         return self.decoder(self.prior(noise, label, thickness), label, thickness)
 
 
@@ -221,14 +215,11 @@ class ClassifierConfig:
 
 
 class Contrast(nn.Module):
-    """[-1, 1] -> [-1, 1], steep for grey levels, nearly flat for those within `margin`, of [0, 1], of black
-    and white.
+    """[-1, 1] -> [-1, 1], steep for greys, nearly flat within `margin`, of [0, 1], of black and white.
 
-    A perturbation of at most `margin` hardly moves a pixel that was black or white: what adversarial
-    training on MNIST finds by itself, as thresholds in the first layer (Madry et al. 2018, arXiv:1706.06083,
-    appendix C). The flat parts keep a tenth of the slope, so that gradients still tell an attacker which way
-    to go.
-    """
+    A perturbation of at most `margin` hardly moves a pixel that was black or white: what adversarial training
+    on MNIST finds by itself, as thresholds in the first layer (Madry et al. 2018, arXiv:1706.06083, appendix
+    C). The flat parts keep a tenth of the slope, so that gradients still tell an attacker which way to go."""
 
     def __init__(self, margin):
         super().__init__()
@@ -238,7 +229,19 @@ class Contrast(nn.Module):
         return 0.9 * (x / self.reach).clamp(-1, 1) + 0.1 * x
 
 
-class Classifier(nn.Module):
+class ImageClassifier(nn.Module):
+    """What classifiers share: `net` makes features of images, `head` logits of features."""
+
+    def features(self, images):
+        """images float [N, 1, 28, 28] in [0, 1] -> float [N, d], non-negative."""
+        return self.net(2 * images - 1)
+
+    def forward(self, images):
+        """images float [N, 1, 28, 28] in [0, 1] -> logits float32 [N, n_classes]."""
+        return self.head(self.features(images)).float()
+
+
+class Classifier(ImageClassifier):
     """Six 3x3 convolutions in three stages, global max pooling, one linear layer."""
 
     def __init__(self, cfg):
@@ -252,19 +255,10 @@ class Classifier(nn.Module):
         self.net = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())         # [N, channels at 7x7]
         self.head = nn.Linear(n, cfg.n_classes)
 
-    def features(self, images):
-        """images float [N, 1, 28, 28] in [0, 1] -> float [N, channels at 7x7], non-negative."""
-        return self.net(2 * images - 1)
 
-    def forward(self, images):
-        """images float [N, 1, 28, 28] in [0, 1] -> logits float32 [N, n_classes]."""
-        return self.head(self.features(images)).float()
-
-
-class SmallClassifier(nn.Module):
-    """The network of the studies, with the interface of Classifier: two of its five 3x3 convolutions stride,
-    so that hundreds of trainings are affordable: 72,602 parameters, 13 ms a step of 64 images on one core,
-    where Classifier of the same size takes twice as long."""
+class SmallClassifier(ImageClassifier):
+    """The network of the studies: two of its five 3x3 convolutions stride, so that hundreds of trainings are
+    affordable: 72,602 parameters, 13 ms a step of 64 images on one core, half of what Classifier takes."""
 
     def __init__(self, n_classes, width=16):
         super().__init__()
@@ -276,14 +270,6 @@ class SmallClassifier(nn.Module):
                                  nn.Linear(9 * n, 4 * width), nn.ReLU(), nn.Dropout(0.25))
         self.head = nn.Linear(4 * width, n_classes)
 
-    def features(self, images):
-        """images float [N, 1, 28, 28] in [0, 1] -> float [N, 4 * width], non-negative."""
-        return self.net(2 * images - 1)
-
-    def forward(self, images):
-        """images float [N, 1, 28, 28] in [0, 1] -> logits float32 [N, n_classes]."""
-        return self.head(self.features(images)).float()
-
 
 MODELS = {"generator": (GeneratorConfig, Generator), "discriminator": (DiscriminatorConfig, Discriminator),
           "cvae": (CVAEConfig, CVAE), "classifier": (ClassifierConfig, Classifier)}
@@ -294,10 +280,8 @@ MAKES_IMAGES = ("generator", "cvae")       # kinds that turn noise, label and th
 class Checkpoint:
     """A network with what one must know to use it.
 
-    `classes`: the characters that people read, by label; `ink_table`: int32 [n_classes, 256], the ink
-    quantiles that give thickness its meaning (data.py); `info`: JSON types only (data set, its hash,
-    licence, measured figures).
-    """
+    `classes`: the characters that people read, by label; `ink_table`: int32 [n_classes, 256], the ink quantiles
+    that give thickness its meaning (data.py); `info`: JSON types (data set, its hash, licence, figures)."""
     kind: str
     model: nn.Module
     classes: list
@@ -329,8 +313,7 @@ def write_archive(content, path):
 
 
 def read_archive(path):
-    """The content of a torch file, by the safe loader. Raises UserError for a missing, foreign or damaged
-    file."""
+    """The content of a torch file, by the safe loader. Raises UserError for a missing or damaged file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no such file: {path}")
@@ -350,9 +333,8 @@ def read_archive(path):
 def load(path, kind=None):
     """Read a Checkpoint; the network comes in eval mode, fp32, on the CPU, channels-last.
 
-    `kind`: a key of MODELS, or a tuple of such, where only that will do. Raises UserError for a missing,
-    damaged or foreign file, or one of another kind.
-    """
+    `kind`: a key of MODELS, or a tuple of such, where only that will do. Raises UserError for a missing, damaged
+    or foreign file, or one of another kind."""
     content = read_archive(path)
     try:
         if content["version"] != VERSION:

@@ -54,8 +54,7 @@ MEASURED = 10_000          # samples by which a generator is measured at the end
 
 
 def by_model(values):
-    """{model: value} as text for --help: "4.8 for cgan, acgan, cvae; 9 for classifier", or the value
-    alone."""
+    """{model: value} as text for --help, as "4.8 for cgan, cvae; 9 for classifier", or the value alone."""
     models_of = {}
     for model, value in values.items():
         models_of.setdefault(f"{value:,}" if isinstance(value, int) else f"{value:g}", []).append(model)
@@ -161,9 +160,8 @@ def max_epochs(run):
 
 
 def plan_epochs(run, steps_per_second):
-    """The epochs that fit into --minutes at this speed. In the first quarter of a run their number may grow;
-    later only shrink, when the machine has become clearly slower, as the learning rate is on its way down by
-    then."""
+    """The epochs that fit into --minutes at this speed. In the first quarter of a run their number may grow; later,
+    as the learning rate is on its way down, only shrink, when the machine has become clearly slower."""
     seconds_left = max(0.0, 60 * run.args.minutes - run.seconds)
     too_slow = (run.steps - run.step) / steps_per_second > 1.05 * seconds_left
     if run.step >= run.steps / 4 and not too_slow:
@@ -176,8 +174,7 @@ def plan_epochs(run, steps_per_second):
 # ---- the loop ----------------------------------------------------------------------------------------
 
 def train_step(trainer, batch, lr):
-    """One step of every optimizer; of a GAN the discriminator's first, then the generator's. -> {name: loss,
-    a tensor}"""
+    """One step of every optimizer; of a GAN the discriminator's first. -> {name: loss, a tensor}"""
     trainer.set_lr(lr)
     losses = {}
     for optimizer, loss, parts in trainer.losses(batch):         # forward
@@ -190,8 +187,7 @@ def train_step(trainer, batch, lr):
 
 
 def train(run, progress):
-    """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is not a
-    number."""
+    """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is no number."""
     trainer, batches, settings = run.trainer, run.batches, run.trainer.settings
     preview = Preview(run) if trainer.makes_images else None
     started = time.perf_counter() - run.seconds
@@ -270,8 +266,7 @@ def measure_generator(run):
 
 
 def variance_in_class(images, labels):
-    """Variance of a pixel among the images of one class, mean over pixels and images; uint8 [N, 28, 28],
-    int64 [N]."""
+    """Variance of a pixel within a class, mean over pixels and classes; uint8 [N, 28, 28], int64 [N]."""
     return float(np.mean([np.var(images[labels == k].astype(np.float32), axis=0).mean() for k in np.unique(labels)]))
 
 

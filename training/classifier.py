@@ -42,8 +42,7 @@ class AdversarialClassifierSettings(ClassifierSettings):
 
 
 class ClassifierTrainer(Trainer):
-    """A classifier: cross-entropy with smoothed labels on warped images, AdamW (Loshchilov and Hutter
-    2019)."""
+    """Cross-entropy with smoothed labels on warped images, AdamW (Loshchilov and Hutter 2019)."""
     name = "classifier"
     Settings = ClassifierSettings
 
@@ -76,9 +75,8 @@ class ClassifierTrainer(Trainer):
 
     @torch.no_grad()
     def finish(self, images, labels, thickness):
-        """Make `rounded` the network of now, the weights of its convolutions and linear layers rounded to
-        what fp16 can hold: what is measured and saved is then to the bit what an ONNX file of half the size
-        holds."""
+        """Make `rounded` the network of now, its larger weights rounded to what fp16 can hold: what is measured
+        and saved is then to the bit what an ONNX file of half the size holds."""
         self.rounded.load_state_dict(self.classifier.state_dict())
         for layer in self.rounded.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -253,6 +251,5 @@ def predict(network, images):
 
 
 def accuracy(network, images, labels):
-    """Share of uint8 images [N, 28, 28] to which a classifier in eval mode gives their labels int64 [N]: a
-    float."""
+    """Share of uint8 images [N, 28, 28] that a classifier in eval mode labels as int64 [N] says: a float."""
     return float(np.mean(predict(network, images) == labels))

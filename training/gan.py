@@ -1,5 +1,4 @@
-"""Conditional GANs: the adversarial losses of both sides, the projection GAN and the auxiliary-classifier
-GAN."""
+"""Conditional GANs: the losses of both sides, the projection GAN and the auxiliary-classifier GAN."""
 import copy
 from dataclasses import dataclass
 
@@ -37,8 +36,7 @@ class ACGANSettings(GANSettings):
 # ---- what the generators of a GAN and of a VAE share -------------------------------------------------
 
 def soft_ink(images):
-    """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127 of 255), made
-    differentiable."""
+    """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127), made differentiable."""
     return torch.sigmoid(20 * (images - 0.5)).sum((1, 2, 3))
 
 
@@ -85,8 +83,7 @@ class AdversarialLoss:
         return shift(images, self.settings.diffaugment, rng) if self.settings.diffaugment else images
 
     def discriminator_loss(self, batch, fake):
-        """Tell real from fake, name the label, keep the gradient at real images small. -> (loss, values to
-        log)"""
+        """Tell real from fake, name the label, keep the gradient at real images small. -> (loss, to log)"""
         y, t = batch.labels, batch.thickness
         real, fake = self.diff_augment(batch.images, batch.rng), self.diff_augment(fake, batch.rng)
         with self.autocast():
@@ -104,14 +101,13 @@ class AdversarialLoss:
         return loss, {"D": adversarial.detach()}
 
     def r1_penalty(self, real, y, t):
-        """Mean squared norm of the score's gradient at real images, per unit of pixels in [-1, 1]; in
-        fp32."""
+        """Mean squared norm of the score's gradient at real images, by pixels in [-1, 1]; in fp32."""
         real = real.detach().requires_grad_()
         gradient, = torch.autograd.grad(self.discriminator(real, y, t)[0].sum(), real, create_graph=True)
         return gradient.square().sum((1, 2, 3)).mean() / 4
 
     def generator_loss(self, batch, fake):
-        """Pass for real, be classified as the label that was asked for. -> (loss, values to log)"""
+        """Pass for real, be classified as the label that was asked for. -> (loss, to log)"""
         y, t = batch.labels, batch.thickness
         self.discriminator.requires_grad_(False)
         with self.autocast():

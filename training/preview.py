@@ -1,5 +1,4 @@
-"""Pictures of a run: the same samples again and again during the training, as a sheet and a GIF, and the
-loss curves."""
+"""Pictures of a run: the same samples again and again as a sheet and a GIF, and the loss curves."""
 import numpy as np
 
 from generate_digits import draw_noise
@@ -11,8 +10,7 @@ MAX_CLASSES = 50           # classes in a picture
 
 
 class Preview:
-    """Draws a Run's averaged generator at fixed conditions; its frames are kept in run.frames, to be resumed
-    with it."""
+    """Draws a Run's averaged generator at fixed conditions; the frames, run.frames, are resumed with it."""
 
     def __init__(self, run):
         self.run, self.classes = run, run.glyphs.classes

@@ -33,8 +33,7 @@ class Batches:
     """The training images on the device, and which of them a step sees."""
 
     def __init__(self, glyphs, seed, size, balance, device):
-        """`balance`: 0 every image as often as the others, 1 every class, between: classes as size ** (1 -
-        balance)."""
+        """`balance`: 0 every image as often, 1 every class, between: classes as size ** (1 - balance)."""
         n_classes = len(glyphs.classes)
         self.seed, self.device = seed, device
         self.images = torch.from_numpy(glyphs.x_train).to(device)        # the whole set, uint8 [N, 28, 28]
@@ -88,8 +87,7 @@ class Batches:
 
 
 class Run:
-    """One run of train.py: its trainer and batches, how far it is, and its files. `args`: all settings,
-    resolved."""
+    """One run of train.py: its trainer and batches, how far it is, and its files. args: resolved settings."""
 
     def __init__(self, args, glyphs, device, started):
         self.args, self.glyphs, self.device = args, glyphs, device
@@ -266,8 +264,7 @@ class LossLog:
 
 
 def read_state(path):
-    """The state that save_state wrote. Raises UserError where it is missing, damaged or of another
-    version."""
+    """What save_state wrote. Raises UserError where it is missing, damaged or of another version."""
     state = models.read_archive(path)
     if not isinstance(state, dict) or state.get("version") != models.VERSION or "step" not in state:
         raise UserError(f"{path} is not the state of a run of this version: start the run anew")

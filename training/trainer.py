@@ -56,8 +56,7 @@ class Trainer:
         """Called after the last optimizer of a step."""
 
     def refit_prior(self, images, labels, thickness):
-        """Called every few hundred steps with some training images: uint8 [N, 28, 28], int64 [N], float32
-        [N]."""
+        """Called every few hundred steps with some images uint8 [N, 28, 28], int64 [N], float32 [N]."""
 
     def finish(self, images, labels, thickness):
         """Make the checkpoints ready for use; called before they are saved, at an epoch's end or the run's,
