@@ -86,8 +86,8 @@ def measure_runtime(context):
     by_stem = {}
     for i, stem in enumerate(sources):
         context.say(f"{GENERATORS[stem]}: draws {TIMED:,} images", i, len(sources))
-        record = context.models / f"{stem}.json"
-        run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}     # checked before
+        record = context.models / f"{stem}.json"                 # evaluate.read_records has checked it
+        run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         by_stem[stem] = {"training_seconds": run.get("training_seconds"), "epochs": run.get("epochs"),
                          "training_images_per_second": run.get("images_per_second"),
                          "trained_on": run.get("machine", {}).get("processor"),
