@@ -1,7 +1,6 @@
 """A section of evaluate.py: how good classifier.pth is on the test split, where it errs, and whether it knows.
 
-    section = measure(context)
-    section = describe(numbers, classes)     # its text, tables and charts again, from stored numbers
+    section = measure(context)       # describe(numbers, classes): its text, tables, charts from stored numbers
 """
 import numpy as np
 
@@ -23,17 +22,17 @@ def measure(context):
     if network is None:
         raise UserError(f"no classifier.pth in {context.models}: train one with `python train.py --model classifier`")
     context.say("classifies the test images")
-    probabilities = predict_probabilities(network, g.x_test)
-    predicted, k = probabilities.argmax(1), len(g.classes)
-    matrix = statistics.confusion_matrix(g.y_test, predicted, k)
-    wrong = np.flatnonzero(predicted != g.y_test)
+    probabilities, n = predict_probabilities(network, g.x_test), len(g.x_test)
+    matrix = statistics.confusion_matrix(g.y_test, probabilities.argmax(1), len(g.classes))
+    wrong = np.flatnonzero(probabilities.argmax(1) != g.y_test)
     confidence, accuracy, _, fraction = statistics.calibration_bins(probabilities, g.y_test)
-    numbers = {**statistics.classification_scores(matrix), "wilson": statistics.wilson_interval(len(predicted) - len(wrong), len(predicted)),
+    numbers = {**statistics.classification_scores(matrix),
+               "wilson": statistics.wilson_interval(n - len(wrong), n),
                "ece": statistics.expected_calibration_error(probabilities, g.y_test), "errors": len(wrong),
                "parameters": models.n_parameters(network),
                "calibration": {"confidence": confidence, "accuracy": accuracy,
-                               "images": (fraction * len(predicted)).round().astype(int)}}
-    if k <= MAX_CLASSES:
+                               "images": (fraction * n).round().astype(int)}}
+    if len(g.classes) <= MAX_CLASSES:
         numbers["confusion"] = matrix
     section = describe(numbers, g.classes)
     if context.show_real and len(wrong):
@@ -59,21 +58,21 @@ def describe(numbers, classes):
     by_class = Table("By class", ["Class", "Images", "Precision", "Recall", "F1"], [
         [name, f"{images:,}", *(format_percent(v) if images else "-" for v in values)]
         for name, images, *values in zip(classes, *scores)])
-    plots = []
+    section = Section("classifier", "How good is the classifier?", [calibration], [totals, by_class],
+                      numbers=numbers, answer=answer)
     if "confusion" in numbers:
-        plots.append(confusion_figure(np.asarray(numbers["confusion"]), classes))
+        section.figures.append(confusion_figure(np.asarray(numbers["confusion"]), classes))
     if "calibration" in numbers:
-        plots.append(calibration_figure(**numbers["calibration"]))
-    return Section("classifier", "How good is the classifier?", [calibration], [totals, by_class], plots, numbers,
-                   answer)
+        section.figures.append(calibration_figure(**numbers["calibration"]))
+    return section
 
 
 def confusion_figure(matrix, classes):
     pairs = sorted(((matrix[i, j], i, j) for i, j in np.argwhere(matrix) if i != j), reverse=True)[:3]
     mistakes = ", ".join(f"{classes[i]} as {classes[j]} ({n})" for n, i, j in pairs) or "none"
-    return Figure("confusion", charts.heatmap(matrix, classes, classes, "Test images by class and answer", "answer",
-                                              "class"),
-                  f"The confusion matrix. Most frequent mistakes: {mistakes}.", f"Most frequent mistakes: {mistakes}.")
+    plot = charts.heatmap(matrix, classes, classes, "Test images by class and answer", "answer", "class")
+    caption = f"Most frequent mistakes: {mistakes}."
+    return Figure("confusion", plot, f"The confusion matrix. {caption}", caption)
 
 
 def calibration_figure(confidence, accuracy, images):
@@ -90,10 +89,9 @@ def calibration_figure(confidence, accuracy, images):
 def mistakes_figure(glyphs, probabilities, wrong):
     """The wrong answers of which the classifier was most confident."""
     chosen = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:20]
-    cells = [glyphs.x_test[i] for i in chosen]
-    names = [f"{figures.class_name(glyphs.classes, glyphs.y_test[i])} > "
-             f"{figures.class_name(glyphs.classes, probabilities[i].argmax())}" for i in chosen]
-    rows = [figures.grid([cells[i:i + 10]], (), names[i:i + 10]) for i in range(0, len(cells), 10)]
+    images, pairs = glyphs.x_test[chosen], zip(glyphs.y_test[chosen], probabilities[chosen].argmax(1))
+    names = [" > ".join(figures.class_name(glyphs.classes, k) for k in pair) for pair in pairs]
+    rows = [figures.grid([images[i:i + 10]], (), names[i:i + 10]) for i in range(0, len(names), 10)]
     return Figure("mistakes", figures.page(rows, "The most confident mistakes: class > answer", gap=0),
-                  f"{len(cells)} test images that were misclassified with high confidence: {', '.join(names)}.",
+                  f"{len(chosen)} test images that were misclassified with high confidence: {', '.join(names)}.",
                   "Real test images. People would misread many of them, too, or they are labelled wrong.")

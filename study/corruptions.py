@@ -7,8 +7,6 @@ Gaussian noise and Gaussian blur in place of its glass blur and Canny edges: cal
 Severity 1 to 5 is the place in the list of each kind; 3 is the usual one, at which people still read nearly all digits.
 Image i of a call depends on (images[i], kind, severity, seed, i) alone: the same in a longer or shorter array.
 """
-import functools
-
 import numpy as np
 
 from generate_digits import random_words
@@ -30,7 +28,7 @@ def normals(u):
 
 
 def resample(x, rows, columns):
-    """The images at fractional places [N, 28, 28], bilinear; outside the frame there is background."""
+    """The images at fractional places [N or 1, 28, 28], bilinear; outside the frame there is background."""
     rows, columns = np.clip(rows, -2, SIDE + 1), np.clip(columns, -2, SIDE + 1)
     padded = np.pad(x, ((0, 0), (3, 3), (3, 3)))
     r, c = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
@@ -42,22 +40,16 @@ def resample(x, rows, columns):
 
 def affine(x, a, b, c, d):
     """The images with the pixel at (row, column) from the centre taken from (a row + b column, c row + d column);
-    a ... d are numbers or float64 [N]."""
+    a ... d are numbers or float64 [N, 1, 1]."""
     row, column = ROWS - CENTRE, COLUMNS - CENTRE
-    a, b, c, d = (np.broadcast_to(v, len(x))[:, None, None] for v in (a, b, c, d))
     return resample(x, a * row + b * column + CENTRE, c * row + d * column + CENTRE)
 
 
-@functools.cache
-def blur_matrix(sigma):
-    """float64 [28, 28] that blurs the columns it is multiplied with; what reaches over the rim is background."""
-    distance = np.arange(SIDE)[:, None] - np.arange(SIDE)
-    weight = np.exp(-distance ** 2 / (2 * sigma ** 2))
-    return weight / weight[SIDE // 2].sum()
-
-
 def blur(x, sigma):
-    return blur_matrix(sigma) @ x @ blur_matrix(sigma)
+    """The images under a Gaussian of `sigma` pixels; outside the frame there is background."""
+    weight = np.exp(-(ROWS - COLUMNS)[0] ** 2 / (2 * sigma ** 2))
+    weight /= weight[SIDE // 2].sum()
+    return weight @ x @ weight
 
 
 def segment_distance(ends):
@@ -79,10 +71,9 @@ def line_ends(u):
 def cloud_field(u, roughness):
     """Smooth random fields float64 [N, 28, 28] in [0, 1]: noise u [N, >= 404] on grids of 3, 5, 9 and 17 points a side,
     each finer one weaker by `roughness`, interpolated to 28 x 28."""
-    field, start = 0.0, 0
-    for octave, size in enumerate((3, 5, 9, 17)):
+    field = 0.0
+    for octave, (size, start) in enumerate(((3, 0), (5, 9), (9, 34), (17, 115))):
         grid = u[:, start:start + size * size].reshape(-1, size, size)
-        start += size * size
         position = np.linspace(0, size - 1 - 1e-9, SIDE)
         low, fraction = position.astype(np.int64), position % 1
         fraction = fraction * fraction * (3 - 2 * fraction)                      # no creases at the grid's lines
@@ -124,7 +115,7 @@ def motion_blur(x, u, v):
 
 def shear(x, u, v):
     """Slant by v pixels a pixel, to the left or to the right."""
-    return affine(x, 1, 0, np.where(u[:, 0] < 0.5, -v, v), 1)
+    return affine(x, 1, 0, np.where(u[:, :1, None] < 0.5, -v, v), 1)
 
 
 def scale(x, u, v):
@@ -134,7 +125,7 @@ def scale(x, u, v):
 
 def rotate(x, u, v):
     """By v degrees, either way."""
-    angle = np.radians(np.where(u[:, 0] < 0.5, -v, v))
+    angle = np.radians(np.where(u[:, :1, None] < 0.5, -v, v))
     return affine(x, np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle))
 
 
@@ -206,7 +197,7 @@ def corrupt(images, kind, severity=3, seed=0):
         raise UserError(f"no corruption {kind!r}: choose of {', '.join(CORRUPTIONS)}")
     if severity not in range(1, 6):
         raise UserError(f"severity {severity}: from 1 to 5 is possible")
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+    if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE):
         raise UserError(f"corruptions need uint8 images [N, 28, 28], not {images.dtype} {list(images.shape)}")
     damage, values = CORRUPTIONS[kind]
     # every kind has a random stream of its own, in which image i has its fixed place
@@ -215,6 +206,5 @@ def corrupt(images, kind, severity=3, seed=0):
     for start in range(0, len(images), BLOCK):
         block = images[start:start + BLOCK]
         u = (random_words(key, start, len(block), RANDOM) >> np.uint64(11)) * 2.0 ** -53
-        damaged = damage(block / 255, u, values[severity - 1])
-        out[start:start + BLOCK] = np.clip(damaged * 255 + 0.5, 0, 255).astype(np.uint8)
+        out[start:start + BLOCK] = np.clip(damage(block / 255, u, values[severity - 1]) * 255 + 0.5, 0, 255)
     return out

@@ -13,7 +13,6 @@ from metrics.statistics import format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
 from study.report import Figure, Section, Table
 from utils import charts, figures
-from utils.figures import evenly_spaced
 from utils.files import UserError
 
 EPOCHS = {True: 6, False: 100}           # at most: snapshots of a generator, in the quick form and not
@@ -21,40 +20,31 @@ STEPS = {True: 300, False: 2000}         # at most: of a classifier on one epoch
 TIMED = 4096                             # images that are drawn for a measured speed
 
 
-# ---- by epoch --------------------------------------------------------------------------------------------------------
-
 def measure(context):
     """FID of every epoch's samples, and what a classifier learns from them alone. Raises UserError where there is no
     snapshot, or one of other classes."""
-    files = {stem: sorted((context.models / f"{stem}_epochs").glob("*.pth")) for stem in GENERATORS}
-    snapshots = {stem: [paths[i] for i in evenly_spaced(len(paths), EPOCHS[context.quick])]
-                 for stem, paths in files.items() if paths}
+    snapshots, by_stem = [], {}
+    for stem in GENERATORS:
+        paths = sorted((context.models / f"{stem}_epochs").glob("*.pth"))
+        snapshots += [(stem, paths[i]) for i in figures.evenly_spaced(len(paths), EPOCHS[context.quick])]
     if not snapshots:
         raise UserError(f"there are no snapshots in {context.models}: train with `python train.py --snapshots` (and "
                         "`--model cvae --snapshots`), then evaluate again")
-    total, done, by_stem = sum(map(len, snapshots.values())), 0, {}
-    context.say("features of the test images", done, total)
-    reference = Reference(context)
-    seeds = 1 if context.quick else context.seeds
-
-    def distance(measured):
-        return fid(reference.test.moments, measured.moments)
-
-    for stem, paths in snapshots.items():
-        by_stem[stem] = []
-        for path in paths:
-            checkpoint = models.load(path, models.MAKES_IMAGES)
-            if checkpoint.classes != context.glyphs.classes:
-                raise UserError(f"{path} draws other classes than those of {context.glyphs.name}: train again with "
-                                "--snapshots")
-            images, labels, _ = reference.sample(TorchGenerator(checkpoint.model, checkpoint.classes))
-            cas = accuracy_from_samples(context, images, labels, STEPS[context.quick], seeds)
-            when = checkpoint.info["figures"]
-            by_stem[stem].append({"epoch": when["epoch"], "training_seconds": when["training_seconds"],
-                                  "fid": distance(reference.measure(images, labels)), "accuracy": cas["mean"]})
-            done += 1
-            context.say(f"{GENERATORS[stem]}, epoch {when['epoch']}", done, total)
-    return describe({"n": reference.n, "floor_fid": distance(reference.floor_set(0)), "classifier_steps": cas["steps"],
+    context.say("features of the test images", 0, len(snapshots))
+    reference, seeds = Reference(context), 1 if context.quick else context.seeds
+    for i, (stem, path) in enumerate(snapshots, 1):
+        checkpoint = models.load(path, models.MAKES_IMAGES)
+        if checkpoint.classes != context.glyphs.classes:
+            raise UserError(f"{path} draws other classes than those of {context.glyphs.name}: "
+                            "train again with --snapshots")
+        images, labels, _ = reference.sample(TorchGenerator(checkpoint.model, checkpoint.classes))
+        cas = accuracy_from_samples(context, images, labels, STEPS[context.quick], seeds)
+        distance = fid(reference.test.moments, reference.measure(images, labels).moments)
+        when = {key: checkpoint.info["figures"][key] for key in ("epoch", "training_seconds")}
+        by_stem.setdefault(stem, []).append({**when, "fid": distance, "accuracy": cas["mean"]})
+        context.say(f"{GENERATORS[stem]}, epoch {when['epoch']}", i, len(snapshots))
+    floor = fid(reference.test.moments, reference.floor_set(0).moments)
+    return describe({"n": reference.n, "floor_fid": floor, "classifier_steps": cas["steps"],
                      "classifier_seeds": seeds, "models": by_stem})
 
 
@@ -76,9 +66,9 @@ def describe(numbers):
                         f"epoch {rows[-1]['epoch']}" for name, rows in by_name.items())
     last = max(r["epoch"] for rows in by_name.values() for r in rows)
     shared = {"x_title": "epoch of the generator", "size": (860, 360)}
+    distances = {**curves("fid"), "real images (floor)": ([1, last], [floor, floor])}
     page = figures.page([
-        charts.curves({**curves("fid"), "real images (floor)": ([1, last], [floor, floor])}, "Distance to real "
-                      "images", y_title="FID", log_y=True, **shared),
+        charts.curves(distances, "Distance to real images", y_title="FID", log_y=True, **shared),
         charts.curves(curves("accuracy", 100), "Accuracy of a classifier that saw generated images alone",
                       y_title="test images read correctly, %", **shared)], gap=0)
     alt = f"Two plots against the generator's epoch, for {join_names(by_name)}: FID, and accuracy of a classifier."
@@ -88,14 +78,6 @@ def describe(numbers):
 
 # ---- runtime ---------------------------------------------------------------------------------------------------------
 
-def images_per_second(source):
-    """Samples per second of an open generator, drawn as generate_digits.py does, after a warm-up."""
-    sample_all(source, 2 * BLOCK)
-    started = time.perf_counter()
-    sample_all(source, TIMED)
-    return TIMED / (time.perf_counter() - started)
-
-
 def measure_runtime(context):
     """Seconds of training from the records of the runs, speed of drawing as measured now."""
     sources, notes = open_generators(context)
@@ -104,20 +86,21 @@ def measure_runtime(context):
     by_stem = {}
     for i, stem in enumerate(sources):
         context.say(f"{GENERATORS[stem]}: draws {TIMED:,} images", i, len(sources))
-        record = context.models / f"{stem}.json"
-        try:
-            run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-            by_stem[stem] = {"training_seconds": run.get("training_seconds"), "epochs": run.get("epochs"),
-                             "training_images_per_second": run.get("images_per_second"),
-                             "trained_on": run.get("machine", {}).get("processor"),
-                             "parameters": run.get("parameters", {}).get(stem)}
-        except (ValueError, AttributeError) as e:
-            raise UserError(f"{record} is no record of train.py: train again, or remove it") from e
+        record = context.models / f"{stem}.json"                 # evaluate.read_records has checked it
+        run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        by_stem[stem] = {"training_seconds": run.get("training_seconds"), "epochs": run.get("epochs"),
+                         "training_images_per_second": run.get("images_per_second"),
+                         "trained_on": run.get("machine", {}).get("processor"),
+                         "parameters": run.get("parameters", {}).get(stem)}
         for kind in ("onnx", "pth"):
             path = context.models / f"{stem}.{kind}"
             if path.is_file():
-                by_stem[stem][kind] = {"images_per_second": images_per_second(open_generator(path)),
-                                       "bytes": path.stat().st_size}
+                source = open_generator(path)
+                sample_all(source, 2 * BLOCK)                                # to warm up
+                started = time.perf_counter()
+                sample_all(source, TIMED)
+                speed = TIMED / (time.perf_counter() - started)
+                by_stem[stem][kind] = {"images_per_second": speed, "bytes": path.stat().st_size}
     context.say("speed measured", len(sources), len(sources))
     return describe_runtime({"drawn": TIMED, "models": by_stem})
 

@@ -1,41 +1,36 @@
 """A section of evaluate.py: how good the samples of each generator are.
 
-    section = measure(context)           # every generator.*, acgan.*, cvae.* of context.models, side by side
-    section = describe(numbers)          # its text, table and charts again, from stored numbers
+    section = measure(context)           # describe(numbers): its text, table, charts from stored numbers
 
 Samples have the labels of the test images in their order and uniform thickness; N is as many as test images, at most
 10,000. Beside every number stands the floor: what as many real training images score.
 """
+import itertools
+
 import numpy as np
 
 import data
 from generate_digits import draw_noise
-from metrics.comparison import compare
+from metrics.comparison import METRICS, compare
 from metrics.neighbours import copies
 from metrics.statistics import format_interval, format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
 from study.report import Figure, Section, Table
 from utils import charts, figures
-from utils.figures import evenly_spaced
 from utils.files import UserError
 
-METRICS = ("fid", "kid", "prdc", "depths", "conditional")
 FLOOR_DRAWS = 3                          # random sets of training images, for the floor and its spread
 CAS_STEPS = {True: 600, False: 3000}     # at most: of a classifier on samples alone, in the quick form and not
 MAX_CLASSES = 12                         # in a figure of samples
 CHART = 700, 380                         # pixels
 
 
-# ---- measuring -------------------------------------------------------------------------------------------------------
-
 def measure_numbers(context, sources):
     """Every number of the section, as dicts, of open generators {stem: source}."""
-    total, done = len(sources) * 3 + FLOOR_DRAWS + 4, 0
+    total, done = len(sources) * 3 + FLOOR_DRAWS + 4, itertools.count()
 
     def step(text):
-        nonlocal done
-        context.say(text, done, total)
-        done += 1
+        context.say(text, next(done), total)
 
     def compare_with_test(measured):
         return compare(reference.test, measured, reference.extractor, METRICS, reference.table)
@@ -59,14 +54,13 @@ def measure_numbers(context, sources):
              "cas": cas(floor_sets[0])}
     results = {}
     for stem, source in sources.items():
-        name = GENERATORS[stem]
-        step(f"{name}: samples and their features")
+        step(f"{GENERATORS[stem]}: samples and their features")
         fake = reference.measure(*reference.sample(source))
-        step(f"{name}: distances, neighbours, copies")
+        step(f"{GENERATORS[stem]}: distances, neighbours, copies")
         results[stem] = {**compare_with_test(fake), "copies": copies(reference.test, fake, train)}
-        step(f"{name}: a classifier from its samples alone")
+        step(f"{GENERATORS[stem]}: a classifier from its samples alone")
         results[stem]["cas"] = cas(fake)
-    context.say("pictures", total, total)
+    step("pictures")
     test, on_test = reference.test, None
     if test.probabilities is not None and reference.extractor.classes == context.glyphs.classes:
         on_test = float((test.probabilities.argmax(1) == test.labels).mean())
@@ -75,7 +69,7 @@ def measure_numbers(context, sources):
 
 
 def measure(context):
-    """The Section: how near the samples of each generator are to real images."""
+    """The Section: how near the samples of each generator of the folder are to real images, side by side."""
     sources, notes = open_generators(context)
     if not sources:
         raise UserError(f"no generator of {context.glyphs.name} in {context.models}: {' '.join(notes)} "
@@ -94,12 +88,11 @@ def describe(numbers):
     """The Section of stored numbers, without the figures that show glyphs."""
     models, floor = numbers["models"], numbers["floor"]
     order = sorted(models, key=lambda s: models[s]["fid"]["value"])
-    best, ratios = models[order[0]], {s: models[s]["fid"]["value"] / floor["fid"] for s in order}
-    answer = (f"Those of the {GENERATORS[order[0]]} are nearest to real ones: FID {best['fid']['value']:.3g}, "
-              f"{ratios[order[0]]:.2g} times the {floor['fid']:.3g} of real training images")
-    others = ", ".join(f"{GENERATORS[s]} {ratios[s]:.2g} times" for s in order[1:])
-    answer += f" ({others})." if others else "."
-    features = numbers["features"]
+    best, features = models[order[0]], numbers["features"]
+    first, *others = [(GENERATORS[s], f"{models[s]['fid']['value'] / floor['fid']:.2g} times") for s in order]
+    others = f" ({', '.join(map(' '.join, others))})" if others else ""
+    answer = (f"Those of the {first[0]} are nearest to real ones: FID {best['fid']['value']:.3g}, {first[1]} the "
+              f"{floor['fid']:.3g} of real training images{others}.")
     text = (f"FID and its kin are measured in the {best['d']} features of `{features['model']}` (sha256 "
             f"{features['sha256']}): they compare generators on the same features, N and test images only, and are no "
             "Inception FID.")
@@ -117,17 +110,17 @@ def quality_table(numbers):
         return None if result == {} else result
 
     def row(title, path, text, floor_cell=None):
-        """`path`: the keys of a number in a result; `text`: a function that writes it; the floor: mean of the draws."""
-        cells = [look_up(r, path) for r in results]
+        """`path`: the keys of a number in a result; `text` writes it; the floor: mean of the draws."""
+        draws = [look_up(d, path) for d in floor["draws"]]
         if floor_cell is None:
-            values = [look_up(d, path) for d in floor["draws"]]
-            floor_cell = "-" if None in values else text(np.mean(values))
-        return [title, *("-" if c is None else text(c) for c in cells), floor_cell]
+            floor_cell = "-" if None in draws else text(np.mean(draws))
+        values = [look_up(r, path) for r in results]
+        return [title, *("-" if v is None else text(v) for v in values), floor_cell]
 
     three, four = "{:.3f}".format, "{:.4g}".format
     rows = [row("FID", "fid/value", three),
-            ["FID, 95 % interval", *("{:.3f} to {:.3f}".format(*r["fid"]["interval"]) for r in results),
-             f"±{floor['fid_spread']:.3f} sd"],
+            row("FID, 95 % interval", "fid/interval", lambda v: "{:.3f} to {:.3f}".format(*v),
+                f"±{floor['fid_spread']:.3f} sd"),
             row("FID / floor", "fid/value", lambda v: f"{v / floor['fid']:.2f}"),
             row("Accuracy from these images alone (CAS), %", "cas", lambda c: format_interval(c["mean"], c["half"]),
                 format_interval(floor["cas"]["mean"], floor["cas"]["half"])),
@@ -138,9 +131,8 @@ def quality_table(numbers):
             row("KID", "kid/value", four)]
     rows += [row(name.capitalize(), name, three) for name in ("precision", "recall", "density", "coverage")]
     rows += [row(f"FID at {name}", f"depths/{name}/fid", four) for name in results[0]["depths"]]
-    rows += [row("FID within a class, mean", "intra_fid/mean", three),
-             row("FID within a class, worst", "intra_fid/worst", three),
-             row("Worst class", "intra_fid/worst_class", str, "-"),
+    rows += [row(f"FID within a class, {which}", f"intra_fid/{which}", three) for which in ("mean", "worst")]
+    rows += [row("Worst class", "intra_fid/worst_class", str, "-"),
              row("Near-copies of training images", "copies/near_copies", format_percent, "1.00 %")]
     names = [GENERATORS[stem] for stem in numbers["models"]]
     return Table("Quality of the samples", ["", *names, "Real images (floor)"], rows,
@@ -177,20 +169,20 @@ def fid_charts(numbers):
 def samples_figure(context, sources):
     """A row per class; a block of columns, thin to thick, per generator (and, with show_real, of test images)."""
     g = context.glyphs
-    classes, thicknesses = evenly_spaced(len(g.classes), MAX_CLASSES), np.array([0.05, 0.35, 0.65, 0.95], np.float32)
+    classes = figures.evenly_spaced(len(g.classes), MAX_CLASSES)
+    thicknesses = np.array([0.05, 0.35, 0.65, 0.95], np.float32)
     labels, t = np.repeat(classes, len(thicknesses)), np.tile(thicknesses, len(classes))
     blocks = {}
     if context.show_real:
         ranks = data.thickness(g.x_test, g.y_test, data.ink_table(g.x_train, g.y_train, len(g.classes)))
         nearest = [np.argmin(np.where(g.y_test == k, abs(ranks - v), np.inf)) for k, v in zip(labels, t)]
-        known = np.isin(labels, g.y_test)[:, None, None]                   # a class may have no test image: blank
-        blocks["real (test)"] = g.x_test[nearest] * known.astype(np.uint8)
+        blocks["real (test)"] = g.x_test[nearest] * np.isin(labels, g.y_test)[:, None, None]     # else blank
     for stem, source in sources.items():
         noise = np.tile(draw_noise(0, 0, len(thicknesses), source.latent)[0], (len(classes), 1))
         blocks[GENERATORS[stem]] = source(noise, labels, t)
     names = [figures.class_name(g.classes, k) for k in classes]
-    grids = [figures.grid([list(r) for r in images.reshape(len(classes), -1, 28, 28)], names,
-                          ["thin", "", "", "thick"], title) for title, images in blocks.items()]
+    grids = [figures.grid(images.reshape(len(classes), -1, 28, 28), names, ["thin", "", "", "thick"], title)
+             for title, images in blocks.items()]
     return Figure("samples", figures.page(grids, across=True, gap=0),
                   "A table of generated characters: a row for each class, from thin to thick, by "
                   f"{join_names(GENERATORS[s] for s in sources)}.",
@@ -199,7 +191,7 @@ def samples_figure(context, sources):
 
 def dial_figure(classes, stem, source):
     """The same noise at eleven thicknesses, a row per class."""
-    chosen, name = evenly_spaced(len(classes), MAX_CLASSES), GENERATORS[stem]
+    chosen, name = figures.evenly_spaced(len(classes), MAX_CLASSES), GENERATORS[stem]
     labels, t = np.repeat(chosen, 11), np.tile(np.linspace(0, 1, 11, dtype=np.float32), len(chosen))
     noise = np.repeat(draw_noise(0, 3, 1, source.latent)[0], len(labels), 0)
     images = source(noise, labels, t).reshape(len(chosen), 11, 28, 28)
@@ -211,11 +203,8 @@ def dial_figure(classes, stem, source):
 
 def training_figures(context, sources):
     """The GIF and the loss curves that train.py left beside each generator, as they are."""
-    out = []
-    for stem in sources:
-        for ending, what in (("training.gif", "The same noise, drawn again and again during training: {}."),
-                             ("losses.png", "Losses of the {} during training. Those of a GAN need not fall.")):
-            path = context.models / f"{stem}_{ending}"
-            if path.is_file():
-                out.append(Figure(path.stem, path, what.format(GENERATORS[stem]), what.format(GENERATORS[stem])))
-    return out
+    captions = {"training.gif": "The same noise, drawn again and again during training: {}.",
+                "losses.png": "Losses of the {} during training. Those of a GAN need not fall."}
+    files = [(context.models / f"{stem}_{ending}", caption.format(GENERATORS[stem]))
+             for stem in sources for ending, caption in captions.items()]
+    return [Figure(path.stem, path, caption, caption) for path, caption in files if path.is_file()]

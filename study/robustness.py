@@ -1,7 +1,6 @@
 """A section of evaluate.py: what breaks the classifier, and does synthetic training data make it harder to break?
 
-    section = measure(context)
-    section = describe(numbers)          # its text, tables and charts again, from stored numbers
+    section = measure(context)           # describe(numbers): its text, tables and charts from stored numbers
 
 First the classifiers of the folder, under all attacks and corruptions. Then a study: networks trained for equally many
 steps on real images, on real and classically augmented or generated ones, and on all of these; a row per (arm, seed) is
@@ -15,14 +14,12 @@ import numpy as np
 import attacks
 import models
 from generate_digits import sample_all
-from metrics import statistics
-from metrics.statistics import format_interval, format_percent, format_points
+from metrics.statistics import format_interval, format_percent, format_points, holm, paired_t_test, t_interval
 from study.context import GENERATORS, RunCache, example_glyphs, join_names, open_classifier, open_generators
 from study.corruptions import CORRUPTIONS, corrupt
 from study.report import Figure, Section, Table
 from training.classifier import accuracy, train_classifier
 from utils import charts, figures
-from utils.figures import evenly_spaced
 
 VERSION = 1                # of what a row of the study means
 CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversarially trained classifier",
@@ -30,11 +27,9 @@ CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversaria
 BOUNDS = {"L-infinity 0.1": ("linf", 0.1), "L-infinity 0.3": ("linf", 0.3), "L2 1.5": ("l2", 1.5)}
 SEVERITY = 3               # of the corruptions
 TABLE_EPS = (0.05, 0.1)    # L-infinity bounds with a column in the study's tables
-QUICK = {"images": 150,                                # test images under all attacks, of the trained files
-         "corrupted": 500,                             # test images of each kind of corruption
-         "steps": 400, "seeds": 2,                     # of training, in every arm of the study
-         "attacked": 200,                              # test images under attack in the study
-         "pool": 6000,                                 # images of each generator
+# test images: under all attacks on the trained files, of each kind of corruption, attacked in the study; steps
+# and seeds: of each arm's training in the study; pool: images of each generator
+QUICK = {"images": 150, "corrupted": 500, "steps": 400, "seeds": 2, "attacked": 200, "pool": 6000,
          "eps": [0, 0.05, 0.1, 0.2, 0.3, 0.4]}
 FULL = {"images": 300, "corrupted": 1000, "steps": 600, "seeds": 5, "attacked": 300, "pool": 10_000,
         "eps": [0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4]}
@@ -44,7 +39,8 @@ def measure(context):
     """The Section; raises UserError for a classifier of other classes."""
     size = dict(QUICK if context.quick else FULL)
     size["seeds"] = min(size["seeds"], context.seeds) if context.quick else context.seeds
-    test = TestImages(context.glyphs, size["corrupted"])
+    x, y = attacks.random_subset(context.glyphs.x_test, context.glyphs.y_test, size["corrupted"], seed=0)
+    test = x, y, {kind: corrupt(x, kind, SEVERITY) for kind in CORRUPTIONS}
     networks = {name: open_classifier(context, stem) for stem, name in CLASSIFIERS.items()}
     missing = [f"Not measured: there is no {stem}.pth." for stem, name in CLASSIFIERS.items() if networks[name] is None]
     networks = {name: network for name, network in networks.items() if network is not None}
@@ -63,37 +59,18 @@ def measure(context):
     return section
 
 
-class TestImages:
-    """The test images that are attacked, a random part of them, and the corrupted ones, made once for all networks."""
-
-    def __init__(self, glyphs, n):
-        self.x, self.y = attacks.random_subset(glyphs.x_test, glyphs.y_test, n, seed=0)
-        self.corrupted = {}
-
-    def first(self, n):
-        """n images, evenly spaced among all."""
-        i = evenly_spaced(len(self.x), n)
-        return self.x[i], self.y[i]
-
-    def corruption_accuracy(self, network):
-        """{kind: accuracy} of a network at SEVERITY."""
-        if not self.corrupted:
-            self.corrupted = {kind: corrupt(self.x, kind, SEVERITY, seed=0) for kind in CORRUPTIONS}
-        return {kind: accuracy(network, x, self.y) for kind, x in self.corrupted.items()}
-
-
-# ---- the trained files -----------------------------------------------------------------------------------------------
-
 def measure_networks(context, networks, test, n):
-    """{"attacks": {"name, bound": result of attacks.robust_accuracy}, "corruptions": {name: {kind: accuracy}}}."""
-    results, by_kind, total = {}, {}, len(networks) * len(BOUNDS)
+    """{"attacks": {"name, bound": result of attacks.robust_accuracy}, "corruptions": {name: {kind: accuracy}}}.
+    test: (images, labels, {kind: the images corrupted})."""
+    (x, y, corrupted), results, by_kind, total = test, {}, {}, len(networks) * len(BOUNDS)
+    attacked = figures.evenly_spaced(len(x), n)
     for name, network in networks.items():
         for bound, (norm, eps) in BOUNDS.items():
             key = f"{name}, {bound}"
-            results[key] = attacks.robust_accuracy(network, *test.first(n), eps, norm)
+            results[key] = attacks.robust_accuracy(network, x[attacked], y[attacked], eps, norm)
             context.say(f"{key}: {format_percent(results[key]['robust'], 1)} robust", len(results), total)
-        by_kind[name] = {"clean": accuracy(network, test.x, test.y), **test.corruption_accuracy(network)}
-        by_kind[name]["mean"] = float(np.mean([by_kind[name][kind] for kind in CORRUPTIONS]))
+        kinds = {kind: accuracy(network, images, y) for kind, images in corrupted.items()}
+        by_kind[name] = {"clean": accuracy(network, x, y), **kinds, "mean": float(np.mean(list(kinds.values())))}
     return {"attacks": results, "corruptions": by_kind}
 
 
@@ -101,7 +78,7 @@ def glyph_figures(networks, classes, x, y, origin):
     """Glyphs changed by an attack on each network at each bound, with the answers; and by every corruption."""
     def row(images, labels, title):
         names = [figures.class_name(classes, k) for k in labels.tolist()]
-        return figures.grid([list(models.to_uint8(images).cpu().numpy())], (), names, title)
+        return figures.grid([models.to_uint8(images).cpu().numpy()], (), names, title)
 
     grids, images = [row(x, y, "Unchanged")], models.to_uint8(x).cpu().numpy()
     for name, network in networks.items():
@@ -109,23 +86,22 @@ def glyph_figures(networks, classes, x, y, origin):
             changed = attacks.apgd(network, x, y, eps, norm, loss="dlr")
             answers = attacks.predict_logits(network, changed).argmax(1)
             grids.append(row(changed, answers, f"{name.capitalize()}, {bound}: read as"))
-    corrupted = [list(images)] + [list(corrupt(images, kind, SEVERITY)) for kind in CORRUPTIONS]
+    corrupted = [images, *(corrupt(images, kind, SEVERITY) for kind in CORRUPTIONS)]
     return [Figure("robustness_attacks", figures.page(grids, gap=0), "Glyphs as they are, then changed by an attack on "
                    "each network at each bound, above its answers.", f"APGD on DLR; glyphs {origin}."),
             Figure("robustness_corruptions", figures.grid(corrupted, ["clean", *CORRUPTIONS]),
                    "A row of glyphs for each kind of corruption.", f"Severity {SEVERITY} of 5; glyphs {origin}.")]
 
 
-# ---- the study -------------------------------------------------------------------------------------------------------
-
 def run_arm(context, test, size, augment, synthetic, seed):
     """Train one network and measure it: a row. synthetic: (images, labels) or None."""
-    g, started = context.glyphs, time.perf_counter()
+    (x, y, corrupted), g, started = test, context.glyphs, time.perf_counter()
+    attacked = figures.evenly_spaced(len(x), size["attacked"])
     network = train_classifier(g.x_train, g.y_train, steps=size["steps"], seed=seed, augment=augment,
                                synthetic=synthetic, n_classes=len(g.classes), device=context.device)
     trained = time.perf_counter()
-    kinds = test.corruption_accuracy(network)
-    return {"curve": attacks.robust_accuracy_curve(network, *test.first(size["attacked"]), size["eps"]),
+    kinds = {kind: accuracy(network, images, y) for kind, images in corrupted.items()}
+    return {"curve": attacks.robust_accuracy_curve(network, x[attacked], y[attacked], size["eps"]),
             "corruptions": kinds, "corrupted": float(np.mean(list(kinds.values()))),
             "clean": accuracy(network, g.x_test, g.y_test),
             "train_seconds": round(trained - started, 1), "test_seconds": round(time.perf_counter() - trained, 1)}
@@ -133,11 +109,11 @@ def run_arm(context, test, size, augment, synthetic, seed):
 
 def run_study(context, test, size, sources):
     """Train or look up every (seed, arm): the study's numbers. sources: {stem: open generator}."""
-    sources, hashes = {GENERATORS[stem]: source for stem, source in sources.items()}, {}
-    for stem, name in GENERATORS.items():
-        if name in sources:                # the file that open_generators opened
-            path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
-            hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    hashes = {}
+    for stem in sources:                   # the file that open_generators opened
+        path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
+        hashes[GENERATORS[stem]] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    sources = {GENERATORS[stem]: source for stem, source in sources.items()}
     arms = {"real": ("none", []), "+ classical": ("classical", [])}         # augment, generators of added images
     arms |= {f"+ {name}": ("none", [name]) for name in sources}
     if sources:
@@ -145,37 +121,34 @@ def run_study(context, test, size, sources):
     cache, rows = RunCache(context.out / "robustness.jsonl"), {}
     protocol = {k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")} | {
         "dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "severity": SEVERITY, "version": VERSION}
-    jobs, pools = [(seed, arm) for seed in range(size["seeds"]) for arm in arms], {}
-    for i, (seed, arm) in enumerate(jobs):
+    jobs = [(seed, arm) for seed in range(size["seeds"]) for arm in arms]
+    for i, (seed, arm) in enumerate(jobs, 1):
         augment, names = arms[arm]
         key = {**protocol, "arm": arm, "seed": seed, "generators": {name: hashes[name] for name in names}}
         row = cache.get(key)
         if row is None:
-            for name in names:
-                if (name, seed) not in pools:
-                    pools[name, seed] = sample_all(sources[name], size["pool"], seed=seed)[:2]
-            synthetic = tuple(map(np.concatenate, zip(*(pools[name, seed] for name in names)))) if names else None
+            pools = [sample_all(sources[name], size["pool"], seed=seed)[:2] for name in names]
+            synthetic = [np.concatenate(parts) for parts in zip(*pools)] or None
             row = cache.add(key, run_arm(context, test, size, augment, synthetic, seed))
         rows.setdefault(arm, []).append(row)
-        context.say(f"{arm}, seed {seed}: clean {format_percent(row['clean'], 1)}", i + 1, len(jobs))
-    measures = {"clean": {arm: [r["clean"] for r in rs] for arm, rs in rows.items()}}
-    for eps in TABLE_EPS:
-        i = size["eps"].index(eps)
-        measures[f"eps {eps:g}"] = {arm: [r["curve"][i] for r in rs] for arm, rs in rows.items()}
-    measures["corrupted"] = {arm: [r["corrupted"] for r in rs] for arm, rs in rows.items()}
+        context.say(f"{arm}, seed {seed}: clean {format_percent(row['clean'], 1)}", i, len(jobs))
+    values = {k: {arm: [r[k] for r in rs] for arm, rs in rows.items()} for k in ("clean", "curve", "corrupted")}
+    at_eps = {f"eps {eps:g}": {arm: [curve[size["eps"].index(eps)] for curve in curves]
+                               for arm, curves in values["curve"].items()} for eps in TABLE_EPS}
+    measures = {"clean": values["clean"], **at_eps, "corrupted": values["corrupted"]}
     return {"measures": measures, "differences": differences(measures),
             "seconds": {arm: sum(r["train_seconds"] + r["test_seconds"] for r in rs) for arm, rs in rows.items()},
-            "curves": {arm: [r["curve"] for r in rs] for arm, rs in rows.items()},
+            "curves": values["curve"],
             "kinds": {arm: {k: float(np.mean([r["corruptions"][k] for r in rs])) for k in CORRUPTIONS}
                       for arm, rs in rows.items()}}
 
 
 def differences(measures):
     """{measure: {arm: paired difference from "real", with p corrected for all comparisons (Holm)}}."""
-    results = {m: {arm: statistics.paired_t_test(v, values["real"]) for arm, v in values.items() if arm != "real"}
+    results = {m: {arm: paired_t_test(v, values["real"]) for arm, v in values.items() if arm != "real"}
                for m, values in measures.items()}
     tests = [d for by_arm in results.values() for d in by_arm.values()]
-    for test, p in zip(tests, statistics.holm([d["p"] for d in tests])):
+    for test, p in zip(tests, holm([d["p"] for d in tests])):
         test["p_holm"] = float(p)
     return results
 
@@ -186,8 +159,7 @@ def describe(numbers):
     """The Section of numbers, measured now or stored; those stored by earlier versions lack the curves of the study."""
     section = Section("robustness", "What breaks the classifier, and do synthetic images help?", [], numbers=numbers,
                       protocol={"seeds": numbers["protocol"]["seeds"], "per_class": None})
-    answers = [describe_attacks(section)] if "attacks" in numbers else []
-    answer = "; ".join([*answers, describe_study(section)])
+    answer = (f"{describe_attacks(section)}; " if "attacks" in numbers else "") + describe_study(section)
     section.answer = f"{answer[0].upper()}{answer[1:]}."
     return section
 
@@ -198,16 +170,16 @@ def describe_attacks(section):
     bound, names = results[0][1], list(results[0][2]["attacks"])
     robust = [f"{format_percent(r['robust'], 1)} ({name})" for name, b, r in results if b == bound]
     flags = [f"{name}, {b}: {flag}" for name, b, r in results for flag in r["flags"]]
-    if flags:
-        text = f"The attacks' own checks raised flags, so robust accuracy may be too high. {'; '.join(flags)}."
-    else:
-        text = ("The attacks' own checks raised no flag: changes stay within bounds and range, hardly any gradient is "
-                "zero, accuracy falls to about 0 where any image can be turned to grey, and the gradient-free attack "
-                "finds hardly anything that the others miss.")
-    section.paragraphs.append(text)
-    rows = [[name, b, *(format_percent(v, 1) for v in (r["clean"], *(r["attacks"][a]["accuracy"] for a in names),
-                                                       r["robust"])),
-             f"{r['seconds']:.0f}", str(len(r["flags"]) or "none")] for name, b, r in results]
+    section.paragraphs.append(
+        f"The attacks' own checks raised flags, so robust accuracy may be too high. {'; '.join(flags)}." if flags else
+        "The attacks' own checks raised no flag: changes stay within bounds and range, hardly any gradient is zero, "
+        "accuracy falls to about 0 where any image can be turned to grey, and the gradient-free attack finds hardly "
+        "anything that the others miss.")
+    rows = []
+    for name, b, r in results:
+        values = [r["clean"], *(a["accuracy"] for a in r["attacks"].values()), r["robust"]]
+        rows.append([name, b, *(format_percent(v, 1) for v in values), f"{r['seconds']:.0f}",
+                     str(len(r["flags"]) or "none")])
     section.tables.append(Table(
         "Accuracy under attack", ["Network", "Bound", "Clean", *names, "Robust", "Seconds", "Flags"], rows,
         f"{results[0][2]['n']:,} test images. Attacks run one after the other on images not yet misclassified, so that "
@@ -233,15 +205,15 @@ def describe_study(section):
     significant = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items()
                    if d["n"] > 2 and d["p_holm"] < 0.05]                   # two pairs may agree by chance
     generators = [name for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
-    gained = [name for name in generators
-              if any(arm == f"+ {name}" and m != "clean" and d["mean"] > 0 for arm, m, d in significant)]
+    arms_gained = {arm for arm, m, d in significant if m != "clean" and d["mean"] > 0}
+    gained = [name for name in generators if f"+ {name}" in arms_gained]
     texts = [f"{arm}, {heads[m].lower()}: {format_points(d['mean'], d['half'])}" for arm, m, d in significant]
     text = ("Differences from training on real images alone with p < 0.05 after Holm's correction for all comparisons, "
             f"in percentage points: {'; '.join(texts) or 'none'}.")
     if protocol["seeds"] < 3:
         text += " Fewer than three seeds can show none; the full study has more."
     section.paragraphs.append(text)
-    accuracies = [[arm, *(format_interval(*statistics.t_interval(measures[m][arm])) for m in heads)]
+    accuracies = [[arm, *(format_interval(*t_interval(measures[m][arm])) for m in heads)]
                   for arm in measures["clean"]]
     gains = [[arm, *(format_points(diffs[m][arm]["mean"], diffs[m][arm]["half"]) for m in heads)]
              for arm in diffs["clean"]]
@@ -265,7 +237,7 @@ def describe_study(section):
 def study_charts(study, protocol):
     lines, seeds, kinds = {}, protocol["seeds"], study["kinds"]
     for arm, curves in study["curves"].items():
-        mean, half = np.array([statistics.t_interval(values) for values in zip(*curves)]).T
+        mean, half = np.array([t_interval(values) for values in zip(*curves)]).T
         band = (np.clip(mean - half, 0, 1), np.clip(mean + half, 0, 1)) if seeds > 2 else ()
         lines[arm] = (protocol["eps"], mean, *band)
     curves = charts.curves(lines, "Accuracy under attack, by training data", "eps (L-infinity)", "accuracy",

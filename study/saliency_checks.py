@@ -1,23 +1,18 @@
 """A section of evaluate.py: what does the classifier look at, and do saliency maps mean anything?
 
-    section = measure(context)
-    section = describe(numbers)          # its text, tables and charts again, from stored numbers
-
-Figures show generated glyphs, so that a report may be passed on whatever the licence of the data set; with
-context.show_real they show test images instead. Numbers are always measured on test images.
+    section = measure(context)           # describe(numbers): its text, tables, charts from stored numbers
 """
 import math
 from functools import partial
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 import torch
 
 import models
 import saliency
-from generate_digits import TorchGenerator, sample_all
-from metrics import statistics
-from metrics.statistics import format_interval, format_percent
+from generate_digits import open_generator, sample_all
+from metrics.statistics import format_interval, format_percent, holm, paired_t_test, rank_correlation, t_interval
 from saliency import METHODS
 from study.context import GENERATORS, example_glyphs, join_names, open_classifier, open_generators
 from study.report import Figure, Section, Table
@@ -67,23 +62,21 @@ def measure(context):
         section.paragraphs.append("No maps by generator epoch: no run kept its epochs (train.py --snapshots).")
     if examples:
         section.figures.insert(0, classes_figure(network, glyphs.classes, *examples))
-        columns = {"arms": {arm: networks[0] for arm, networks in arms.items()},
-                   **{f"epochs_{name.lower()}": networks for name, networks in by_epoch.items()}}
-        section.figures += [overlay_figure(f"saliency_{key}", networks, glyphs.classes, *examples)
-                            for key, networks in columns.items()]
+        compared = {"arms": {arm: networks[0] for arm, networks in arms.items()}}
+        compared |= {f"epochs_{name.lower()}": networks for name, networks in by_epoch.items()}
+        for key, networks in compared.items():
+            section.figures.append(overlay_figure(f"saliency_{key}", networks, glyphs.classes, *examples))
     else:
         section.paragraphs.append("No figures of maps: there is no generator, and real images need --show-real.")
     return section
 
 
-def rank_correlation(a, b, inside=None):
+def map_correlation(a, b, inside=None):
     """Of the magnitudes of two maps of each image, over all pixels or those `inside` (bool [N, H, W]): float64 [N]."""
     a, b = a.abs().cpu().numpy(), b.abs().cpu().numpy()
     inside = np.ones(a.shape, bool) if inside is None else inside.cpu().numpy()
-    return np.array([statistics.rank_correlation(a[i][inside[i]], b[i][inside[i]]) for i in range(len(a))])
+    return np.array([rank_correlation(v[i], w[i]) for v, w, i in zip(a, b, inside)])
 
-
-# ---- measuring: do the maps mean anything? ---------------------------------------------------------------------------
 
 def measure_randomisation(network, images, labels, seeds):
     """Rank correlation of each method's maps with those of the same network, its layers re-initialised one by one:
@@ -97,11 +90,10 @@ def measure_randomisation(network, images, labels, seeds):
             for m in METHODS:
                 maps = COARSE[m](randomised, images, labels)
                 for region, inside in regions.items():
-                    values.setdefault((m, region), []).append(rank_correlation(original[m], maps, inside))
+                    values.setdefault((m, region), []).append(map_correlation(original[m], maps, inside))
     by_stage = {key: np.reshape(v, (seeds, len(stages), -1)).mean(0) for key, v in values.items()}    # [stages, images]
     means = {m: {region: by_stage[m, region].mean(1).tolist() for region in regions} for m in METHODS}
-    halves = {m: {region: [statistics.t_interval(v)[1] for v in by_stage[m, region]] for region in regions}
-              for m in METHODS}
+    halves = {m: {region: [t_interval(v)[1] for v in by_stage[m, region]] for region in regions} for m in METHODS}
     return {"randomisation": {"stages": stages, **means}, "randomisation_half": halves}
 
 
@@ -114,20 +106,18 @@ def measure_perturbation(network, images, labels, maps):
     curves = {kind: {name: saliency.perturbation(network, images, labels, order, insertion=kind == "insertion").cpu()
                      for name, order in orders.items()} for kind in ("deletion", "insertion")}
     areas = {kind: {name: saliency.area_under_curve(c).numpy() for name, c in curves[kind].items()} for kind in curves}
-    summary = {kind: {name: {"mean": float(a.mean()), "half": statistics.t_interval(a)[1]}
+    summary = {kind: {name: {"mean": float(a.mean()), "half": t_interval(a)[1]}
                       for name, a in areas[kind].items()} for kind in areas}
     beats, loses_to = ({kind: {m: [] for m in maps} for kind in areas} for _ in range(2))
-    comparisons = [(kind, m, base) for kind in areas for m in maps for base in baselines]
-    tests = [statistics.paired_t_test(areas[kind][m], areas[kind][base]) for kind, m, base in comparisons]
-    for (kind, m, base), test, p in zip(comparisons, tests, statistics.holm([t["p"] for t in tests])):
+    tests = {(kind, m, base): paired_t_test(areas[kind][m], areas[kind][base])
+             for kind in areas for m in maps for base in baselines}
+    for ((kind, m, base), test), p in zip(tests.items(), holm([t["p"] for t in tests.values()])):
         if p <= 0.05:
             is_better = (test["mean"] < 0) == (kind == "deletion")
             (beats if is_better else loses_to)[kind][m].append(base)
     return {"perturbation": summary, "beats": beats, "loses_to": loses_to, "perturbation_curves": {
         kind: {name: c.mean(0).tolist() for name, c in curves[kind].items()} for kind in curves}}
 
-
-# ---- measuring: training arms ----------------------------------------------------------------------------------------
 
 def train_arms(context, size):
     """Small classifiers trained on real images alone, on each generator's: ({arm: [network of each seed]}, notes)."""
@@ -152,20 +142,20 @@ def measure_agreement(arms, x, y):
     for m in METHODS:
         inside = x[:, 0] > 0.5 if m in saliency.TIMES_INPUT else None
         maps = {arm: [COARSE[m](network, x, y) for network in networks] for arm, networks in arms.items()}
-        within = {arm: [rank_correlation(a, b, inside) for i, a in enumerate(maps[arm]) for b in maps[arm][:i]]
+        within = {arm: [map_correlation(a, b, inside) for i, a in enumerate(maps[arm]) for b in maps[arm][:i]]
                   for arm in names}
         groups = {f"{arm}, other seed": within[arm] for arm in names}
-        for a, b in ((a, b) for i, b in enumerate(names) for a in names[:i]):
+        for a, b in combinations(names, 2):
             # of other seeds, too: the first weights of a seed, the same in every arm, show in maps
-            across = [rank_correlation(maps[a][i], maps[b][j], inside) for i, j in permutations(range(seeds), 2)]
+            across = [map_correlation(maps[a][i], maps[b][j], inside) for i, j in permutations(range(seeds), 2)]
             groups[f"{a} / {b}"] = across
             floor = (np.mean(within[a], 0) + np.mean(within[b], 0)) / 2
             rows.append({"method": m, "arms": f"{a} / {b}", "across": float(np.mean(across)),
-                         "floor": float(floor.mean()), **statistics.paired_t_test(np.mean(across, 0), floor),
+                         "floor": float(floor.mean()), **paired_t_test(np.mean(across, 0), floor),
                          "under_every_pair": bool(np.mean(across) < min(v.mean() for v in within[a] + within[b]))})
         means = {group: [float(v.mean()) for v in values] for group, values in groups.items()}
         spread[m] = {group: (float(np.mean(v)), min(v), max(v)) for group, v in means.items()}
-    for row, p in zip(rows, statistics.holm([row["p"] for row in rows])):
+    for row, p in zip(rows, holm([row["p"] for row in rows])):
         row["below_floor"] = bool(p < 0.05 and row["under_every_pair"])
     return {"agreement": rows, "spread": spread}
 
@@ -179,34 +169,32 @@ def measure_epochs(context, arms, size, test, x, y):
         chosen = np.unique(np.geomspace(1, max(1, len(files)), size["epochs"]).round().astype(int))   # early differ
         files = [files[i - 1] for i in chosen] if files else []
         for i, file in enumerate(files):
-            checkpoint, epoch = models.load(file, models.MAKES_IMAGES), int(file.stem)
             context.say(f"saliency: {name} by epoch", i, len(files))
-            samples = sample_all(TorchGenerator(checkpoint.model.to(context.device), checkpoint.classes), size["pool"])
-            network = train_classifier(*samples[:2], steps=size["steps"], seed=size["seeds"],   # a seed that no arm has
+            samples, epoch = sample_all(open_generator(file), size["pool"])[:2], int(file.stem)
+            network = train_classifier(*samples, steps=size["steps"], seed=size["seeds"],    # a seed no arm has
                                        n_classes=len(context.glyphs.classes), device=context.device)
             by_epoch.setdefault(name, {})[f"{name}, epoch {epoch}"] = network
-            agreement = {m: rank_correlation(COARSE[m](network, x, y), real[m]) for m in OVERLAID}
+            agreement = {m: t_interval(map_correlation(COARSE[m](network, x, y), real[m])) for m in OVERLAID}
             numbers[f"{name} {epoch}"] = {"accuracy": accuracy(network, *test),
-                                          **{m: float(v.mean()) for m, v in agreement.items()},
-                                          "half": {m: statistics.t_interval(v)[1] for m, v in agreement.items()}}
+                                          **{m: mean for m, (mean, _) in agreement.items()},
+                                          "half": {m: half for m, (_, half) in agreement.items()}}
     return numbers, by_epoch
 
 
 # ---- figures of glyphs -----------------------------------------------------------------------------------------------
 
-def draw_map(values, image, over):
-    """A map [H, W] as a picture, over its glyph or alone; red for the class, blue against it."""
-    paper, values = models.to_uint8(image[None])[0].cpu().numpy(), values.cpu().numpy()
-    limit = np.quantile(np.abs(values), 0.995)                  # a few extreme pixels would leave the others pale
-    return figures.overlay(paper if over else np.zeros_like(paper), values, limit, scale=1)
+def overlay(glyph, values):
+    """A map [H, W] over its glyph, uint8 [H, W]; red for the class, blue against it."""
+    values = values.cpu().numpy()              # a few extreme pixels would leave the others pale
+    return figures.overlay(glyph, values, np.quantile(np.abs(values), 0.995), scale=1)
 
 
 def classes_figure(network, classes, images, labels, origin):
     """The maps of every method on one glyph of each class."""
     maps = {name: method(network, images, labels) for name, method in METHODS.items()}
     glyphs = models.to_uint8(images).cpu().numpy()
-    rows = [[glyphs[i], *(draw_map(m[i], x, over=False) for m in maps.values()),
-             *(draw_map(maps[name][i], x, over=True) for name in OVERLAID)] for i, x in enumerate(images)]
+    rows = [[glyph, *(overlay(0 * glyph, m[i]) for m in maps.values()),
+             *(overlay(glyph, maps[name][i]) for name in OVERLAID)] for i, glyph in enumerate(glyphs)]
     true, read = ([figures.class_name(classes, k) for k in v.tolist()] for v in (labels, predict(network, glyphs)))
     names = [t if r == t else f"{t} (read as {r})" for t, r in zip(true, read)]
     grid = figures.grid(rows, names, ["image", *maps, *(f"{name}, over" for name in OVERLAID)], scale=4,
@@ -220,10 +208,10 @@ def classes_figure(network, classes, images, labels, origin):
 def overlay_figure(key, networks, classes, images, labels, origin):
     """For each method of OVERLAID a table: a row for each image, a column for each of {training images: network}."""
     tables, names = [], [figures.class_name(classes, c) for c in labels.tolist()]
+    glyphs = models.to_uint8(images).cpu().numpy()
     for method in OVERLAID:
         maps = [METHODS[method](network, images, labels) for network in networks.values()]
-        rows = [[models.to_uint8(x[None])[0].cpu().numpy(), *(draw_map(m[i], x, over=True) for m in maps)]
-                for i, x in enumerate(images)]
+        rows = [[glyph, *(overlay(glyph, m[i]) for m in maps)] for i, glyph in enumerate(glyphs)]
         tables.append(figures.grid(rows, names, ["image", *networks], method, scale=3))
     page = figures.page(tables, "Classifiers by their training images", "Red: for the class, blue: against it. Images: "
                         f"{origin}.", across=True)
@@ -292,11 +280,10 @@ def describe_perturbation(section):
     numbers, cells = section.numbers, {}
     for kind, areas in numbers["perturbation"].items():
         for name, area in areas.items():
-            verdicts = [f"{verb} {join_names(numbers[key][kind][name])}"
-                        for verb, key in (("beats", "beats"), ("loses to", "loses_to"))
-                        if numbers.get(key, {}).get(kind, {}).get(name)]
-            cells.setdefault(name, [name]).extend([format_interval(area["mean"], area["half"], 3, scale=1),
-                                                   "; ".join(verdicts)])
+            verdicts = [f"{key.replace('_', ' ')} {join_names(numbers[key][kind][name])}"
+                        for key in ("beats", "loses_to") if numbers.get(key, {}).get(kind, {}).get(name)]
+            mean = format_interval(area["mean"], area["half"], 3, scale=1)
+            cells.setdefault(name, [name]).extend([mean, "; ".join(verdicts)])
     section.tables.append(Table(
         "Deletion and insertion", ["order of pixels", "deletion (low is good)", "", "insertion (high is good)", ""],
         list(cells.values()), "Area under the curve of the class's probability, mean over "

@@ -1,11 +1,13 @@
 """The robustness section: a classifier of the folder is attacked and corrupted, a study is resumed from its rows."""
 import json
+from functools import partial
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
+import attacks
 import data
 import models
 from study import robustness
@@ -18,8 +20,12 @@ CLASSES = list("0123456789")
 @pytest.fixture
 def context(small_npz, tmp_path, monkeypatch):
     """A folder with an untrained classifier and an untrained CGAN, and a study of seconds."""
-    monkeypatch.setattr(robustness, "QUICK", {"images": 8, "corrupted": 20, "steps": 2, "seeds": 2, "attacked": 6,
+    monkeypatch.setattr(robustness, "QUICK", {"images": 4, "corrupted": 6, "steps": 2, "seeds": 2, "attacked": 3,
                                               "pool": 64, "eps": [0, 0.05, 0.1]})
+    for name, attack in attacks.ATTACKS.items():                 # each once, but few steps
+        few = {"pgd": {"steps": 3}, "square": {"queries": 8}}.get(name, {"steps": 3} if "apgd" in name else {})
+        monkeypatch.setitem(attacks.ATTACKS, name, partial(attack, **few))
+    monkeypatch.setattr(attacks, "apgd", partial(attacks.apgd, steps=3))
     monkeypatch.setattr(robustness, "BOUNDS", {"L-infinity 0.1": ("linf", 0.1)})
     torch.manual_seed(0)
     for name, kind, net in (("classifier", "classifier", models.Classifier(models.ClassifierConfig(10, 2))),
