@@ -143,15 +143,12 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for done in pool.map(fill, [range(i, min(i + 256, n)) for i in range(0, n, 256)]):
                 progress("reading images", done, n)
-    ok = np.ones(n, bool)
-    ok[list(faults)] = False
-    notes = []
+    ok, notes = ~np.isin(np.arange(n), list(faults)), []
     if dark.any():
         notes.append(f"polarity: {dark.sum():,} images are dark ink on light and were inverted")
         if ok.sum() > dark.sum():
             notes[0] += f", {ok.sum() - dark.sum():,} are light ink on dark"
-    if faults:
-        notes.append(abbreviate("broken images left out", [f"{name_of(i)} ({faults[i]})" for i in sorted(faults)]))
+    notes += left_out("broken images left out", [f"{name_of(i)} ({faults[i]})" for i in sorted(faults)])
     return out, ok, notes
 
 
@@ -196,6 +193,6 @@ def _to_bytes(a, what):
     return out
 
 
-def abbreviate(what, names):
-    """`what` with a count and the first names: "7 stray files: a, b, c, d, e, ..."."""
-    return f"{len(names):,} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+def left_out(what, names):
+    """A list of one note with a count and the first names, "7 stray files: a, b, c, d, e, ..."; without names of none."""
+    return [f"{len(names):,} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"] if names else []

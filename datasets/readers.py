@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.normalize import MAX_IMAGES, SIDE, abbreviate, normalize_images, normalize_pictures, open_picture
+from datasets.normalize import MAX_IMAGES, SIDE, left_out, normalize_images, normalize_pictures, open_picture
 from utils.cli import Progress
 from utils.files import UserError, atomic
 
@@ -126,9 +126,9 @@ def read_csv(path, labelled=True):
             try:
                 values = np.array(row, np.float64)
             except ValueError:
-                values = np.array([np.nan])
-            in_range = len(row) == SIDE * SIDE and 0 <= values.min() <= values.max() <= 255
-            if not in_range or (values % 1).any() or not label.strip():
+                values = np.array(np.nan)
+            is_whole = (values >= 0) & (values <= 255) & (values % 1 == 0)
+            if len(row) != SIDE * SIDE or not is_whole.all() or not label.strip():
                 raise UserError(f"{path}, line {number}: expected {'a label and ' if labelled else ''}{SIDE * SIDE} whole "
                                 f"numbers from 0 to 255, not these {len(row)} values")
             labels.append(label.decode("utf-8", "replace").strip(' "')[:64])
@@ -158,39 +158,35 @@ def list_folder(root):
     """The images of a folder: (names relative to root, labels int64 [N] or None, classes or None, None, notes). One
     sub-folder per class, in natural order; without them no labels. Empty ones, hidden and stray files are noted."""
     folders = sorted((e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")), key=natural)
-    images, stray, notes = {folder: [] for folder in ["", *folders]}, [], []
-    for folder in ["", *folders]:
+    images, stray = {folder: [] for folder in ["", *folders]}, []
+    for folder, names in images.items():
         for entry in sorted(os.scandir(root / folder), key=lambda e: natural(e.name)):
             name = f"{folder}/{entry.name}" if folder else entry.name
             is_image = entry.is_file() and Path(name).suffix.lower() in SUFFIXES
             if is_image and not entry.name.startswith("."):
-                images[folder].append(name)
+                names.append(name)
             elif name not in images and entry.name != CACHE_NAME:
-                stray.append(readable(name))
-    flat, empty = images.pop(""), [readable(folder) for folder in folders if not images[folder]]
+                stray.append(name)
+    flat, empty = images.pop(""), [folder for folder in folders if not images[folder]]
     names = [name for folder in folders for name in images[folder]]
     if not names and not flat:
         raise UserError(f"{root} holds no image; expected sub-folders of images ({' '.join(sorted(SUFFIXES))})")
     if max(len(names), len(flat)) > MAX_IMAGES:
         raise UserError(f"{root} has more than the limit of {MAX_IMAGES:,} images; take a part of it")
-    if empty:
-        notes.append(abbreviate("sub-folders without an image, no class made of them", empty))
-    if names:
-        stray += [readable(name) for name in flat]
-    if stray:
-        notes.append(abbreviate("stray files passed over (images belong in one sub-folder per class)", stray))
+    notes = left_out("sub-folders without an image, no class made of them", [*map(readable, empty)])
+    notes += left_out("stray files passed over (images belong in one sub-folder per class)",
+                      [*map(readable, stray + flat if names else stray)])
     if not names:
         return flat, None, None, None, notes
-    classes = [readable(folder) for folder in folders if images[folder]]
-    sizes = [len(images[folder]) for folder in folders if images[folder]]
-    return names, np.repeat(np.arange(len(classes)), sizes), classes, None, notes
+    classes = [folder for folder in folders if images[folder]]
+    labels = np.repeat(np.arange(len(classes)), [len(images[folder]) for folder in classes])
+    return names, labels, [*map(readable, classes)], None, notes
 
 
 def list_labels_csv(root):
     """The images that root/labels.csv names, with columns file and label [class] [thickness], as generate_digits.py
     writes: (names relative to root, labels int64 [N], classes, thickness float32 [N] or None, no notes)."""
-    path = root / "labels.csv"
-    names, labels, classes, thickness = [], [], {}, []
+    path, rows, classes = root / "labels.csv", [], {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             for row in csv.DictReader(f):
@@ -198,16 +194,15 @@ def list_labels_csv(root):
                 is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts and (root / name).is_file()
                 if not is_inside or not 0 <= label < MAX_CLASSES:
                     raise ValueError(f"file {name!r}, label {label}")
-                names.append(name)
-                labels.append(label)
                 classes[label] = row.get("class") or str(label)
-                thickness.append(float(row.get("thickness") or "nan"))
+                rows.append((name, label, float(row.get("thickness") or "nan")))
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as e:
         raise UserError(f"cannot use {path}: {e}; expected columns file, label [class, thickness] and the files") from e
-    if not names:
+    if not rows:
         raise UserError(f"{path} names no image")
+    names, labels, thickness = zip(*rows)
     thickness = None if np.isnan(thickness).any() else np.array(thickness, np.float32)
-    return names, np.array(labels, np.int64), [classes.get(i, str(i)) for i in range(max(classes) + 1)], thickness, []
+    return names, np.array(labels), [classes.get(i, str(i)) for i in range(max(classes) + 1)], thickness, []
 
 
 def read_folder(root, center=True, exact=False):
@@ -230,14 +225,6 @@ def read_folder(root, center=True, exact=False):
     notes += arrays["notes"].tolist()
     images, labels, thickness = leave_out_broken(root, arrays["ok"], notes, exact, arrays["images"], labels, thickness)
     return images, labels, classes, thickness, notes
-
-
-def read_picture(path, center=True):
-    """One picture of a glyph, of any size and common format -> images uint8 [1,28,28]. Raises UserError."""
-    images, ok, notes = normalize_pictures(1, lambda i: open_picture(path), lambda i: path, center)
-    if not ok[0]:
-        raise UserError(f"{notes[-1]}: give a picture of one glyph")
-    return images
 
 
 def read_npz_images(path, center=True, exact=False, part="train"):
@@ -283,9 +270,8 @@ def read_labelled_zip(path, n_classes):
             len(members), lambda i: open_picture(io.BytesIO(z.read(members[i][2]))),
             lambda i: members[i][2].filename, as_is=True)
     leave_out_broken(path, ok, notes, exact=True)
-    if stray:
-        notes.append(abbreviate("stray entries passed over", stray))
-    return images, np.array([label for _, label, _ in members], np.int64), notes
+    notes += left_out("stray entries passed over", stray)
+    return images, np.array([label for _, label, _ in members]), notes
 
 
 def stat_digest(folder, names):

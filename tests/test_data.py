@@ -303,7 +303,7 @@ def test_real_digits_from_pictures_come_back_as_mnist_made_them(tmp_path):
         big = np.pad(np.asarray(Image.fromarray(a).resize((112, 112), Image.Resampling.BICUBIC)), ((40, 5), (i, 80)))
         (tmp_path / str(g.y_test[i])).mkdir(exist_ok=True)
         Image.fromarray(255 - big if i % 2 else big).save(tmp_path / str(g.y_test[i]) / f"{i:02d}.png")
-    images, labels, classes, _, notes = data.read_folder(tmp_path)
+    images, labels, classes, _, notes = readers.read_folder(tmp_path)
     order = np.argsort(g.y_test[:60], kind="stable")
     assert [classes[i] for i in labels] == [str(i) for i in g.y_test[order]]
     assert np.abs(images.astype(int) - g.x_test[order]).mean() < 12  # about 60 without the centring
