@@ -4,6 +4,7 @@
     images, ok, notes = normalize_images(array, "x_train")  # arrays of any common shape and range
 """
 import contextlib
+import functools
 import os
 import sys
 import warnings
@@ -19,11 +20,7 @@ SIDE = 28                      # pixels; the glyph itself takes 20, its centre o
 MAX_IMAGES = 2_000_000         # 1.6 GB as uint8
 MAX_PIXELS = 50_000_000        # of one image file: a 50-megapixel photograph
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA"]  # not EPS: Pillow starts other programs for it
-
-
-def open_picture(file):
-    """A Pillow image of one of the common formats, not yet decoded."""
-    return Image.open(file, formats=FORMATS)
+open_picture = functools.partial(Image.open, formats=FORMATS)  # a path or stream -> an image, not yet decoded
 
 
 def grey(image):
@@ -132,8 +129,7 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
                 faults[i] = str(e)
         return block.stop
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what matters is said in the notes
+    with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on odd files; what matters is in the notes
         borders = []
         for i in range(0, n, max(1, n // 256)):  # the usual polarity, from a sample
             with contextlib.suppress(ValueError):  # it is named below

@@ -2,7 +2,7 @@
 
     images = read_idx("train-images-idx3-ubyte.gz")        # MNIST's format, .gz or not
     arrays = read_npz("letters.npz")                       # {"x_train": uint8 [N,28,28], ...}; never a pickle
-    labels, pixels = read_csv("letters.csv")               # a label, then 784 pixels a line
+    arrays = read_csv("letters.csv")                       # a label, then 784 pixels a line
     images, labels, classes, thickness, notes = read_folder("letters/")  # one sub-folder of images per class
 
 A file that cannot be used raises a UserError that names it; what is left out of a folder is named in `notes`.
@@ -112,16 +112,15 @@ def read_npz(path, wanted=None):
     return arrays
 
 
-def read_csv(path, labelled=True):
-    """A text file of a label (any text), then 784 pixels 0..255 a line, header line optional: (labels list[str],
-    pixels uint8 [N,784]); with labelled=False the lines hold pixels alone and labels is []."""
+def read_csv(path):
+    """A text file of a label (any text), then 784 pixels 0..255 a line, header line optional:
+    {"labels": str [N], "pixels": uint8 [N,784]}."""
     labels, pixels, progress = [], bytearray(), Progress(sys.stderr, delay=1)
     with reading(path), open(path, "rb") as f:
         for number, line in enumerate(iter(lambda: f.readline(MAX_LINE), b""), 1):
             line = line.strip().removeprefix(b"\xef\xbb\xbf")  # a byte-order mark, as Excel writes
-            label, _, row = line.partition(b",") if labelled else (b"-", b"", line)
-            row = row.split(b",")
-            if not line or (number == 1 and not re.fullmatch(rb"\s*[-+.e\d]*\d\s*", row[-1])):
+            label, *row = line.split(b",")
+            if not line or (number == 1 and not re.fullmatch(rb".*,\s*[-+.e\d]*\d\s*", line)):
                 continue  # an empty line or the header
             try:
                 values = np.array(row, np.float64)
@@ -129,8 +128,8 @@ def read_csv(path, labelled=True):
                 values = np.array(np.nan)
             is_whole = (values >= 0) & (values <= 255) & (values % 1 == 0)
             if len(row) != SIDE * SIDE or not is_whole.all() or not label.strip():
-                raise UserError(f"{path}, line {number}: expected {'a label and ' if labelled else ''}{SIDE * SIDE} whole "
-                                f"numbers from 0 to 255, not these {len(row)} values")
+                raise UserError(f"{path}, line {number}: expected a label and {SIDE * SIDE} whole numbers from 0 to "
+                                f"255, not these {len(row)} values")
             labels.append(label.decode("utf-8", "replace").strip(' "')[:64])
             pixels += values.astype(np.uint8).tobytes()
             if len(labels) > MAX_IMAGES:
@@ -138,16 +137,13 @@ def read_csv(path, labelled=True):
             if number % 256 == 0:
                 progress(f"reading {Path(path).name}, bytes", f.tell(), os.path.getsize(path))
     progress.close()
-    return labels if labelled else [], np.frombuffer(pixels, np.uint8).reshape(-1, SIDE * SIDE)
+    return {"labels": np.array(labels, str), "pixels": np.frombuffer(pixels, np.uint8).reshape(-1, SIDE * SIDE)}
 
 
 def read_csv_images(path, center=True):
     """As read_folder of a .csv with labels: no thickness, and the classes are what the labels say. Kept in a cache."""
-    def build():
-        labels, pixels = read_csv(path)
-        return {"labels": np.array(labels, str), "pixels": pixels}
-
-    arrays = cached(path.with_name(f".{path.name}.glyphs-cache.npz"), stat_digest(path.parent, [path.name]), build)
+    key = stat_digest(path.parent, [path.name])
+    arrays = cached(path.with_name(f".{path.name}.glyphs-cache.npz"), key, lambda: read_csv(path))
     images, _, notes = normalize_images(arrays["pixels"], path.name, center)
     return images, arrays["labels"], None, None, notes
 
