@@ -74,7 +74,7 @@ def read_arabic(paths):
         arrays, notes = {}, []
         for split in ("train", "test"):
             if split in paths:
-                x, y, stray = read_labelled_zip(paths[split], 10)
+                x, y, stray = read_labelled_zip(paths[split])
                 notes += stray
             else:
                 with reading(paths["x_" + split]):

@@ -72,8 +72,7 @@ def normalize_image(a, dark_ink, center=True):
     else:
         side = max(a.shape)
         y, x = ((side - size) // 2 for size in a.shape)
-    square = np.zeros((side, side), np.uint8)
-    square[y:y + a.shape[0], x:x + a.shape[1]] = a
+    square = np.pad(a, [(start, side - size - start) for start, size in zip((y, x), a.shape)])
     return square if center else _resize(square, SIDE, SIDE), dark_ink
 
 
@@ -90,9 +89,7 @@ def _center_of_mass(a):
 
 
 def _is_centred(a):
-    rows, cols = _box(a, 0)
-    longest = max(rows.stop - rows.start, cols.stop - cols.start)
-    return 19 <= longest <= 20 and max(abs(c - SIDE / 2) for c in _center_of_mass(a)) <= 0.75
+    return 19 <= max(a[_box(a, 0)].shape) <= 20 and max(abs(c - SIDE / 2) for c in _center_of_mass(a)) <= 0.75
 
 
 def _resize(a, height, width):

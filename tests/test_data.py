@@ -326,7 +326,7 @@ def test_real_others(tmp_path):
         names = [name for name in z.namelist() if name.endswith(".png")]
         for name in names[::20]:
             some.writestr(name, z.read(name))
-    x, y, notes = readers.read_labelled_zip(tmp_path / "some.zip", 10)
+    x, y, notes = readers.read_labelled_zip(tmp_path / "some.zip")
     assert len(names) == 10_000 and x.shape == (500, 28, 28) and notes == [] and set(y) == set(range(10))
     assert len(data.read_images(REAL / "kmnist" / "kmnist-test-imgs.npz")[0]) == 10_000
     with pytest.raises(data.Missing, match="no Train Images.zip"), pytest.MonkeyPatch.context() as patch:
