@@ -56,10 +56,8 @@ class Glyphs:
         return digest.hexdigest()
 
     def subset(self, n_per_class, seed):
-        """The same data set with at most `n_per_class` training images of each class, drawn by `seed`.
+        """The same data set with at most `n_per_class` (1 ..) training images of each class, drawn by `seed`.
         Subsets of one seed are nested: that of 10 lies within that of 20. Val and test stay whole."""
-        if n_per_class < 1:
-            raise UserError(f"{n_per_class} images per class: at least 1 is needed")
         keep = np.flatnonzero(rank_in_class(self.y_train, seed) < n_per_class)
         return replace(self, x_train=self.x_train[keep], y_train=self.y_train[keep], warnings=list(self.warnings),
                        source=f"{self.source}; at most {n_per_class} training images per class (seed {seed})")

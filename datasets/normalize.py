@@ -172,7 +172,7 @@ def normalize_images(a, what, center=True, as_is=False):
 
 
 def _to_bytes(a, what):
-    """Numbers of a common image range -> uint8, piece by piece."""
+    """Numbers of a common image range -> uint8, piece by piece, which bounds the memory."""
     low, high = float(a.min()), float(a.max())
     ranges = [(lo, hi) for lo, hi in ((0, 1), (-1, 1), (0, 255), (0, 65535)) if lo <= low and high <= hi]
     if not ranges:
@@ -180,10 +180,8 @@ def _to_bytes(a, what):
     lowest, highest = ranges[0]
     if a.dtype == np.uint8 and highest == 255:
         return a
-    out = np.empty(a.shape, np.uint8)
-    for i in range(0, len(a), 4096):
-        out[i:i + 4096] = np.rint((a[i:i + 4096].astype(np.float32) - lowest) * (255 / (highest - lowest)))
-    return out
+    scale, pieces = 255 / (highest - lowest), np.array_split(a, 1 + len(a) // 4096)
+    return np.concatenate([np.rint((piece.astype(np.float32) - lowest) * scale).astype(np.uint8) for piece in pieces])
 
 
 def left_out(what, names):
