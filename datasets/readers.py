@@ -190,7 +190,7 @@ def list_labels_csv(root):
                 is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts and (root / name).is_file()
                 if not is_inside or not 0 <= label < MAX_CLASSES:
                     raise ValueError(f"file {name!r}, label {label}")
-                classes[label] = row.get("class") or str(label)
+                classes[label] = row.get("class")
                 rows.append((name, label, float(row.get("thickness") or "nan")))
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as e:
         raise UserError(f"cannot use {path}: {e}; expected columns file, label [class, thickness] and the files") from e
@@ -198,7 +198,7 @@ def list_labels_csv(root):
         raise UserError(f"{path} names no image")
     names, labels, thickness = zip(*rows)
     thickness = None if np.isnan(thickness).any() else np.array(thickness, np.float32)
-    return names, np.array(labels), [classes.get(i, str(i)) for i in range(max(classes) + 1)], thickness, []
+    return names, np.array(labels), [classes.get(i) or str(i) for i in range(max(classes) + 1)], thickness, []
 
 
 def read_folder(root, center=True, exact=False):

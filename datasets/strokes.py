@@ -296,11 +296,9 @@ def _tables(kind):
     parsed = [_parse(path) for variants in classes for _, path in variants]
     width = max(len(points) for points, _ in parsed)
     traced = [_trace(*variant, width) for variant in parsed]
-    frequency = np.ones((len(classes), max(map(len, classes))), np.float32)
-    for row, variants in zip(frequency, classes):
-        weights = [weight for weight, _ in variants]
-        row[:len(variants)] = np.cumsum(weights) / sum(weights)
-    return {"first": np.cumsum([0] + [len(variants) for variants in classes[:-1]]), "frequency": frequency,
+    weights, most = [[weight for weight, _ in variants] for variants in classes], max(map(len, classes))
+    frequency = [np.pad(np.cumsum(w) / sum(w), (0, most - len(w)), constant_values=1) for w in weights]
+    return {"first": np.cumsum([0, *map(len, classes[:-1])]), "frequency": np.float32(frequency),
             "control": np.float32([np.pad(points, ((0, width - len(points)), (0, 0))) for points, _ in parsed]),
             "basis": np.float32([basis for basis, _ in traced]), "joined": np.float32([joined for _, joined in traced]),
             **dict(zip(COLUMNS, np.float32(SPREAD[kind]).T))}
