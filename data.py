@@ -31,7 +31,7 @@ LEVELS = 256                   # ink quantiles per class
 
 @dataclass(eq=False)
 class Glyphs:
-    """A data set: images uint8 [N,28,28] and labels int64 [N] of three disjoint splits; `classes` as people read them."""
+    """A data set: images uint8 [N,28,28] and labels int64 [N] of three disjoint splits; `classes`: their names."""
     name: str
     classes: list
     x_train: np.ndarray
@@ -185,7 +185,7 @@ def load_own(name, seed, center):
     kind = "folder" if path.is_dir() else path.suffix.lower()
     read = {"folder": readers.read_folder, ".npz": readers.read_npz_images, ".csv": readers.read_csv_images}.get(kind)
     if not read or not path.exists():
-        raise UserError(f"no data set {str(name)!r}: choose {', '.join(SOURCES)}, or the path of a folder, .npz or .csv")
+        raise UserError(f"no data set {str(name)!r}: choose {', '.join(SOURCES)}, or a path of a folder, .npz or .csv")
     x, y, classes, _, warnings = read(path, center)
     x_test = y_test = None
     if kind == ".npz":
@@ -194,7 +194,8 @@ def load_own(name, seed, center):
     if x is None or y is None or (x_test is None) != (y_test is None):
         raise UserError(f"{path} lacks images or their labels: expected one sub-folder of images per class, or in an "
                         ".npz x_train y_train [x_test y_test chars] or images labels [classes]")
-    labels, classes, notes = number_classes(np.concatenate([y] if y_test is None else [y, y_test]), len(y), classes, path)
+    both = y if y_test is None else np.concatenate([y, y_test])
+    labels, classes, notes = number_classes(both, len(y), classes, path)
     y, test = labels[:len(x)], "held out by seed"
     if x_test is not None:
         is_known, test = labels[len(x):] >= 0, "as given"
@@ -205,7 +206,7 @@ def load_own(name, seed, center):
 
 
 def number_classes(labels, n_train, classes, path):
-    """Labels (indices into `classes`, or names where that is None) -> (int64 0 .. K-1, K names in natural order, notes).
+    """Labels (indices into `classes`, or names where that is None) -> (int64 0 .. K-1, K names in their order, notes).
     A class without an image among the first `n_train` is left out: its labels are -1."""
     if labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and np.array_equal(labels, np.floor(labels))):
         labels = labels.astype(np.int64)
@@ -219,7 +220,7 @@ def number_classes(labels, n_train, classes, path):
         raise UserError(f"{path}: two classes have the same name")
     used = np.bincount(labels[:n_train], minlength=len(classes)) > 0
     if not 2 <= used.sum() <= readers.MAX_CLASSES:
-        raise UserError(f"{path} holds {used.sum():,} classes with images; from 2 to {readers.MAX_CLASSES:,} are possible")
+        raise UserError(f"{path} holds {used.sum():,} classes with images; possible are 2 to {readers.MAX_CLASSES:,}")
     labels = np.where(used, np.cumsum(used) - 1, -1)[labels]
     notes = left_out("classes without a training image left out", [classes[i] for i in np.flatnonzero(~used)])
     if (labels < 0).any():
@@ -282,11 +283,11 @@ def main(argv=None):
     parser = Parser("Say what a data set holds, or write it into one file.")
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     add_data_options(parser)
-    parser.add_argument("--out", type=Path, help="FILE.png: a sheet of some training images of each class; FILE.npz: all "
-                        "images (x_train, val among them, y_train x_test y_test chars), for --dataset")
+    parser.add_argument("--out", type=Path, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
+                        "all images (x_train, val among them, y_train x_test y_test chars), for --dataset")
     parser.add_argument("--per-class", type=number(int, above=0), default=10, help="images of each class on a sheet")
-    parser.add_argument("--num", type=number(int, above=0), help="strokes and strokes-arabic: draw this many images for "
-                        "--out, instead of the data set (default with --seed: 200); an .npz holds images labels classes")
+    parser.add_argument("--num", type=number(int, above=0), help="strokes and strokes-arabic: draw this many images "
+                        "for --out, not the data set (default with --seed: 200); an .npz holds images labels classes")
     parser.add_argument("--seed", type=int, help="of these images (default with --num: 0)")
     args = parser.parse_args(argv)
     if args.out and args.out.suffix not in (".png", ".npz"):

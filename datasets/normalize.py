@@ -185,5 +185,5 @@ def _to_bytes(a, what):
 
 
 def left_out(what, names):
-    """A list of one note with a count and the first names, "7 stray files: a, b, c, d, e, ..."; without names of none."""
+    """[a note with a count and the first names], as "7 stray files: a, b, c, d, e, ..."; without names []."""
     return [f"{len(names):,} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"] if names else []

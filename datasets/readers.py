@@ -44,7 +44,8 @@ def reading(path):
     except UserError:
         raise
     except Exception as e:
-        raise UserError(f"cannot read {path}: {getattr(e, 'strerror', None) or e or type(e).__name__}; get it again") from e
+        reason = getattr(e, "strerror", None) or e or type(e).__name__
+        raise UserError(f"cannot read {path}: {reason}; get it again") from e
 
 
 def check_size(n, packed, what):

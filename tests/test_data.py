@@ -137,7 +137,7 @@ def test_own_npz_all_forms(tmp_path):
     ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.arange(4), "chars": list("abc")}, "labels must be"),
     ({"x_train": np.zeros((4, 28, 28)), "y_train": np.arange(4) - 1, "chars": list("abcd")}, "labels must be"),
     ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.arange(4), "chars": list("abca")}, "same name"),
-    ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.zeros(4, int)}, "from 2 to"),
+    ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.zeros(4, int)}, "possible are 2 to"),
     ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.arange(4), "x_test": np.zeros((1, 28, 28))}, "lacks"),
     ({"x_train": np.zeros((4, 29)), "y_train": np.arange(4)}, "no array of images")])
 def test_own_npz_faults(tmp_path, arrays, word):
