@@ -18,19 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import strokes
+from datasets import readers, strokes
 from datasets.download import PARTS, SOURCES, Missing, download
-from datasets.normalize import SIDE, abbreviate, normalize_images
-from datasets.readers import (
-    MAX_CLASSES,
-    SUFFIXES,
-    natural,
-    read_csv_images,
-    read_folder,
-    read_idx,
-    read_npz_images,
-    read_picture,
-)
+from datasets.normalize import SIDE, left_out, normalize_images, normalize_pictures, open_picture
 from utils.cli import Parser, add_data_options, number, run_command
 from utils.files import UserError, atomic
 
@@ -41,7 +31,7 @@ LEVELS = 256                   # ink quantiles per class
 
 @dataclass(eq=False)
 class Glyphs:
-    """A data set: images uint8 [N,28,28] and labels int64 [N] of three disjoint splits; `classes` as people read them."""
+    """A data set: images uint8 [N,28,28] and labels int64 [N] of three disjoint splits; `classes`: their names."""
     name: str
     classes: list
     x_train: np.ndarray
@@ -66,10 +56,8 @@ class Glyphs:
         return digest.hexdigest()
 
     def subset(self, n_per_class, seed):
-        """The same data set with at most `n_per_class` training images of each class, drawn by `seed`.
+        """The same data set with at most `n_per_class` (1 ..) training images of each class, drawn by `seed`.
         Subsets of one seed are nested: that of 10 lies within that of 20. Val and test stay whole."""
-        if n_per_class < 1:
-            raise UserError(f"{n_per_class} images per class: at least 1 is needed")
         keep = np.flatnonzero(rank_in_class(self.y_train, seed) < n_per_class)
         return replace(self, x_train=self.x_train[keep], y_train=self.y_train[keep], warnings=list(self.warnings),
                        source=f"{self.source}; at most {n_per_class} training images per class (seed {seed})")
@@ -79,20 +67,15 @@ class Glyphs:
 
 def ink(images):
     """Ink of uint8 [N,28,28] images, the count of pixels above 127: int64 [N]."""
-    out = np.empty(len(images), np.int64)
-    for i in range(0, len(images), 8192):
-        out[i:i + 8192] = np.count_nonzero(images[i:i + 8192] > 127, axis=(1, 2))
-    return out
+    parts = np.array_split(images, 1 + len(images) // 8192)  # bounds the memory
+    return np.concatenate([np.count_nonzero(part > 127, axis=(1, 2)) for part in parts])
 
 
 def ink_table(x_train, y_train, n_classes):
     """Ink quantiles of every class in the training split, at levels (i + 0.5) / 256: int16 [n_classes, 256]. A quantile
     is the smallest ink that at least this fraction of the images does not exceed. A class without an image gets those
     of all images."""
-    levels = (np.arange(LEVELS) + 0.5) / LEVELS
-
-    def quantiles(values):
-        return np.sort(values)[np.ceil(levels * len(values)).astype(np.int64) - 1]
+    quantiles = functools.partial(np.quantile, q=(np.arange(LEVELS) + 0.5) / LEVELS, method="inverted_cdf")
     amounts = ink(x_train)
     table = np.tile(quantiles(amounts).astype(np.int16), (n_classes, 1))
     order = np.argsort(y_train, kind="stable")
@@ -188,30 +171,31 @@ def split_up(name, classes, x, y, x_test, y_test, seed, warnings, **rest):
     kept, held = stratified_split(y, VAL_FRACTION, seed + 1)
     glyphs = Glyphs(name, list(classes), x[kept], y[kept], x[held], y[held], np.array(x_test),
                     np.array(y_test, np.int64), warnings=warnings, **rest)
-    train, val, test = (np.bincount(a, minlength=len(classes)) for a in (glyphs.y_train, glyphs.y_val, glyphs.y_test))
-    for what, chosen in (("classes with a single training image", train == 1),
-                         ("classes without an image in val", val == 0), ("classes without an image in test", test == 0)):
-        if chosen.any():
-            warnings.append(abbreviate(what, [classes[i] for i in np.flatnonzero(chosen)]))
+    for what, labels, few in (("with a single training image", glyphs.y_train, 1),
+                              ("without an image in val", glyphs.y_val, 0),
+                              ("without an image in test", glyphs.y_test, 0)):
+        counts = np.bincount(labels, minlength=len(classes))
+        warnings += left_out(f"classes {what}", [c for c, count in zip(classes, counts) if count == few])
     return glyphs
 
 
-def load_own(name, seed=0, center=True):
+def load_own(name, seed, center):
     """One's own images as Glyphs: a folder with a sub-folder per class, an .npz or a .csv; see datasets/readers.py."""
     path = Path(name).expanduser()
     kind = "folder" if path.is_dir() else path.suffix.lower()
-    readers = {"folder": read_folder, ".npz": read_npz_images, ".csv": read_csv_images}
-    if kind not in readers or not path.exists():
-        raise UserError(f"no data set {str(name)!r}: choose {', '.join(SOURCES)}, or the path of a folder, .npz or .csv")
-    x, y, classes, _, warnings = readers[kind](path, center)
+    read = {"folder": readers.read_folder, ".npz": readers.read_npz_images, ".csv": readers.read_csv_images}.get(kind)
+    if not read or not path.exists():
+        raise UserError(f"no data set {str(name)!r}: choose {', '.join(SOURCES)}, or a path of a folder, .npz or .csv")
+    x, y, classes, _, warnings = read(path, center)
     x_test = y_test = None
     if kind == ".npz":
-        x_test, y_test, _, _, notes = read_npz_images(path, center, part="test")
+        x_test, y_test, _, _, notes = readers.read_npz_images(path, center, part="test")
         warnings += notes
     if x is None or y is None or (x_test is None) != (y_test is None):
         raise UserError(f"{path} lacks images or their labels: expected one sub-folder of images per class, or in an "
                         ".npz x_train y_train [x_test y_test chars] or images labels [classes]")
-    labels, classes, notes = number_classes(np.concatenate([y] if y_test is None else [y, y_test]), len(y), classes, path)
+    both = y if y_test is None else np.concatenate([y, y_test])
+    labels, classes, notes = number_classes(both, len(y), classes, path)
     y, test = labels[:len(x)], "held out by seed"
     if x_test is not None:
         is_known, test = labels[len(x):] >= 0, "as given"
@@ -222,26 +206,23 @@ def load_own(name, seed=0, center=True):
 
 
 def number_classes(labels, n_train, classes, path):
-    """Labels (indices into `classes`, or names where that is None) -> (int64 0 .. K-1, K names in natural order, notes).
+    """Labels (indices into `classes`, or names where that is None) -> (int64 0 .. K-1, K names in their order, notes).
     A class without an image among the first `n_train` is left out: its labels are -1."""
     if labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and np.array_equal(labels, np.floor(labels))):
         labels = labels.astype(np.int64)
     if classes is None:
         names, labels = np.unique(labels.astype(str), return_inverse=True)
-        classes = sorted(names.tolist(), key=natural)
-        index = {name: i for i, name in enumerate(classes)}
-        labels = np.array([index[name] for name in names.tolist()])[labels]
+        classes = sorted(names.tolist(), key=readers.natural)
+        labels = np.argsort(classes)[labels]
     if labels.dtype != np.int64 or not 0 <= labels.min() <= labels.max() < len(classes):
         raise UserError(f"{path}: labels must be whole numbers from 0 to {len(classes) - 1}, places in the classes")
     if len(set(classes)) < len(classes):
         raise UserError(f"{path}: two classes have the same name")
     used = np.bincount(labels[:n_train], minlength=len(classes)) > 0
-    if not 2 <= used.sum() <= MAX_CLASSES:
-        raise UserError(f"{path} holds {used.sum():,} classes with images; from 2 to {MAX_CLASSES:,} are possible")
-    notes, labels = [], np.where(used, np.cumsum(used) - 1, -1)[labels]
-    if not used.all():
-        notes.append(abbreviate("classes without a training image left out",
-                                [classes[i] for i in np.flatnonzero(~used)]))
+    if not 2 <= used.sum() <= readers.MAX_CLASSES:
+        raise UserError(f"{path} holds {used.sum():,} classes with images; possible are 2 to {readers.MAX_CLASSES:,}")
+    labels = np.where(used, np.cumsum(used) - 1, -1)[labels]
+    notes = left_out("classes without a training image left out", [classes[i] for i in np.flatnonzero(~used)])
     if (labels < 0).any():
         notes.append(f"{np.count_nonzero(labels < 0):,} test images of those classes left out")
     return labels, [classes[i] for i in np.flatnonzero(used)], notes
@@ -252,8 +233,9 @@ def read_images(path, data_dir=None, center=True):
     list[str]), the last three None where they are not known.
 
     `path`: "mnist:test" or any "NAME:SPLIT" (train, val, test; thickness is then the rank in the training split), a
-    folder (by its labels.csv, its sub-folders or neither), an .npz (readers.read_npz_images), .npy or idx file, one picture. Grey
-    images of 28 x 28 are taken as they are; a broken one is an error here, since a measure over the rest would mislead.
+    folder (by its labels.csv, its sub-folders or neither), an .npz (see readers.read_npz_images), .npy or idx file, or
+    one picture. Grey images of 28 x 28 in a set are taken as they are; a broken one is an error, since a measure over
+    the rest would mislead.
     """
     text, path = str(path), Path(path).expanduser()
     name, _, split = text.rpartition(":")
@@ -265,13 +247,16 @@ def read_images(path, data_dir=None, center=True):
     if not text or not path.exists():
         raise UserError(f"no images at {text!r}: expected a folder, an .npz, .npy or idx file, or NAME:test")
     if path.is_dir():
-        x, y, classes, t, _ = read_folder(path, center, exact=True)
+        x, y, classes, t, _ = readers.read_folder(path, center, exact=True)
         return x, y, t, classes
-    if path.suffix.lower() in SUFFIXES:
-        return read_picture(path, center), None, None, None
+    if path.suffix.lower() in readers.SUFFIXES:
+        x, ok, notes = normalize_pictures(1, lambda i: open_picture(path), lambda i: path, center)
+        if not ok[0]:
+            raise UserError(f"{notes[-1]}: give a picture of one glyph")
+        return x, None, None, None
     if path.suffix.lower() not in (".npz", ".npy"):
-        return normalize_images(read_idx(path), path.name, center, as_is=True)[0], None, None, None
-    x, y, classes, t, _ = read_npz_images(path, center, exact=True)
+        return normalize_images(readers.read_idx(path), path.name, center, as_is=True)[0], None, None, None
+    x, y, classes, t, _ = readers.read_npz_images(path, center, exact=True)
     if x is None:
         raise UserError(f"{path}: expected images, x_train or arr_0 in it")
     if y is not None and y.dtype.kind not in "iu":
@@ -298,11 +283,11 @@ def main(argv=None):
     parser = Parser("Say what a data set holds, or write it into one file.")
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     add_data_options(parser)
-    parser.add_argument("--out", type=Path, help="FILE.png: a sheet of some training images of each class; FILE.npz: all "
-                        "images (x_train, val among them, y_train x_test y_test chars), for --dataset")
+    parser.add_argument("--out", type=Path, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
+                        "all images (x_train, val among them, y_train x_test y_test chars), for --dataset")
     parser.add_argument("--per-class", type=number(int, above=0), default=10, help="images of each class on a sheet")
-    parser.add_argument("--num", type=number(int, above=0), help="strokes and strokes-arabic: draw this many images for "
-                        "--out, instead of the data set (default with --seed: 200); an .npz holds images labels classes")
+    parser.add_argument("--num", type=number(int, above=0), help="strokes and strokes-arabic: draw this many images "
+                        "for --out, not the data set (default with --seed: 200); an .npz holds images labels classes")
     parser.add_argument("--seed", type=int, help="of these images (default with --num: 0)")
     args = parser.parse_args(argv)
     if args.out and args.out.suffix not in (".png", ".npz"):

@@ -22,7 +22,7 @@ import numpy as np
 
 from datasets import strokes
 from datasets.normalize import MAX_IMAGES, SIDE
-from datasets.readers import CACHE_NAME, cached, read_csv, read_idx, read_labelled_zip, read_npz, reading, stat_digest
+from datasets.readers import CACHE_NAME, cached, read_idx, read_labelled_zip, read_npz, reading, stat_digest
 from utils.cli import Progress
 from utils.files import UserError, atomic
 
@@ -74,11 +74,12 @@ def read_arabic(paths):
         arrays, notes = {}, []
         for split in ("train", "test"):
             if split in paths:
-                x, y, stray = read_labelled_zip(paths[split], 10)
+                x, y, stray = read_labelled_zip(paths[split])
                 notes += stray
             else:
-                x = read_csv(paths["x_" + split], labelled=False)[1]
-                x = x.reshape(-1, SIDE, SIDE).transpose(0, 2, 1)  # Kaggle stores them transposed
+                with reading(paths["x_" + split]):
+                    x = np.loadtxt(paths["x_" + split], np.uint8, delimiter=",", max_rows=MAX_IMAGES, ndmin=2)
+                    x = x.reshape(len(x), SIDE, SIDE).transpose(0, 2, 1)  # Kaggle stores them transposed
                 with reading(paths["y_" + split]):
                     y = np.loadtxt(paths["y_" + split], np.int64, max_rows=MAX_IMAGES, ndmin=1)
             arrays |= {"x_" + split: x, "y_" + split: y}

@@ -4,6 +4,7 @@
     images, ok, notes = normalize_images(array, "x_train")  # arrays of any common shape and range
 """
 import contextlib
+import functools
 import os
 import sys
 import warnings
@@ -19,11 +20,7 @@ SIDE = 28                      # pixels; the glyph itself takes 20, its centre o
 MAX_IMAGES = 2_000_000         # 1.6 GB as uint8
 MAX_PIXELS = 50_000_000        # of one image file: a 50-megapixel photograph
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA"]  # not EPS: Pillow starts other programs for it
-
-
-def open_picture(file):
-    """A Pillow image of one of the common formats, not yet decoded."""
-    return Image.open(file, formats=FORMATS)
+open_picture = functools.partial(Image.open, formats=FORMATS)  # a path or stream -> an image, not yet decoded
 
 
 def grey(image):
@@ -75,8 +72,7 @@ def normalize_image(a, dark_ink, center=True):
     else:
         side = max(a.shape)
         y, x = ((side - size) // 2 for size in a.shape)
-    square = np.zeros((side, side), np.uint8)
-    square[y:y + a.shape[0], x:x + a.shape[1]] = a
+    square = np.pad(a, [(start, side - size - start) for start, size in zip((y, x), a.shape)])
     return square if center else _resize(square, SIDE, SIDE), dark_ink
 
 
@@ -93,9 +89,7 @@ def _center_of_mass(a):
 
 
 def _is_centred(a):
-    rows, cols = _box(a, 0)
-    longest = max(rows.stop - rows.start, cols.stop - cols.start)
-    return 19 <= longest <= 20 and max(abs(c - SIDE / 2) for c in _center_of_mass(a)) <= 0.75
+    return 19 <= max(a[_box(a, 0)].shape) <= 20 and max(abs(c - SIDE / 2) for c in _center_of_mass(a)) <= 0.75
 
 
 def _resize(a, height, width):
@@ -132,8 +126,7 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
                 faults[i] = str(e)
         return block.stop
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what matters is said in the notes
+    with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on odd files; what matters is in the notes
         borders = []
         for i in range(0, n, max(1, n // 256)):  # the usual polarity, from a sample
             with contextlib.suppress(ValueError):  # it is named below
@@ -143,15 +136,12 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for done in pool.map(fill, [range(i, min(i + 256, n)) for i in range(0, n, 256)]):
                 progress("reading images", done, n)
-    ok = np.ones(n, bool)
-    ok[list(faults)] = False
-    notes = []
+    ok, notes = ~np.isin(np.arange(n), list(faults)), []
     if dark.any():
         notes.append(f"polarity: {dark.sum():,} images are dark ink on light and were inverted")
         if ok.sum() > dark.sum():
             notes[0] += f", {ok.sum() - dark.sum():,} are light ink on dark"
-    if faults:
-        notes.append(abbreviate("broken images left out", [f"{name_of(i)} ({faults[i]})" for i in sorted(faults)]))
+    notes += left_out("broken images left out", [f"{name_of(i)} ({faults[i]})" for i in sorted(faults)])
     return out, ok, notes
 
 
@@ -182,7 +172,7 @@ def normalize_images(a, what, center=True, as_is=False):
 
 
 def _to_bytes(a, what):
-    """Numbers of a common image range -> uint8, piece by piece."""
+    """Numbers of a common image range -> uint8, piece by piece, which bounds the memory."""
     low, high = float(a.min()), float(a.max())
     ranges = [(lo, hi) for lo, hi in ((0, 1), (-1, 1), (0, 255), (0, 65535)) if lo <= low and high <= hi]
     if not ranges:
@@ -190,12 +180,10 @@ def _to_bytes(a, what):
     lowest, highest = ranges[0]
     if a.dtype == np.uint8 and highest == 255:
         return a
-    out = np.empty(a.shape, np.uint8)
-    for i in range(0, len(a), 4096):
-        out[i:i + 4096] = np.rint((a[i:i + 4096].astype(np.float32) - lowest) * (255 / (highest - lowest)))
-    return out
+    scale, pieces = 255 / (highest - lowest), np.array_split(a, 1 + len(a) // 4096)
+    return np.concatenate([np.rint((piece.astype(np.float32) - lowest) * scale).astype(np.uint8) for piece in pieces])
 
 
-def abbreviate(what, names):
-    """`what` with a count and the first names: "7 stray files: a, b, c, d, e, ..."."""
-    return f"{len(names):,} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+def left_out(what, names):
+    """[a note with a count and the first names], as "7 stray files: a, b, c, d, e, ..."; without names []."""
+    return [f"{len(names):,} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"] if names else []

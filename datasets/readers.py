@@ -2,7 +2,7 @@
 
     images = read_idx("train-images-idx3-ubyte.gz")        # MNIST's format, .gz or not
     arrays = read_npz("letters.npz")                       # {"x_train": uint8 [N,28,28], ...}; never a pickle
-    labels, pixels = read_csv("letters.csv")               # a label, then 784 pixels a line
+    arrays = read_csv("letters.csv")                       # a label, then 784 pixels a line
     images, labels, classes, thickness, notes = read_folder("letters/")  # one sub-folder of images per class
 
 A file that cannot be used raises a UserError that names it; what is left out of a folder is named in `notes`.
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.normalize import MAX_IMAGES, SIDE, abbreviate, normalize_images, normalize_pictures, open_picture
+from datasets.normalize import MAX_IMAGES, SIDE, left_out, normalize_images, normalize_pictures, open_picture
 from utils.cli import Progress
 from utils.files import UserError, atomic
 
@@ -44,7 +44,8 @@ def reading(path):
     except UserError:
         raise
     except Exception as e:
-        raise UserError(f"cannot read {path}: {getattr(e, 'strerror', None) or e or type(e).__name__}; get it again") from e
+        reason = getattr(e, "strerror", None) or e or type(e).__name__
+        raise UserError(f"cannot read {path}: {reason}; get it again") from e
 
 
 def check_size(n, packed, what):
@@ -112,25 +113,24 @@ def read_npz(path, wanted=None):
     return arrays
 
 
-def read_csv(path, labelled=True):
-    """A text file of a label (any text), then 784 pixels 0..255 a line, header line optional: (labels list[str],
-    pixels uint8 [N,784]); with labelled=False the lines hold pixels alone and labels is []."""
+def read_csv(path):
+    """A text file of a label (any text), then 784 pixels 0..255 a line, header line optional:
+    {"labels": str [N], "pixels": uint8 [N,784]}."""
     labels, pixels, progress = [], bytearray(), Progress(sys.stderr, delay=1)
     with reading(path), open(path, "rb") as f:
         for number, line in enumerate(iter(lambda: f.readline(MAX_LINE), b""), 1):
             line = line.strip().removeprefix(b"\xef\xbb\xbf")  # a byte-order mark, as Excel writes
-            label, _, row = line.partition(b",") if labelled else (b"-", b"", line)
-            row = row.split(b",")
-            if not line or (number == 1 and not re.fullmatch(rb"\s*[-+.e\d]*\d\s*", row[-1])):
+            label, *row = line.split(b",")
+            if not line or (number == 1 and not re.fullmatch(rb".*,\s*[-+.e\d]*\d\s*", line)):
                 continue  # an empty line or the header
             try:
                 values = np.array(row, np.float64)
             except ValueError:
-                values = np.array([np.nan])
-            in_range = len(row) == SIDE * SIDE and 0 <= values.min() <= values.max() <= 255
-            if not in_range or (values % 1).any() or not label.strip():
-                raise UserError(f"{path}, line {number}: expected {'a label and ' if labelled else ''}{SIDE * SIDE} whole "
-                                f"numbers from 0 to 255, not these {len(row)} values")
+                values = np.array(np.nan)
+            is_whole = (values >= 0) & (values <= 255) & (values % 1 == 0)
+            if len(row) != SIDE * SIDE or not is_whole.all() or not label.strip():
+                raise UserError(f"{path}, line {number}: expected a label and {SIDE * SIDE} whole numbers from 0 to "
+                                f"255, not these {len(row)} values")
             labels.append(label.decode("utf-8", "replace").strip(' "')[:64])
             pixels += values.astype(np.uint8).tobytes()
             if len(labels) > MAX_IMAGES:
@@ -138,16 +138,13 @@ def read_csv(path, labelled=True):
             if number % 256 == 0:
                 progress(f"reading {Path(path).name}, bytes", f.tell(), os.path.getsize(path))
     progress.close()
-    return labels if labelled else [], np.frombuffer(pixels, np.uint8).reshape(-1, SIDE * SIDE)
+    return {"labels": np.array(labels, str), "pixels": np.frombuffer(pixels, np.uint8).reshape(-1, SIDE * SIDE)}
 
 
 def read_csv_images(path, center=True):
     """As read_folder of a .csv with labels: no thickness, and the classes are what the labels say. Kept in a cache."""
-    def build():
-        labels, pixels = read_csv(path)
-        return {"labels": np.array(labels, str), "pixels": pixels}
-
-    arrays = cached(path.with_name(f".{path.name}.glyphs-cache.npz"), stat_digest(path.parent, [path.name]), build)
+    key = stat_digest(path.parent, [path.name])
+    arrays = cached(path.with_name(f".{path.name}.glyphs-cache.npz"), key, lambda: read_csv(path))
     images, _, notes = normalize_images(arrays["pixels"], path.name, center)
     return images, arrays["labels"], None, None, notes
 
@@ -158,39 +155,35 @@ def list_folder(root):
     """The images of a folder: (names relative to root, labels int64 [N] or None, classes or None, None, notes). One
     sub-folder per class, in natural order; without them no labels. Empty ones, hidden and stray files are noted."""
     folders = sorted((e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")), key=natural)
-    images, stray, notes = {folder: [] for folder in ["", *folders]}, [], []
-    for folder in ["", *folders]:
+    images, stray = {folder: [] for folder in ["", *folders]}, []
+    for folder, names in images.items():
         for entry in sorted(os.scandir(root / folder), key=lambda e: natural(e.name)):
             name = f"{folder}/{entry.name}" if folder else entry.name
             is_image = entry.is_file() and Path(name).suffix.lower() in SUFFIXES
             if is_image and not entry.name.startswith("."):
-                images[folder].append(name)
+                names.append(name)
             elif name not in images and entry.name != CACHE_NAME:
-                stray.append(readable(name))
-    flat, empty = images.pop(""), [readable(folder) for folder in folders if not images[folder]]
+                stray.append(name)
+    flat, empty = images.pop(""), [folder for folder in folders if not images[folder]]
     names = [name for folder in folders for name in images[folder]]
     if not names and not flat:
         raise UserError(f"{root} holds no image; expected sub-folders of images ({' '.join(sorted(SUFFIXES))})")
     if max(len(names), len(flat)) > MAX_IMAGES:
         raise UserError(f"{root} has more than the limit of {MAX_IMAGES:,} images; take a part of it")
-    if empty:
-        notes.append(abbreviate("sub-folders without an image, no class made of them", empty))
-    if names:
-        stray += [readable(name) for name in flat]
-    if stray:
-        notes.append(abbreviate("stray files passed over (images belong in one sub-folder per class)", stray))
+    notes = left_out("sub-folders without an image, no class made of them", [*map(readable, empty)])
+    notes += left_out("stray files passed over (images belong in one sub-folder per class)",
+                      [*map(readable, stray + flat if names else stray)])
     if not names:
         return flat, None, None, None, notes
-    classes = [readable(folder) for folder in folders if images[folder]]
-    sizes = [len(images[folder]) for folder in folders if images[folder]]
-    return names, np.repeat(np.arange(len(classes)), sizes), classes, None, notes
+    classes = [folder for folder in folders if images[folder]]
+    labels = np.repeat(np.arange(len(classes)), [len(images[folder]) for folder in classes])
+    return names, labels, [*map(readable, classes)], None, notes
 
 
 def list_labels_csv(root):
     """The images that root/labels.csv names, with columns file and label [class] [thickness], as generate_digits.py
     writes: (names relative to root, labels int64 [N], classes, thickness float32 [N] or None, no notes)."""
-    path = root / "labels.csv"
-    names, labels, classes, thickness = [], [], {}, []
+    path, rows, classes = root / "labels.csv", [], {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             for row in csv.DictReader(f):
@@ -198,16 +191,15 @@ def list_labels_csv(root):
                 is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts and (root / name).is_file()
                 if not is_inside or not 0 <= label < MAX_CLASSES:
                     raise ValueError(f"file {name!r}, label {label}")
-                names.append(name)
-                labels.append(label)
-                classes[label] = row.get("class") or str(label)
-                thickness.append(float(row.get("thickness") or "nan"))
+                classes[label] = row.get("class")
+                rows.append((name, label, float(row.get("thickness") or "nan")))
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as e:
         raise UserError(f"cannot use {path}: {e}; expected columns file, label [class, thickness] and the files") from e
-    if not names:
+    if not rows:
         raise UserError(f"{path} names no image")
+    names, labels, thickness = zip(*rows)
     thickness = None if np.isnan(thickness).any() else np.array(thickness, np.float32)
-    return names, np.array(labels, np.int64), [classes.get(i, str(i)) for i in range(max(classes) + 1)], thickness, []
+    return names, np.array(labels), [classes.get(i) or str(i) for i in range(max(classes) + 1)], thickness, []
 
 
 def read_folder(root, center=True, exact=False):
@@ -230,14 +222,6 @@ def read_folder(root, center=True, exact=False):
     notes += arrays["notes"].tolist()
     images, labels, thickness = leave_out_broken(root, arrays["ok"], notes, exact, arrays["images"], labels, thickness)
     return images, labels, classes, thickness, notes
-
-
-def read_picture(path, center=True):
-    """One picture of a glyph, of any size and common format -> images uint8 [1,28,28]. Raises UserError."""
-    images, ok, notes = normalize_pictures(1, lambda i: open_picture(path), lambda i: path, center)
-    if not ok[0]:
-        raise UserError(f"{notes[-1]}: give a picture of one glyph")
-    return images
 
 
 def read_npz_images(path, center=True, exact=False, part="train"):
@@ -266,13 +250,13 @@ def leave_out_broken(path, ok, notes, exact, *arrays):
     return [a if a is None or ok.all() else a[ok] for a in arrays]
 
 
-def read_labelled_zip(path, n_classes):
+def read_labelled_zip(path):
     """A zip of 28 x 28 pictures named `.../id_<n>_label_<d>.png` -> (uint8 [N,28,28], int64 [N], notes), by n."""
     members, stray = [], []
     with reading(path), zipfile.ZipFile(path) as z:
         for info in z.infolist():
-            match = re.fullmatch(r"(?:.*/)?id_(\d+)_label_(\d+)\.png", info.filename)
-            if match and info.file_size <= 1 << 20 and int(match[2]) < n_classes:
+            match = re.fullmatch(r"(?:.*/)?id_(\d+)_label_(\d)\.png", info.filename)
+            if match and info.file_size <= 1 << 20:
                 members.append((int(match[1]), int(match[2]), info))
             elif not info.is_dir():
                 stray.append(info.filename)
@@ -283,9 +267,8 @@ def read_labelled_zip(path, n_classes):
             len(members), lambda i: open_picture(io.BytesIO(z.read(members[i][2]))),
             lambda i: members[i][2].filename, as_is=True)
     leave_out_broken(path, ok, notes, exact=True)
-    if stray:
-        notes.append(abbreviate("stray entries passed over", stray))
-    return images, np.array([label for _, label, _ in members], np.int64), notes
+    notes += left_out("stray entries passed over", stray)
+    return images, np.array([label for _, label, _ in members]), notes
 
 
 def stat_digest(folder, names):

@@ -277,10 +277,9 @@ def _trace(points, pieces, width):
         length = np.hypot(*np.diff(points[ids], axis=0).T)
         value = np.eye(width)[ids]
         slope = np.gradient(value, np.append(0, np.cumsum(length)), axis=0)
-        for i, d in enumerate(length):
-            strokes.append(stroke)
-            lengths.append(d)
-            corners.append([value[i], value[i + 1], slope[i] * d, slope[i + 1] * d])
+        strokes += [stroke] * len(length)
+        lengths += [*length]
+        corners += [[value[i], value[i + 1], slope[i] * d, slope[i + 1] * d] for i, d in enumerate(length)]
     ends = np.cumsum(lengths)
     at = (np.arange(POINTS) + 0.5) / POINTS * ends[-1]
     segment = np.searchsorted(ends, at)
@@ -297,11 +296,9 @@ def _tables(kind):
     parsed = [_parse(path) for variants in classes for _, path in variants]
     width = max(len(points) for points, _ in parsed)
     traced = [_trace(*variant, width) for variant in parsed]
-    frequency = np.ones((len(classes), max(map(len, classes))), np.float32)
-    for row, variants in zip(frequency, classes):
-        weights = [weight for weight, _ in variants]
-        row[:len(variants)] = np.cumsum(weights) / sum(weights)
-    return {"first": np.cumsum([0] + [len(variants) for variants in classes[:-1]]), "frequency": frequency,
+    weights, most = [[weight for weight, _ in variants] for variants in classes], max(map(len, classes))
+    frequency = [np.pad(np.cumsum(w) / sum(w), (0, most - len(w)), constant_values=1) for w in weights]
+    return {"first": np.cumsum([0, *map(len, classes[:-1])]), "frequency": np.float32(frequency),
             "control": np.float32([np.pad(points, ((0, width - len(points)), (0, 0))) for points, _ in parsed]),
             "basis": np.float32([basis for basis, _ in traced]), "joined": np.float32([joined for _, joined in traced]),
             **dict(zip(COLUMNS, np.float32(SPREAD[kind]).T))}
@@ -330,19 +327,8 @@ def _pen_paths(rng, labels, table):
     stretch_shear_turn = np.stack([wide * cos, wide * sin, -slant * cos - sin, cos - slant * sin], -1)
     path = path @ stretch_shear_turn.reshape(b, 2, 2)
 
-    travel = np.zeros((b, POINTS), np.float32)
     half = np.hypot(*np.moveaxis(np.diff(path, axis=1), -1, 0)) * table["joined"][variant] / 2
-    travel[:, 1:] = half
-    travel[:, :-1] += half
-    return path, travel
-
-
-def _bumps(k, centre):
-    """Gaussians exp(-k (pixel - centre)^2): k [B, 1], centre [B, POINTS] -> float32 [B, 28, POINTS]."""
-    d = GRID - centre[:, None]
-    d *= d
-    d *= -k[..., None]
-    return np.exp(d, out=d)
+    return path, np.pad(half, ((0, 0), (1, 0))) + np.pad(half, ((0, 0), (0, 1)))
 
 
 def _ink(rng, path, travel, radius):
@@ -354,9 +340,8 @@ def _ink(rng, path, travel, radius):
     k = 0.5 / sigma ** 2
     pressure = 1 + PRESSURE * (rng.normal(len(WAVES))[:, None] @ WAVES)[:, 0]             # [B, POINTS]
     weight = np.exp(k * radius ** 2 * (pressure ** 2 - 1)) * travel / (sigma * np.float32(np.sqrt(2 * np.pi)))
-    rows, columns = _bumps(k, path[..., 1]), _bumps(k, path[..., 0])
-    rows *= weight[:, None]
-    total = np.maximum(rows @ columns.transpose(0, 2, 1), 1e-30)
+    rows, columns = (np.exp(-k[..., None] * np.square(GRID - path[:, None, :, i])) for i in (1, 0))  # [B, 28, POINTS]
+    total = np.maximum((rows * weight[:, None]) @ columns.transpose(0, 2, 1), 1e-30)
     return radius[..., None] - np.sqrt(np.maximum(np.log(total) / -k[..., None], 0))
 
 
@@ -399,10 +384,8 @@ def generate(n, seed=0, kind="digits", labels=None, threads=2):
     Image i is a function of (seed, i, kind, its label) alone: the same for any n and any number of threads.
     Raises ValueError for an unknown kind and for labels that are not n class indices.
     """
-    if kind not in CLASSES:
-        raise ValueError(f"no strokes of kind {kind!r}: choose from {', '.join(CLASSES)}")
-    classes = len(CLASSES[kind])
     key = _hash(np.uint64([seed % 2 ** 64]) * GOLDEN + np.uint64(1 + list(CLASSES).index(kind)))
+    classes = len(CLASSES[kind])
     if labels is None:
         runs = _Random(_hash(key + np.arange(-(-n // classes), dtype=np.uint64)))
         labels = runs.bits(classes)[..., 0].argsort(1, kind="stable").ravel()[:n]

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,6 @@ def test_subset_is_seeded_nested_and_leaves_val_and_test():
     assert all(a.tobytes() in rows for a in few.x_train)
     assert few.x_val is g.x_val and few.x_test is g.x_test and "3 training images per class" in few.source
     assert len(g.subset(1000, seed=0).x_train) == len(g.x_train)
-    with pytest.raises(UserError):
-        g.subset(0, seed=0)
 
 
 # ---- one's own images ------------------------------------------------------------------------------------------------
@@ -138,7 +137,7 @@ def test_own_npz_all_forms(tmp_path):
     ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.arange(4), "chars": list("abc")}, "labels must be"),
     ({"x_train": np.zeros((4, 28, 28)), "y_train": np.arange(4) - 1, "chars": list("abcd")}, "labels must be"),
     ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.arange(4), "chars": list("abca")}, "same name"),
-    ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.zeros(4, int)}, "from 2 to"),
+    ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.zeros(4, int)}, "possible are 2 to"),
     ({"x_train": np.zeros((4, 28, 28), np.uint8), "y_train": np.arange(4), "x_test": np.zeros((1, 28, 28))}, "lacks"),
     ({"x_train": np.zeros((4, 29)), "y_train": np.arange(4)}, "no array of images")])
 def test_own_npz_faults(tmp_path, arrays, word):
@@ -282,11 +281,17 @@ def needs(*names):
     return pytest.mark.skipif(bool(missing), reason=f"$GLYPHS_DATA holds no {', '.join(missing)}")
 
 
-@needs("mnist")
-def test_real_mnist():
+@pytest.fixture(scope="module")
+def real_mnist():
     start = time.monotonic()
-    g = data.load()
+    glyphs = data.load()
     assert time.monotonic() - start < 5
+    return glyphs
+
+
+@needs("mnist")
+def test_real_mnist(real_mnist):
+    g = real_mnist
     check_sound(g)
     assert (g.name, len(g.x_train), len(g.x_val), len(g.x_test)) == ("mnist", 55_000, 5_000, 10_000)
     assert len({a.tobytes() for x in (g.x_train, g.x_val, g.x_test) for a in x}) == 70_000  # disjoint
@@ -297,13 +302,13 @@ def test_real_mnist():
 
 
 @needs("mnist")
-def test_real_digits_from_pictures_come_back_as_mnist_made_them(tmp_path):
-    g = data.load("mnist")
+def test_real_digits_from_pictures_come_back_as_mnist_made_them(real_mnist, tmp_path):
+    g = real_mnist
     for i, a in enumerate(g.x_test[:60]):
         big = np.pad(np.asarray(Image.fromarray(a).resize((112, 112), Image.Resampling.BICUBIC)), ((40, 5), (i, 80)))
         (tmp_path / str(g.y_test[i])).mkdir(exist_ok=True)
         Image.fromarray(255 - big if i % 2 else big).save(tmp_path / str(g.y_test[i]) / f"{i:02d}.png")
-    images, labels, classes, _, notes = data.read_folder(tmp_path)
+    images, labels, classes, _, notes = readers.read_folder(tmp_path)
     order = np.argsort(g.y_test[:60], kind="stable")
     assert [classes[i] for i in labels] == [str(i) for i in g.y_test[order]]
     assert np.abs(images.astype(int) - g.x_test[order]).mean() < 12  # about 60 without the centring
@@ -311,12 +316,16 @@ def test_real_digits_from_pictures_come_back_as_mnist_made_them(tmp_path):
 
 
 @needs("kkanji49.npz", "arabic/Test Images.zip", "kmnist/kmnist-test-imgs.npz")
-def test_real_others():
+def test_real_others(tmp_path):
     g = data.load(REAL / "kkanji49.npz")
     check_sound(g)
     assert len(g.classes) == 49 and g.warnings == [] and len(g.x_test) == 5_767
-    x, y, notes = readers.read_labelled_zip(REAL / "arabic" / "Test Images.zip", 10)
-    assert np.bincount(y).tolist() == [1000] * 10 and notes == [] and x.shape == (10_000, 28, 28)
+    with zipfile.ZipFile(REAL / "arabic" / "Test Images.zip") as z, zipfile.ZipFile(tmp_path / "some.zip", "w") as some:
+        names = [name for name in z.namelist() if name.endswith(".png")]
+        for name in names[::20]:
+            some.writestr(name, z.read(name))
+    x, y, notes = readers.read_labelled_zip(tmp_path / "some.zip")
+    assert len(names) == 10_000 and x.shape == (500, 28, 28) and notes == [] and set(y) == set(range(10))
     assert len(data.read_images(REAL / "kmnist" / "kmnist-test-imgs.npz")[0]) == 10_000
     with pytest.raises(data.Missing, match="no Train Images.zip"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(download.SOURCES["arabic"], "mirrors", ())

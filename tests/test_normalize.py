@@ -80,6 +80,6 @@ def test_arrays_of_any_shape_and_range():
             normalize.normalize_images(bad, "x_train")
 
 
-def test_abbreviate():
-    assert normalize.abbreviate("things", list("abcdefg")) == "7 things: a, b, c, d, e, ..."
-    assert normalize.abbreviate("things", list("ab")) == "2 things: a, b"
+def test_left_out_names_the_first_five():
+    assert normalize.left_out("things", list("abcdefg")) == ["7 things: a, b, c, d, e, ..."]
+    assert normalize.left_out("things", list("ab")) == ["2 things: a, b"] and not normalize.left_out("things", [])

@@ -129,8 +129,9 @@ def test_csv_with_and_without_header(tmp_path):
     head = "label," + ",".join(f"pixel{i}" for i in range(784))
     for text in ("\n".join(lines), "\ufeff" + "\r\n".join([head, *lines, "", ""])):
         (tmp_path / "a.csv").write_text(text, "utf-8", newline="")
-        labels, pixels = readers.read_csv(tmp_path / "a.csv")
-        assert labels == ["7", "あ", "B"] and np.array_equal(pixels, x) and pixels.dtype == np.uint8
+        arrays = readers.read_csv(tmp_path / "a.csv")
+        assert arrays["labels"].tolist() == ["7", "あ", "B"] and np.array_equal(arrays["pixels"], x)
+        assert arrays["pixels"].dtype == np.uint8
 
 
 @pytest.mark.parametrize("line, word", [
