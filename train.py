@@ -25,7 +25,7 @@ import models
 from generate_digits import sample_all
 from metrics import statistics
 from training.classifier import AdversarialClassifierTrainer, predict
-from training.preview import MAX_CLASSES, Preview, save_loss_curves
+from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
 from training.run import TRAINERS, LossLog, Run, read_state
 from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
@@ -281,7 +281,7 @@ def measure_classifier(run):
         table = statistics.confusion_matrix(labels, predict(network.eval(), images), len(g.classes))
         scores = statistics.classification_scores(table)
         measured |= {f"{split}_{k}": round(scores[k], 4) for k in ("accuracy", "balanced_accuracy")}
-    if len(g.x_test) and len(g.classes) <= MAX_CLASSES:
+    if len(g.x_test) and len(g.classes) <= PREVIEW_CLASSES:
         title = f"{run.title}: test images by class and answer"
         figures.save(charts.heatmap(table, g.classes, g.classes, title=title), run.path("_confusion.png"))
     return measured

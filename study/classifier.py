@@ -13,7 +13,7 @@ from training.classifier import predict_probabilities
 from utils import charts, figures
 from utils.files import UserError
 
-MAX_CLASSES = 50           # up to which the confusion matrix is given
+MATRIX_CLASSES = 50           # up to which the confusion matrix is given
 
 
 def measure(context):
@@ -32,7 +32,7 @@ def measure(context):
                "parameters": models.n_parameters(network),
                "calibration": {"confidence": confidence, "accuracy": accuracy,
                                "images": (fraction * n).round().astype(int)}}
-    if len(g.classes) <= MAX_CLASSES:
+    if len(g.classes) <= MATRIX_CLASSES:
         numbers["confusion"] = matrix
     section = describe(numbers, g.classes)
     if context.show_real and len(wrong):

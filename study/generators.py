@@ -21,7 +21,7 @@ from utils.files import UserError
 
 FLOOR_DRAWS = 3                          # random sets of training images, for the floor and its spread
 CAS_STEPS = {True: 600, False: 3000}     # at most: of a classifier on samples alone, in the quick form and not
-MAX_CLASSES = 12                         # in a figure of samples
+FIGURE_CLASSES = 12                         # in a figure of samples
 CHART = 700, 380                         # pixels
 
 
@@ -169,7 +169,7 @@ def fid_charts(numbers):
 def samples_figure(context, sources):
     """A row per class; a block of columns, thin to thick, per generator (and, with show_real, of test images)."""
     g = context.glyphs
-    classes = figures.evenly_spaced(len(g.classes), MAX_CLASSES)
+    classes = figures.evenly_spaced(len(g.classes), FIGURE_CLASSES)
     thicknesses = np.array([0.05, 0.35, 0.65, 0.95], np.float32)
     labels, t = np.repeat(classes, len(thicknesses)), np.tile(thicknesses, len(classes))
     blocks = {}
@@ -191,7 +191,7 @@ def samples_figure(context, sources):
 
 def dial_figure(classes, stem, source):
     """The same noise at eleven thicknesses, a row per class."""
-    chosen, name = figures.evenly_spaced(len(classes), MAX_CLASSES), GENERATORS[stem]
+    chosen, name = figures.evenly_spaced(len(classes), FIGURE_CLASSES), GENERATORS[stem]
     labels, t = np.repeat(chosen, 11), np.tile(np.linspace(0, 1, 11, dtype=np.float32), len(chosen))
     noise = np.repeat(draw_noise(0, 3, 1, source.latent)[0], len(labels), 0)
     images = source(noise, labels, t).reshape(len(chosen), 11, 28, 28)

@@ -6,7 +6,7 @@ from utils import charts, figures
 
 FRAMES = 40                # pictures in the training GIF
 PER_CLASS = 8              # samples of each class in a picture, thin to thick
-MAX_CLASSES = 50           # classes in a picture
+PREVIEW_CLASSES = 50           # classes in a picture
 
 
 class Preview:
@@ -14,7 +14,7 @@ class Preview:
 
     def __init__(self, run):
         self.run, self.classes = run, run.glyphs.classes
-        shown = figures.evenly_spaced(len(self.classes), MAX_CLASSES)
+        shown = figures.evenly_spaced(len(self.classes), PREVIEW_CLASSES)
         self.labels = np.repeat(shown, PER_CLASS)
         self.thickness = np.tile((np.arange(PER_CLASS, dtype=np.float32) + 0.5) / PER_CLASS, len(shown))
         self.noise, _ = draw_noise(0, 0, len(self.labels), run.sampler().latent)
