@@ -137,7 +137,7 @@ class RunCache:
 
     def __init__(self, path):
         """Read what is there. Raises UserError for a file that is no such cache."""
-        self.path, self.index = Path(path), {}                 # index: key as text -> row
+        self.path, self.index = Path(path), {}                 # index: key as text -> row, oldest first
         content = self.path.read_bytes() if self.path.is_file() else b""
         whole = content[:content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
@@ -168,10 +168,6 @@ class RunCache:
             os.fsync(f.fileno())
         self.index[self.name(key)] = {**key, **row}
         return self.get(key)
-
-    def rows(self, **fields):
-        """All rows with these values of these fields, oldest first."""
-        return [r for r in self.index.values() if all(r.get(k) == v for k, v in fields.items())]
 
 
 # ---- what several sections do ----------------------------------------------------------------------------------------
