@@ -176,13 +176,11 @@ class Study:
         """All jobs of a protocol in their order: for each n the choice of settings, then the seeds; in both the arms
         that others build on come first."""
         arms, jobs = [find_arm(protocol, a) for a in names], []
-        tried = [a for a, warped in (("real", False), ("tuned", True))
-                 if a not in names and any(arm.source and arm.warped == warped for arm in arms)] + names
-        tried = [WARP, *tried] if any(arm.warped for arm in arms) else tried
+        needed = {*names, *("tuned" if arm.warped else "real" for arm in arms if arm.source)}
+        needed |= {WARP for arm in arms if arm.warped}
+        tries = {a: len(find_arm(protocol, a).tries[:self.tries]) for a in (WARP, *ARMS[protocol]) if a in needed}
         for n in counts:
-            for a in tried:
-                tries = len(find_arm(protocol, a).tries[:self.tries])
-                jobs += [(protocol, a, n, SELECTION_SEED, t) for t in range(tries) if tries > 1]
+            jobs += [(protocol, a, n, SELECTION_SEED, t) for a, k in tries.items() if k > 1 for t in range(k)]
             jobs += [(protocol, a, n, seed, None) for seed in range(seeds) for a in names]
         return jobs
 

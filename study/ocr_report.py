@@ -51,13 +51,11 @@ class Protocol:
         best of those that are not: list of dicts; p-values are corrected over all n and generators of one question."""
         comparisons = []
         for n, by_arm in self.by_n.items():
-            without = [a for a in by_arm if not self.arms[a].source]
-            bare = [a for a in without if not self.arms[a].warped]
-            best, best_bare = (max(names, key=lambda a: np.mean([r["val"]["balanced_accuracy"] for r in by_arm[a]]),
-                                   default=None) for names in (without, bare))
-            for name in (a for a in by_arm if self.arms[a].source):
-                arm = self.arms[name]
-                for other in dict.fromkeys(a for a in ([best] if arm.warped else [best, best_bare]) if a):
+            val = {a: np.mean([r["val"]["balanced_accuracy"] for r in rows]) for a, rows in by_arm.items()}
+            ranked = sorted((a for a in by_arm if not self.arms[a].source), key=val.get, reverse=True)
+            bare = [a for a in ranked if not self.arms[a].warped]
+            for name, arm in ((a, self.arms[a]) for a in by_arm if self.arms[a].source):
+                for other in dict.fromkeys(ranked[:1] if arm.warped else ranked[:1] + bare[:1]):
                     use = "added" if arm.warped else "instead" if self.arms[other].warped else "bare"
                     question = "simulator" if arm.source == "strokes" else "generator", use if arm.real else "alone"
                     comparisons.append({"n": n, "arm": name, "against": other, "question": question,
@@ -74,16 +72,15 @@ class Protocol:
 
     def paragraphs(self):
         """For generators and for the simulator, where they helped and where not."""
-        texts = []
-        for question in ((source, use) for source in SOURCES for use in USES):
-            family = [c for c in self.comparisons if c["question"] == question]
+        texts, sources = [], SOURCES
+        if self.name == "predecessors":
+            sources = {**SOURCES, "generator": "generators trained on the whole training split"}
+        for source, use in ((source, use) for source in sources for use in USES):
+            family = [c for c in self.comparisons if c["question"] == (source, use)]
             if not family:
                 continue
-            source, use = SOURCES[question[0]], question[1]
-            if (self.name, question[0]) == ("predecessors", "generator"):
-                source = "generators trained on the whole training split"
             better, worse, tested = count(family)
-            text = (f"With {self.about}; {USES[use]}, {source}: {self.title} better in {better}, worse in {worse}, "
+            text = (f"With {self.about}; {USES[use]}, {sources[source]}: {self.title} better in {better}, worse in {worse}, "
                     f"undecided in {tested - better - worse} of {tested} comparisons.")
             for n in self.by_n:
                 c = max((c for c in family if c["n"] == n), key=lambda c: c["mean"], default=None)
