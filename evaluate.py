@@ -6,9 +6,8 @@
     python evaluate.py --dataset kmnist                 # models of saved_models/kmnist, results in results/kmnist
     python evaluate.py --report                         # report.html and docs/results.md anew from what is stored
 
-Results are written after every study, so that a stop loses nothing. A full study is replaced by its quick
-form only where it is named in --only. Real images are shown only with --show-real, as not every licence
-allows to pass them on.
+Results are written after every study. A full study is replaced by its quick form only where --only names it.
+Real images are shown only with --show-real: not every licence allows to pass them on.
 """
 import hashlib
 import json
@@ -72,24 +71,18 @@ def parse_args(argv=None):
     return args
 
 
-def read_records(folder):
-    """What was trained on what in a folder: {name: (data set, its sha256)}. Raises UserError for a broken record."""
-    records = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            records[path.stem] = str(record["dataset"]), record.get("dataset_sha256")
-        except (ValueError, KeyError, TypeError) as e:
-            raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
-    return records
-
-
 def load_data(args):
     """Choose the folder of models, args.models, and the data set: (Glyphs, sentences about them)."""
     args.models = args.models or cli.default_folder("saved_models", args.dataset or "mnist")
     if not args.models.is_dir() and any(MODEL_FILES[name] for name in args.only or STUDIES):
         raise UserError(f"no folder {args.models}: train first (python train.py), or name another with --models")
-    records = read_records(args.models)
+    records = {}                                     # of the runs: {name: (data set, its sha256)}
+    for path in sorted(args.models.glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            records[path.stem] = str(record["dataset"]), record.get("dataset_sha256")
+        except (ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
     if not args.dataset:
         names = sorted({name for name, _ in records.values()})
         if len(names) != 1 or names[0] not in SOURCES:

@@ -70,8 +70,7 @@ def open_classifier(context, stem="classifier"):
         return None
     checkpoint = models.load(path, "classifier")
     if list(checkpoint.classes) != context.glyphs.classes:
-        raise UserError(f"{path} reads other classes than those of {context.glyphs.name}: name the data set that it was "
-                        "trained on")
+        raise UserError(f"{path} knows other classes than those of {context.glyphs.name}: name its data set")
     return checkpoint.model.to(context.device)
 
 
@@ -159,16 +158,13 @@ class RunCache:
 
     def add(self, key, row):
         """Append a row; it is on the disk when this returns. Returns it as get() will."""
-        line = json.dumps({"key": key, "row": row}, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab", buffering=0) as f:
-            f.write(line.encode())
+            f.write((json.dumps({"key": key, "row": row}, ensure_ascii=False) + "\n").encode())
             os.fsync(f.fileno())
         self.index[key_text(key)] = {**key, **row}
         return self.get(key)
 
-
-# ---- what several sections do ----------------------------------------------------------------------------------------
 
 def join_names(names, none="nothing"):
     """["a", "b", "c"] -> "a, b and c"; `none` for an empty list."""

@@ -6,17 +6,18 @@ Protocols, each at several n, but for the last:
   tail          the data set's own imbalance, scaled until its smallest class has n images; rare is the smallest third
   predecessors  about 500 real images in all against 10,000 of generators that saw the whole training split
 
-Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. Fair by construction: of a
-seed all arms see the same real images and take the same number of optimiser steps from the same initial weights; their
-settings were chosen on the validation split among the same number of tries, with the real images and initial weights of
-another seed (SELECTION_SEED), after the warp of all augmented arms, chosen without a generator; the test split is read
-once, at the end of a run. Generators learn from the same real images, but for the protocol of earlier projects.
+Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. All arms of a seed see
+the same real images, and so do their generators but for the last protocol; classifiers take as many steps from
+the same initial weights. Settings are chosen on val among as many tries for each arm, with the images and weights
+of another seed (SELECTION_SEED), after the warp of all augmented arms, which is chosen without a generator. The
+test split is read once, at the end of a run.
 """
 import base64
 import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from operator import itemgetter
 
 import numpy as np
 
@@ -36,8 +37,7 @@ POOL = 10_000              # synthetic images of a generator
 OTHERS = 500               # images of a class that is not rare
 RARE = 3                   # rare classes
 MOST_RARE = 50             # images of a class up to which it is called rare
-SHIFT = 2                  # pixels by which the GAN of an augmented arm shifts what its discriminator sees of few images;
-                           # an arm without augmentation has none in its GAN either
+SHIFT = 2                  # pixels by which the GAN of an augmented arm shifts the few images; that of others does not
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ EARLIER = {"real": Arm("500 real images", PLAIN[:1]),
 ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER}
 ARM_NAMES = list(dict.fromkeys(name for table in ARMS.values() for name in table))
 WARP = "warp"              # the name under which the tries of the warp are kept
+study_of = itemgetter("protocol", "steps", "generator_steps", "tries")        # of a row
 QUICK = {"few": ["real", "cvae", "tuned", "cgan+tuned", "cvae+tuned"], "rare": ["tuned", "cgan+tuned", "strokes+tuned"]}
 
 
@@ -109,7 +110,6 @@ class Case:
     """The real images of one (protocol, n, seed), and what was made of them."""
     glyphs: data.Glyphs
     rare: np.ndarray                                   # classes; none in "few"
-    for_generator: data.Glyphs                         # what generators learn from
     synthetic: dict = field(default_factory=dict)      # (source, shift) -> (images, labels, seconds)
     filters: dict = field(default_factory=dict)        # name of an arm -> its classifier, which filters samples
 
@@ -118,8 +118,7 @@ def make_case(glyphs, protocol, n, seed):
     """The Case of a protocol; a function of its arguments alone."""
     k, counts = len(glyphs.classes), np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
     if protocol in ("few", "predecessors"):
-        few = glyphs if n is None else glyphs.subset(n, seed)
-        return Case(few, np.array([], np.int64), glyphs if protocol == "predecessors" else few)
+        return Case(glyphs if n is None else glyphs.subset(n, seed), np.array([], np.int64))
     if protocol == "rare":
         tested = np.unique(glyphs.y_test)
         rare = np.sort(np.random.default_rng(seed).choice(tested, min(RARE, len(tested) - 1), replace=False))
@@ -128,8 +127,7 @@ def make_case(glyphs, protocol, n, seed):
         rare = np.sort(np.argsort(counts, kind="stable")[:max(1, k // 3)])
         keep = np.round(counts * n / counts[counts > 0].min())
     chosen = np.flatnonzero(data.rank_in_class(glyphs.y_train, seed) < keep[glyphs.y_train])
-    few = replace(glyphs, x_train=glyphs.x_train[chosen], y_train=glyphs.y_train[chosen])
-    return Case(few, rare, few)
+    return Case(replace(glyphs, x_train=glyphs.x_train[chosen], y_train=glyphs.y_train[chosen]), rare)
 
 
 def image_counts(protocol, context):
@@ -189,9 +187,8 @@ class Study:
         left = [job for job in jobs if self.cache.get(self.key(*job)) is None]
         for done, job in enumerate(left, 1):
             row = self.run_one(*job)
-            text = f"try {(row['try'] or 0) + 1}, val {100 * row['val']['balanced_accuracy']:.2f} %"
-            if "test" in row:
-                text = f"seed {row['seed']}, test {100 * row['test']['accuracy']:.2f} %"
+            text = (f"seed {row['seed']}, test {100 * row['test']['accuracy']:.2f} %" if "test" in row else
+                    f"try {row['try'] + 1}, val {100 * row['val']['balanced_accuracy']:.2f} %")
             self.context.say(f"{row['protocol']} {row['arm']}, n {row['n']}, {text}", done, len(left))
 
     def settings(self, protocol, name, n, attempt=None):
@@ -235,7 +232,8 @@ class Study:
     def synthetic(self, case, protocol, n, seed, arm, settings):
         """((images, labels), facts for the row) of an arm's synthetic images; with "filter" those alone whose label a
         classifier of the same real images, trained without a generator, predicts."""
-        shift, g = SHIFT if arm.warped and protocol == "few" else 0, case.for_generator
+        shift = SHIFT if arm.warped and protocol == "few" else 0
+        g = self.glyphs if protocol == "predecessors" else case.glyphs         # what a generator learns from
         if (arm.source, shift) not in case.synthetic:
             started, wanted = time.perf_counter(), case.rare.tolist() or None
             if arm.source == "strokes":
@@ -298,10 +296,6 @@ def run_study(context, protocols=None, arms=None, **budget):
     return [study.cache.get(study.key(*job)) for job in measured]
 
 
-def study_of(row):
-    return tuple(row[name] for name in ("protocol", "steps", "generator_steps", "tries"))
-
-
 def longest(rows, ran=()):
     """Of all rows those to show: of each protocol the largest complete tables of one study (steps and tries), the one
     that was just run, else one with chosen settings."""
@@ -319,9 +313,8 @@ def longest(rows, ran=()):
 
 def complete(rows):
     """Of the rows of one n those of the arms and seeds that make the largest table without a hole, none of one seed."""
-    arms_of = {}
-    for r in rows:
-        arms_of.setdefault(r["seed"], set()).add(r["arm"])
+    seeds = dict.fromkeys(r["seed"] for r in rows)
+    arms_of = {seed: {r["arm"] for r in rows if r["seed"] == seed} for seed in seeds}
     tables = [(arms, [seed for seed, others in arms_of.items() if arms <= others]) for arms in arms_of.values()]
     arms, seeds = max((t for t in tables if len(t[1]) > 1), key=lambda t: len(t[0]) * len(t[1]), default=((), ()))
     return [r for r in rows if r["arm"] in arms and r["seed"] in seeds]

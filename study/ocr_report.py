@@ -38,12 +38,12 @@ class Protocol:
             self.field, self.title = "rare_f1", "F1 of the rare classes"
         elif counts.max() > 2 * counts[counts > 0].min():
             self.field, self.title = "balanced_accuracy", "balanced accuracy"
+        order = list(arms)
+        rows = sorted(rows, key=lambda r: (np.inf if r["n"] == "all" else r["n"], order.index(r["arm"]), r["seed"]))
         self.by_n = {}                                         # n, few images first -> arm -> rows by seed
-        for n in sorted({r["n"] for r in rows}, key=lambda n: np.inf if n == "all" else n):
-            of_n = sorted((r for r in rows if r["n"] == n), key=lambda r: r["seed"])
-            by_arm = {a: [r for r in of_n if r["arm"] == a] for a in arms}
-            self.by_n[n] = {a: rs for a, rs in by_arm.items() if rs}
-        self.shown = [a for a in arms if any(a in by_arm for by_arm in self.by_n.values())]
+        for r in rows:
+            self.by_n.setdefault(r["n"], {}).setdefault(r["arm"], []).append(r)
+        self.shown = sorted({r["arm"] for r in rows}, key=order.index)
         self.comparisons, self.note = self.compare_all(), self.describe_runs()
 
     def compare_all(self):
@@ -72,9 +72,8 @@ class Protocol:
 
     def paragraphs(self):
         """For generators and for the simulator, where they helped and where not."""
-        texts, sources = [], SOURCES
-        if self.name == "predecessors":
-            sources = {**SOURCES, "generator": "generators trained on the whole training split"}
+        whole = {"generator": "generators trained on the whole training split"} if self.name == "predecessors" else {}
+        texts, sources = [], SOURCES | whole
         for source, use in ((source, use) for source in sources for use in USES):
             family = [c for c in self.comparisons if c["question"] == (source, use)]
             if not family:
@@ -119,7 +118,7 @@ class Protocol:
         """A table of one figure: a row per arm, a column per n."""
         rows = [[self.arms[a].title] + [format_interval(*statistics.t_interval(values(by_arm[a], field)))
                                         if a in by_arm else "" for by_arm in self.by_n.values()] for a in self.shown]
-        return Table(f"{title[0].upper()}{title[1:]}, %: {self.about}", ["arm", *(f"n = {n}" for n in self.by_n)], rows, note)
+        return Table(f"{title.capitalize()}, %: {self.about}", ["arm", *(f"n = {n}" for n in self.by_n)], rows, note)
 
     def tables(self):
         tables, rare, rows = [self.means(self.title, self.field, self.note)], self.field == "rare_f1", []
@@ -159,8 +158,7 @@ class Protocol:
         means = {a: values(rows, self.field).mean() for a, rows in self.by_n[n].items()}
         footer, best = "Mean over seeds with its 95 % interval.", max(means, key=means.get)
         if len(self.by_n) > 1:
-            whole = len(self.glyphs.y_train) / len(self.glyphs.classes)
-            xs = [whole if n == "all" else n for n in self.by_n]
+            xs = [len(self.glyphs.y_train) / len(self.glyphs.classes) if n == "all" else n for n in self.by_n]
             series = {self.arms[a].title: (xs, *zip(*(error(n, a) for n in self.by_n))) for a in self.shown}
             of = " (of the rare classes)" if self.field == "rare_f1" else ""
             chart = charts.curves(series, heading, f"real images per class{of}", f"100 % - {self.title}", log_x=True,
@@ -171,7 +169,7 @@ class Protocol:
                                 y_range=(max(0, 100 * min(means.values()) - 5), 100), footer=footer)
         return Figure(f"ocr_{self.name}", chart, f"{self.title} by arm; at {self.images(n)} the highest is "
                       f"{self.arms[best].title} with {format_percent(means[best], 1)}",
-                      f"{self.title[0].upper()}{self.title[1:]} on the test split: {self.about}.")
+                      f"{self.title.capitalize()} on the test split: {self.about}.")
 
     def numbers(self):
         arms = [{"n": n, "arm": a, "words": self.arms[a].title, "settings": rows[-1]["settings"],
@@ -219,7 +217,7 @@ def sentences(protocols):
     """Over all protocols, where synthetic images helped beside or in place of something else, and where they harmed."""
     texts = []
     for use in ("added", "bare", "instead"):
-        parts, where = [], USES[use]
+        parts = []
         for source, name in SOURCES.items():
             family = [(c, p) for p in protocols for c in p.comparisons if c["question"] == (source, use)]
             better, worse, tested = count([c for c, _ in family])
@@ -229,14 +227,15 @@ def sentences(protocols):
                 c, p = max((f for f in family if f[0]["holm"] < LEVEL), key=lambda f: f[0]["mean"])
                 parts[-1] += f" (at most {format_points(c['mean'], c['half'])} points of {p.title}, {p.images(c['n'])})"
         if parts:
-            texts.append(f"{where[0].upper()}{where[1:]}, {'; '.join(parts)}.")
+            texts.append(f"{USES[use].capitalize()}, {'; '.join(parts)}.")
     return texts or ["Too few seeds or arms were run for a test."]
 
 
 def describe(context, rows, arms):
-    """The Section of finished rows, all of one data set. arms: {protocol: {name: Arm}}."""
+    """The Section of finished rows, all of one data set. arms: {protocol: {name: Arm}}; other rows are left out."""
     g = context.glyphs
-    protocols = [Protocol(name, mine, arms[name], g) for name in arms if (mine := [r for r in rows if r["protocol"] == name])]
+    protocols = [Protocol(name, mine, arms[name], g) for name in arms
+                 if (mine := [r for r in rows if r["protocol"] == name and r["arm"] in arms[name]])]
     answer, *others = sentences(protocols)
     numbers = {"dataset": g.name, "sha256": g.sha256, "protocols": [p.numbers() for p in protocols]}
     commands = [line for p in protocols for line in p.commands(context.command)]

@@ -1,10 +1,8 @@
 """Section, Table, Figure: what a study gives back, how it is stored, and the pages that are made of what is stored.
 
-    save(section, protocol, dataset, folder)          # <folder>/<key>.json and its figures
+    save(section, protocol, glyphs, notes, folder)    # <folder>/<key>.json and its figures
     write_page(folder)                                # <folder>/report.html: one page that needs no other file
     write_markdown(Path("results"), Path("docs/results.md"))       # of this folder and of those below it
-
-Nothing is measured here. Figures of the models' folder are shown from where they lie.
 """
 import base64
 import html
@@ -114,9 +112,8 @@ def save(section, protocol, glyphs, notes, folder):
 
 def remove(key, folder):
     """Remove a stored section with its figures."""
-    for name in figure_files(key, folder):
+    for name in [*figure_files(key, folder), f"{key}.json"]:
         (folder / name).unlink(missing_ok=True)
-    (folder / f"{key}.json").unlink()
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
