@@ -87,7 +87,7 @@ def load_data(args):
         names = sorted({name for name, _ in records.values()})
         if len(names) != 1 or names[0] not in SOURCES:
             what = f"runs on {', '.join(names)}" if names else "no record of a run"
-            raise UserError(f"{args.models} holds {what}: say with --dataset on what to compare, with the path of your own")
+            raise UserError(f"{args.models} holds {what}: say with --dataset on what to compare (your own: its path)")
         args.dataset = names[0]
     glyphs = data.load(args.dataset, args.data_dir, center=not args.no_center)
     if not len(glyphs.x_test):
@@ -163,7 +163,7 @@ def main(argv=None):
     stored, failures, names = report.read_all(args.out), {}, args.only or list(STUDIES)
     if not (args.only or args.full):
         names = [name for name in names if name not in stored or stored[name]["protocol"]["form"] == "quick"]
-        for name in (name for name in stored if name not in names):
+        for name in [name for name in stored if name not in names]:
             print(f"NOTE: keeps the full study of {name}; --only {name} replaces it by the quick form")
     command = "python evaluate.py" + (f" --dataset {Path(args.dataset).name}" if glyphs.name != "mnist" else "")
     for i, name in enumerate(names, 1):

@@ -5,6 +5,7 @@
 An arm with synthetic images is compared with the best arm without, which is named by its mean on val, never on test.
 """
 import base64
+import itertools
 
 import numpy as np
 
@@ -74,13 +75,13 @@ class Protocol:
         """For generators and for the simulator, where they helped and where not."""
         whole = {"generator": "generators trained on the whole training split"} if self.name == "predecessors" else {}
         texts, sources = [], SOURCES | whole
-        for source, use in ((source, use) for source in sources for use in USES):
+        for source, use in itertools.product(sources, USES):
             family = [c for c in self.comparisons if c["question"] == (source, use)]
             if not family:
                 continue
             better, worse, tested = count(family)
-            text = (f"With {self.about}; {USES[use]}, {sources[source]}: {self.title} better in {better}, worse in {worse}, "
-                    f"undecided in {tested - better - worse} of {tested} comparisons.")
+            text = (f"With {self.about}; {USES[use]}, {sources[source]}: {self.title} better in {better}, "
+                    f"worse in {worse}, undecided in {tested - better - worse} of {tested} comparisons.")
             for n in self.by_n:
                 c = max((c for c in family if c["n"] == n), key=lambda c: c["mean"], default=None)
                 if c and (use in ("added", "bare") or n == next(iter(self.by_n))):
@@ -238,8 +239,7 @@ def describe(context, rows, arms):
                  if (mine := [r for r in rows if r["protocol"] == name and r["arm"] in arms[name]])]
     answer, *others = sentences(protocols)
     numbers = {"dataset": g.name, "sha256": g.sha256, "protocols": [p.numbers() for p in protocols]}
-    commands = [line for p in protocols for line in p.commands(context.command)]
     return Section("ocr", "Does synthetic data help a classifier?",
                    others + [text for p in protocols for text in p.paragraphs()],
                    [table for p in protocols for table in p.tables()], [p.figure() for p in protocols], numbers, answer,
-                   {"command": "\n".join(commands)})
+                   {"command": "\n".join(line for p in protocols for line in p.commands(context.command))})

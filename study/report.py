@@ -1,4 +1,4 @@
-"""Section, Table, Figure: what a study gives back, how it is stored, and the pages that are made of what is stored.
+"""Section, Table, Figure: what a study gives back, how it is stored, its pages (skeleton: report.html, report.css).
 
     save(section, protocol, glyphs, notes, folder)    # <folder>/<key>.json and its figures
     write_page(folder)                                # <folder>/report.html: one page that needs no other file
@@ -134,7 +134,7 @@ def table_html(table):
 
     def cells(row, first, tag):
         tags = [first] + [tag] * len(row)
-        return "".join(f"<{t}{r}>{prose(text)}</{t[:2]}>" for t, r, text in zip(tags, right, row))
+        return "".join(f"<{t}{r}>{prose(text)}</{t.split()[0]}>" for t, r, text in zip(tags, right, row))
     head = cells(table["columns"], "th scope=col", "th scope=col")
     body = "\n".join(f"<tr>{cells(row, 'th scope=row', 'td')}</tr>" for row in table["rows"])
     note = f'\n<p class="small">{prose(table["note"])}</p>' if table["note"] else ""

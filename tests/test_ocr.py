@@ -275,11 +275,16 @@ def test_a_study_that_is_extended_shows_the_new_rows_too(context, tmp_path, monk
         return study.cache.add(study.key(protocol, name, n, seed, attempt),
                                {"seconds": 0.0, "test": {"accuracy": 0.5}, "val": {"balanced_accuracy": 0.5}})
     shown = []
+
+    def describe(context, rows, arms):
+        shown.append(sorted({r["n"] for r in rows}))
+        return Section("ocr", "?", [])
     monkeypatch.setattr(ocr.Study, "run_one", run_one)
-    monkeypatch.setattr(ocr_report, "describe", lambda context, rows, arms: shown.append(rows) or Section("ocr", "?", []))
+    monkeypatch.setattr(ocr_report, "describe", describe)
+    options = {"protocols": ["few"], "arms": ["real"]}
     for per_class in ([4], [8]):
-        ocr.measure(data.replace(context, out=tmp_path, per_class=per_class, ocr={"protocols": ["few"], "arms": ["real"]}))
-    assert [sorted({r["n"] for r in rows}) for rows in shown] == [[4], [4, 8]]
+        ocr.measure(data.replace(context, out=tmp_path, per_class=per_class, ocr=options))
+    assert shown == [[4], [4, 8]]
 
 
 def test_a_study_of_nothing_is_a_mistake(context):
