@@ -6,9 +6,8 @@
     python evaluate.py --dataset kmnist                 # models of saved_models/kmnist, results in results/kmnist
     python evaluate.py --report                         # report.html and docs/results.md anew from what is stored
 
-Results are written after every study, so that a stop loses nothing. A full study is replaced by its quick form only
-where it is named in --only; one that was measured on other data or with other model files says so. Real images are
-shown only with --show-real: the results of a data set whose licence does not allow it can then still be passed on.
+Results are written after every study. A full study is replaced by its quick form only where --only names it.
+Real images are shown only with --show-real: not every licence allows to pass them on.
 """
 import hashlib
 import json
@@ -65,24 +64,11 @@ def parse_args(argv=None):
         add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from on val (default: 1, full 3)")]
     args = parser.parse_args(argv)
     args.seeds = args.seeds or (5 if args.full else 3)
-    given = [option for option in options if getattr(args, option.dest) is not None]
-    args.ocr = {option.dest: getattr(args, option.dest) for option in given}
-    if given and "ocr" not in (args.only or ()):
-        raise UserError(f"{given[0].option_strings[0]} is an option of the OCR study: add --only ocr, or leave it out")
+    args.ocr = {o.dest: getattr(args, o.dest) for o in options if getattr(args, o.dest) is not None}
+    if args.ocr and "ocr" not in (args.only or ()):
+        option = "--" + next(iter(args.ocr)).replace("_", "-")
+        raise UserError(f"{option} is an option of the OCR study: add --only ocr, or leave it out")
     return args
-
-
-def read_records(folder):
-    """The records of the runs in a folder: {name: dict}. Raises UserError for a broken one."""
-    records = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            records[path.stem] = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(records[path.stem]["dataset"], str):
-                raise TypeError("dataset")
-        except (ValueError, KeyError, TypeError) as e:
-            raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
-    return records
 
 
 def load_data(args):
@@ -90,21 +76,24 @@ def load_data(args):
     args.models = args.models or cli.default_folder("saved_models", args.dataset or "mnist")
     if not args.models.is_dir() and any(MODEL_FILES[name] for name in args.only or STUDIES):
         raise UserError(f"no folder {args.models}: train first (python train.py), or name another with --models")
-    records = read_records(args.models)
+    records = {}                                     # of the runs: {name: (data set, its sha256)}
+    for path in sorted(args.models.glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            records[path.stem] = str(record["dataset"]), record.get("dataset_sha256")
+        except (ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
     if not args.dataset:
-        names = sorted({record["dataset"] for record in records.values()})
-        if len(names) != 1:
+        names = sorted({name for name, _ in records.values()})
+        if len(names) != 1 or names[0] not in SOURCES:
             what = f"runs on {', '.join(names)}" if names else "no record of a run"
-            raise UserError(f"{args.models} holds {what}: say with --dataset on what to compare")
-        if names[0] not in SOURCES:
-            raise UserError(f"the models in {args.models} were trained on your own data set {names[0]!r}: give its path "
-                            "with --dataset")
+            raise UserError(f"{args.models} holds {what}: say with --dataset on what to compare (your own: its path)")
         args.dataset = names[0]
     glyphs = data.load(args.dataset, args.data_dir, center=not args.no_center)
     if not len(glyphs.x_test):
         raise UserError(f"{glyphs.name} has no test images, which every figure here needs")
     notes = [glyphs.notice] if glyphs.notice else []
-    others = [name for name, record in records.items() if record.get("dataset_sha256") != glyphs.sha256]
+    others = [name for name, (_, sha256) in records.items() if sha256 != glyphs.sha256]
     if others:
         notes.append(f"Not trained on this very data set: {', '.join(others)}.")
     return glyphs, notes
@@ -137,30 +126,30 @@ def check_stored(args, glyphs):
     return lines
 
 
-def protocol_of(key, args, context, seconds):
+def protocol_of(key, context, seconds):
     """How a section was measured, beside its numbers; real_images: whether its figures may show some."""
-    g, full = context.glyphs, "--full " if args.full else ""
+    g, form = context.glyphs, "quick" if context.quick else "full"
+    machine = {"processor": processor_name(), "threads": torch.get_num_threads(), "device": str(context.device)}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {"dataset": g.name, "dataset_sha256": g.sha256, "test_images": len(g.x_test),
-            "models": hash_models(args.models, key), "form": "full" if args.full else "quick", "seeds": args.seeds,
-            "per_class": context.per_class, "seconds": round(seconds, 1), "real_images": args.show_real,
-            "machine": {"processor": processor_name(), "threads": torch.get_num_threads(), "device": str(context.device)},
-            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-            "command": f"{context.command} --only {key} {full}--seeds {args.seeds}"}
-
-
-def write_pages(folder, document):
-    """Write report.html of a folder, and docs/results.md of all folders where `document` says so."""
-    report.write_page(folder)
-    if document:
-        report.write_markdown(RESULTS, document)
+            "models": hash_models(context.models, key), "form": form, "seeds": context.seeds,
+            "per_class": context.per_class, "seconds": round(seconds, 1), "real_images": context.show_real,
+            "machine": machine, "versions": versions,
+            "command": f"{context.command} --only {key} {'' if context.quick else '--full '}--seeds {context.seeds}"}
 
 
 def main(argv=None):
     args = parse_args(argv)
-    document, started = None if args.out else DOCUMENT, time.monotonic()      # written of results in their usual place
+    started, is_usual_place = time.monotonic(), not args.out
+
+    def write_pages():
+        report.write_page(args.out)
+        if is_usual_place:
+            report.write_markdown(RESULTS, DOCUMENT)
+
     if args.report:
         args.out = args.out or cli.default_folder(RESULTS, args.dataset or "mnist")
-        write_pages(args.out, document)
+        write_pages()
         print(f"wrote {args.out / 'report.html'}")
         return
     device = cli.choose_device(args.device)
@@ -173,9 +162,8 @@ def main(argv=None):
         print(f"NOTE: {line}")
     stored, failures, names = report.read_all(args.out), {}, args.only or list(STUDIES)
     if not (args.only or args.full):
-        kept = [name for name in stored if stored[name]["protocol"]["form"] == "full"]
-        names = [name for name in names if name not in kept]
-        for name in kept:
+        names = [name for name in names if name not in stored or stored[name]["protocol"]["form"] == "quick"]
+        for name in [name for name in stored if name not in names]:
             print(f"NOTE: keeps the full study of {name}; --only {name} replaces it by the quick form")
     command = "python evaluate.py" + (f" --dataset {Path(args.dataset).name}" if glyphs.name != "mnist" else "")
     for i, name in enumerate(names, 1):
@@ -194,8 +182,8 @@ def main(argv=None):
         if args.models.is_absolute():                # no local paths
             section.answer = section.answer.replace(str(args.models), args.models.name)
             section.paragraphs = [text.replace(str(args.models), args.models.name) for text in section.paragraphs]
-        report.save(section, protocol_of(name, args, context, time.monotonic() - begun), glyphs, notes, args.out)
-        write_pages(args.out, document)
+        report.save(section, protocol_of(name, context, time.monotonic() - begun), glyphs, notes, args.out)
+        write_pages()
         say(section.answer)
     if names and len(failures) == len(names):
         raise UserError("; ".join(f"{name}: {text}" for name, text in failures.items()))

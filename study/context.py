@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from utils.files import UserError, atomic
 
 GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
 MAX_SAMPLES = 10_000       # samples that are measured
+key_text = partial(json.dumps, sort_keys=True)         # of a key of RunCache
 MAX_EXAMPLES = 10          # classes of which a figure shows a glyph
 CAS_BATCH, CAS_PASSES = 64, 20     # images per step; passes over few images, after which more steps teach nothing
 
@@ -68,8 +70,7 @@ def open_classifier(context, stem="classifier"):
         return None
     checkpoint = models.load(path, "classifier")
     if list(checkpoint.classes) != context.glyphs.classes:
-        raise UserError(f"{path} reads other classes than those of {context.glyphs.name}: name the data set that it was "
-                        "trained on")
+        raise UserError(f"{path} knows other classes than those of {context.glyphs.name}: name its data set")
     return checkpoint.model.to(context.device)
 
 
@@ -133,17 +134,17 @@ class RunCache:
             cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types, kept as {**key, **row}
 
     A kill in the middle of a write leaves a line without an end, which is cut off when the file is opened next.
+    Raises UserError for a file that is no such cache.
     """
 
     def __init__(self, path):
-        """Read what is there. Raises UserError for a file that is no such cache."""
-        self.path, self.index = Path(path), {}                 # index: key as text -> row
+        self.path, self.index = Path(path), {}                 # index: key as text -> row, oldest first
         content = self.path.read_bytes() if self.path.is_file() else b""
         whole = content[:content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = json.loads(line)
-                self.index[self.name(entry["key"])] = {**entry["key"], **entry["row"]}
+                self.index[key_text(entry["key"])] = {**entry["key"], **entry["row"]}
             except (ValueError, KeyError, TypeError) as e:
                 raise UserError(f"{self.path}, line {number} is no row of a study: mend it, or move the file away to "
                                 "start anew") from e
@@ -151,30 +152,19 @@ class RunCache:
             with atomic(self.path) as tmp:
                 tmp.write_bytes(whole)
 
-    @staticmethod
-    def name(key):
-        return json.dumps(key, sort_keys=True)
-
     def get(self, key):
         """The row of this key, or None."""
-        return self.index.get(self.name(key))
+        return self.index.get(key_text(key))
 
     def add(self, key, row):
         """Append a row; it is on the disk when this returns. Returns it as get() will."""
-        line = json.dumps({"key": key, "row": row}, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab", buffering=0) as f:
-            f.write(line.encode())
+            f.write((json.dumps({"key": key, "row": row}, ensure_ascii=False) + "\n").encode())
             os.fsync(f.fileno())
-        self.index[self.name(key)] = {**key, **row}
+        self.index[key_text(key)] = {**key, **row}
         return self.get(key)
 
-    def rows(self, **fields):
-        """All rows with these values of these fields, oldest first."""
-        return [r for r in self.index.values() if all(r.get(k) == v for k, v in fields.items())]
-
-
-# ---- what several sections do ----------------------------------------------------------------------------------------
 
 def join_names(names, none="nothing"):
     """["a", "b", "c"] -> "a, b and c"; `none` for an empty list."""

@@ -6,16 +6,18 @@ Protocols, each at several n, but for the last:
   tail          the data set's own imbalance, scaled until its smallest class has n images; rare is the smallest third
   predecessors  about 500 real images in all against 10,000 of generators that saw the whole training split
 
-Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. Fair by construction: of a
-seed all arms see the same real images and take the same number of optimiser steps from the same initial weights; their
-settings were chosen on the validation split among the same number of tries, with the real images and initial weights of
-another seed (SELECTION_SEED), after the warp of all augmented arms, chosen without a generator; the test split is read
-once, at the end of a run. Generators learn from the same real images, but for the protocol of earlier projects.
+Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. All arms of a seed see
+the same real images, and so do their generators but for the last protocol; classifiers take as many steps from
+the same initial weights. Settings are chosen on val among as many tries for each arm, with the images and weights
+of another seed (SELECTION_SEED), after the warp of all augmented arms, which is chosen without a generator. The
+test split is read once, at the end of a run.
 """
 import base64
 import hashlib
 import time
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from operator import itemgetter
 
 import numpy as np
 
@@ -25,30 +27,28 @@ from generate_digits import sample_all
 from metrics import statistics
 from study import ocr_report
 from study.context import RunCache
-from training.classifier import predict_probabilities, train_classifier
+from training.classifier import predict, predict_probabilities, train_classifier
 from training.run import train_generator
 from utils.files import UserError
 
-MEASURES = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece")
 VERSION = 3                # of what a row means: rows of another version are run anew
 SELECTION_SEED = 1000      # of the real images, networks and generators with which settings are chosen
 POOL = 10_000              # synthetic images of a generator
 OTHERS = 500               # images of a class that is not rare
 RARE = 3                   # rare classes
 MOST_RARE = 50             # images of a class up to which it is called rare
-SHIFT = 2                  # pixels by which the GAN of an augmented arm shifts what its discriminator sees of few images;
-                           # an arm without augmentation has none in its GAN either
+SHIFT = 2                  # pixels by which the GAN of an augmented arm shifts the few images; that of others does not
 
 
 @dataclass(frozen=True)
 class Arm:
     """What a classifier learns from."""
     title: str
-    tries: list                    # settings of train_classifier to choose from on val; "filter": see Study.synthetic
+    tries: list                    # settings of train_classifier to choose from; "filter": see Study.synthetic
     real: bool = True              # real images among the training images
     warped: bool = False           # augmented, with the warp that was chosen before for all such arms of the protocol
     source: str = ""               # cgan, acgan, cvae, strokes: where synthetic images come from
-    balance: str = ""              # "sampling": classes equally often; "weights": rare classes weigh more in the loss
+    balance: str = ""              # "sampling": classes equally often; "weights": rare ones weigh more in the loss
 
 
 PLAIN = [{}, {"mixup": 0.4}, {"label_smoothing": 0.1}, {"lr": 1e-3}]
@@ -64,7 +64,7 @@ SYNTHETIC = {"cgan": "CGAN", "acgan": "ACGAN", "cvae": "CVAE", "strokes": "strok
 
 def synthetic_arms(suffix, title, tries, sources=("cgan", "cvae", "strokes"), **options):
     """An arm for each source of synthetic images; {} in the title is its name."""
-    return {source + suffix: Arm(title.format(SYNTHETIC[source]), tries, source=source, **options) for source in sources}
+    return {s + suffix: Arm(title.format(SYNTHETIC[s]), tries, source=s, **options) for s in sources}
 
 
 FEW = {"real": Arm("real images", PLAIN),
@@ -83,6 +83,7 @@ EARLIER = {"real": Arm("500 real images", PLAIN[:1]),
 ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER}
 ARM_NAMES = list(dict.fromkeys(name for table in ARMS.values() for name in table))
 WARP = "warp"              # the name under which the tries of the warp are kept
+study_of = itemgetter("protocol", "steps", "generator_steps", "tries")        # of a row
 QUICK = {"few": ["real", "cvae", "tuned", "cgan+tuned", "cvae+tuned"], "rare": ["tuned", "cgan+tuned", "strokes+tuned"]}
 
 
@@ -109,7 +110,6 @@ class Case:
     """The real images of one (protocol, n, seed), and what was made of them."""
     glyphs: data.Glyphs
     rare: np.ndarray                                   # classes; none in "few"
-    for_generator: data.Glyphs                         # what generators learn from
     synthetic: dict = field(default_factory=dict)      # (source, shift) -> (images, labels, seconds)
     filters: dict = field(default_factory=dict)        # name of an arm -> its classifier, which filters samples
 
@@ -118,10 +118,7 @@ def make_case(glyphs, protocol, n, seed):
     """The Case of a protocol; a function of its arguments alone."""
     k, counts = len(glyphs.classes), np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
     if protocol in ("few", "predecessors"):
-        few = glyphs if n is None else glyphs.subset(n, seed)
-        return Case(few, np.array([], np.int64), glyphs if protocol == "predecessors" else few)
-    if n is None:
-        raise UserError(f"protocol {protocol} needs a number of images, not all")
+        return Case(glyphs if n is None else glyphs.subset(n, seed), np.array([], np.int64))
     if protocol == "rare":
         tested = np.unique(glyphs.y_test)
         rare = np.sort(np.random.default_rng(seed).choice(tested, min(RARE, len(tested) - 1), replace=False))
@@ -130,8 +127,7 @@ def make_case(glyphs, protocol, n, seed):
         rare = np.sort(np.argsort(counts, kind="stable")[:max(1, k // 3)])
         keep = np.round(counts * n / counts[counts > 0].min())
     chosen = np.flatnonzero(data.rank_in_class(glyphs.y_train, seed) < keep[glyphs.y_train])
-    few = replace(glyphs, x_train=glyphs.x_train[chosen], y_train=glyphs.y_train[chosen])
-    return Case(few, rare, few)
+    return Case(replace(glyphs, x_train=glyphs.x_train[chosen], y_train=glyphs.y_train[chosen]), rare)
 
 
 def image_counts(protocol, context):
@@ -161,7 +157,8 @@ class Study:
     """Runs arms and keeps their rows. A job is (protocol, arm, n, seed, number of a try or None for a measured run)."""
 
     def __init__(self, context, steps=None, generator_steps=None, tries=None):
-        self.context, self.glyphs, self.cached_case = context, context.glyphs, (None, None)
+        self.context, self.glyphs = context, context.glyphs
+        self.make_case = lru_cache(1)(partial(make_case, self.glyphs))         # the arms of a case follow each other
         usual_steps, usual_tries = (400, 1) if context.quick else (2000, 3)
         self.steps, self.generator_steps = steps or usual_steps, generator_steps or usual_steps
         self.tries = tries or usual_tries
@@ -177,24 +174,22 @@ class Study:
         """All jobs of a protocol in their order: for each n the choice of settings, then the seeds; in both the arms
         that others build on come first."""
         arms, jobs = [find_arm(protocol, a) for a in names], []
-        tried = [a for a, warped in (("real", False), ("tuned", True))
-                 if a not in names and any(arm.source and arm.warped == warped for arm in arms)] + names
-        tried = [WARP, *tried] if any(arm.warped for arm in arms) else tried
+        needed = {*names, *("tuned" if arm.warped else "real" for arm in arms if arm.source)}
+        needed |= {WARP for arm in arms if arm.warped}
+        tries = {a: len(find_arm(protocol, a).tries[:self.tries]) for a in (WARP, *ARMS[protocol]) if a in needed}
         for n in counts:
-            for a in tried:
-                tries = len(find_arm(protocol, a).tries[:self.tries])
-                jobs += [(protocol, a, n, SELECTION_SEED, t) for t in range(tries) if tries > 1]
+            jobs += [(protocol, a, n, SELECTION_SEED, t) for a, k in tries.items() if k > 1 for t in range(k)]
             jobs += [(protocol, a, n, seed, None) for seed in range(seeds) for a in names]
         return jobs
 
     def run(self, jobs):
         """Run what is not yet done."""
         left = [job for job in jobs if self.cache.get(self.key(*job)) is None]
-        for done, (protocol, name, n, seed, attempt) in enumerate(left, 1):
-            row = self.run_one(protocol, name, n, seed, attempt)
-            text = f"seed {seed}, test {100 * row['test']['accuracy']:.2f} %" if attempt is None else (
-                f"try {attempt + 1}, val {100 * row['val']['balanced_accuracy']:.2f} %")
-            self.context.say(f"{protocol} {name}, n {row['n']}, {text}", done, len(left))
+        for done, job in enumerate(left, 1):
+            row = self.run_one(*job)
+            text = (f"seed {row['seed']}, test {100 * row['test']['accuracy']:.2f} %" if "test" in row else
+                    f"try {row['try'] + 1}, val {100 * row['val']['balanced_accuracy']:.2f} %")
+            self.context.say(f"{row['protocol']} {row['arm']}, n {row['n']}, {text}", done, len(left))
 
     def settings(self, protocol, name, n, attempt=None):
         """The settings of an arm, on top of the warp: those of a try, else of the best of its tries on val."""
@@ -208,10 +203,8 @@ class Study:
 
     def run_one(self, protocol, name, n, seed, attempt):
         """One training, measured on val alone (a try) or on val and test; returns the row."""
-        arm, g, k = find_arm(protocol, name), self.glyphs, len(self.glyphs.classes)
-        if self.cached_case[0] != (protocol, n, seed):         # the last one is kept, as its arms follow each other
-            self.cached_case = (protocol, n, seed), make_case(g, protocol, n, seed)
-        case = self.cached_case[1]
+        arm, case = find_arm(protocol, name), self.make_case(protocol, n, seed)
+        g, k = self.glyphs, len(self.glyphs.classes)
         settings = self.settings(protocol, name, n, attempt)
         synthetic, facts = self.synthetic(case, protocol, n, seed, arm, settings) if arm.source else (None, {})
         started = time.perf_counter()
@@ -237,9 +230,10 @@ class Study:
                                 device=self.context.device, balanced=arm.balance == "sampling", **options)
 
     def synthetic(self, case, protocol, n, seed, arm, settings):
-        """((images, labels), facts for the row) of an arm's synthetic images; with "filter" those alone that a classifier
-        of the same real images, trained without a generator, agrees with."""
-        shift, g = SHIFT if arm.warped and protocol == "few" else 0, case.for_generator
+        """((images, labels), facts for the row) of an arm's synthetic images; with "filter" those alone whose label a
+        classifier of the same real images, trained without a generator, predicts."""
+        shift = SHIFT if arm.warped and protocol == "few" else 0
+        g = self.glyphs if protocol == "predecessors" else case.glyphs         # what a generator learns from
         if (arm.source, shift) not in case.synthetic:
             started, wanted = time.perf_counter(), case.rare.tolist() or None
             if arm.source == "strokes":
@@ -259,16 +253,11 @@ class Study:
             name = "tuned" if arm.warped else "real"
             if name not in case.filters:
                 case.filters[name] = self.train(case, find_arm(protocol, name), self.settings(protocol, name, n), seed)
-            images, labels = keep_agreed(case.filters[name], images, labels)
+            kept = predict(case.filters[name], images) == labels
+            if kept.mean() >= 0.1:                             # else it is the classifier that is not to be trusted
+                images, labels = images[kept], labels[kept]
             facts["kept"] = len(images)
         return (images, labels), facts
-
-
-def keep_agreed(model, images, labels):
-    """The samples (images, labels) whose label a classifier predicts. All of them where these are fewer than one in ten,
-    as then it is the classifier that is not to be trusted."""
-    kept = predict_probabilities(model, images).argmax(1) == labels
-    return (images[kept], labels[kept]) if kept.mean() >= 0.1 else (images, labels)
 
 
 def score(model, x, y, k, rare, bits=False):
@@ -276,7 +265,7 @@ def score(model, x, y, k, rare, bits=False):
     p = predict_probabilities(model, x)
     scores = statistics.classification_scores(statistics.confusion_matrix(y, p.argmax(1), k))
     scores["ece"] = statistics.expected_calibration_error(p, y)
-    row = {name: round(scores[name], 5) for name in MEASURES}
+    row = {name: round(scores[name], 5) for name in ocr_report.MEASURES}
     rare = rare[np.isin(rare, y)]      # of a class without images there is nothing to say
     if len(rare):
         row |= {f"rare_{name}": round(float(np.mean(scores[name][rare])), 5) for name in ("precision", "recall", "f1")}
@@ -307,10 +296,6 @@ def run_study(context, protocols=None, arms=None, **budget):
     return [study.cache.get(study.key(*job)) for job in measured]
 
 
-def study_of(row):
-    return tuple(row[name] for name in ("protocol", "steps", "generator_steps", "tries"))
-
-
 def longest(rows, ran=()):
     """Of all rows those to show: of each protocol the largest complete tables of one study (steps and tries), the one
     that was just run, else one with chosen settings."""
@@ -328,9 +313,8 @@ def longest(rows, ran=()):
 
 def complete(rows):
     """Of the rows of one n those of the arms and seeds that make the largest table without a hole, none of one seed."""
-    arms_of = {}
-    for r in rows:
-        arms_of.setdefault(r["seed"], set()).add(r["arm"])
+    seeds = dict.fromkeys(r["seed"] for r in rows)
+    arms_of = {seed: {r["arm"] for r in rows if r["seed"] == seed} for seed in seeds}
     tables = [(arms, [seed for seed, others in arms_of.items() if arms <= others]) for arms in arms_of.values()]
     arms, seeds = max((t for t in tables if len(t[1]) > 1), key=lambda t: len(t[0]) * len(t[1]), default=((), ()))
     return [r for r in rows if r["arm"] in arms and r["seed"] in seeds]
@@ -340,17 +324,19 @@ def measure(context):
     """The Section of the study. The quick form without options shows a study that lies there already."""
     if not len(context.glyphs.y_val):
         raise UserError(f"{context.glyphs.name} leaves no validation images to choose settings by")
+
     def stored():
-        return RunCache(context.out / "ocr.jsonl").rows(sha256=context.glyphs.sha256, version=VERSION)
-    shown, protocol = [], {}
-    if context.quick and not context.ocr:
-        shown, protocol = longest(stored()), {"form": "full", "per_class": None}
+        rows = RunCache(context.out / "ocr.jsonl").index.values()
+        return [r for r in rows if r.get("sha256") == context.glyphs.sha256 and r.get("version") == VERSION]
+    shown = longest(stored()) if context.quick and not context.ocr else []
+    protocol = {"form": "full", "per_class": None} if shown else {}
     if not shown:
-        shown, protocol = longest(stored(), run_study(context, **context.ocr)), {}
+        ran = run_study(context, **context.ocr)        # stored() is read after it
+        shown = longest(stored(), ran)
     parts = {(r["n"], *study_of(r)) for r in shown}
-    rows = [r for r in stored() if (r["n"], *study_of(r)) in parts]                          # with the tries before
-    generators = {(r["protocol"], r["n"], r["seed"], r["generator_seconds"]) for r in rows if "generator_seconds" in r}
-    seconds = sum(r["seconds"] for r in rows) + sum(seconds for *_, seconds in generators)   # one may serve several rows
+    rows = [r for r in stored() if (r["n"], *study_of(r)) in parts]                # with the tries before
+    generators = {(r["protocol"], r["n"], r["seed"], r.get("generator_seconds", 0)) for r in rows}
+    seconds = sum(r["seconds"] for r in rows) + sum(g[-1] for g in generators)     # one may serve several rows
     section = ocr_report.describe(context, shown, ARMS)
     section.protocol |= {"seeds": len({r["seed"] for r in shown}), "seconds": round(seconds, 1), **protocol}
     return section

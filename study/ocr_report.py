@@ -5,6 +5,7 @@
 An arm with synthetic images is compared with the best arm without, which is named by its mean on val, never on test.
 """
 import base64
+import itertools
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from study.report import Figure, Section, Table
 from utils import charts
 
 LEVEL = 0.05               # of the tests
+MEASURES = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"]       # of a row
 PROTOCOLS = {"few": "n real images of each class", "rare": "three rare classes of n images, the others in plenty",
              "tail": "the data set's own imbalance, the smallest class with n images",
              "predecessors": "about 500 real images in all against 10,000 synthetic ones (the protocol of earlier projects)"}
@@ -28,35 +30,33 @@ HOLM = ("Holm's correction is for all comparisons of this table that ask the sam
 class Protocol:
     """The rows of one protocol, by n and arm, with all comparisons; the text, tables and figure about them."""
 
-    def __init__(self, name, rows, arms, labels):
-        """arms: {name: Arm} in their order; labels: those of the test split."""
-        self.name, self.arms, self.about, self.first = name, arms, PROTOCOLS[name], rows[0]
-        counts = np.bincount(labels)
+    def __init__(self, name, rows, arms, glyphs):
+        """arms: {name: Arm} in their order."""
+        self.name, self.arms, self.glyphs, self.about, self.first = name, arms, glyphs, PROTOCOLS[name], rows[0]
+        counts = np.bincount(glyphs.y_test)
         self.field, self.title = "accuracy", "accuracy"        # in row["test"], and in words: what the tests are about
         if "rare_f1" in rows[0]["test"]:
             self.field, self.title = "rare_f1", "F1 of the rare classes"
         elif counts.max() > 2 * counts[counts > 0].min():
             self.field, self.title = "balanced_accuracy", "balanced accuracy"
+        order = list(arms)
+        rows = sorted(rows, key=lambda r: (np.inf if r["n"] == "all" else r["n"], order.index(r["arm"]), r["seed"]))
         self.by_n = {}                                         # n, few images first -> arm -> rows by seed
-        for n in sorted({r["n"] for r in rows}, key=lambda n: np.inf if n == "all" else n):
-            of_n = sorted((r for r in rows if r["n"] == n), key=lambda r: r["seed"])
-            by_arm = {a: [r for r in of_n if r["arm"] == a] for a in arms}
-            self.by_n[n] = {a: rs for a, rs in by_arm.items() if rs}
-        self.shown = [a for a in arms if any(a in by_arm for by_arm in self.by_n.values())]
-        self.comparisons = self.compare_all()
+        for r in rows:
+            self.by_n.setdefault(r["n"], {}).setdefault(r["arm"], []).append(r)
+        self.shown = sorted({r["arm"] for r in rows}, key=order.index)
+        self.comparisons, self.note = self.compare_all(), self.describe_runs()
 
     def compare_all(self):
         """All arms with synthetic images against the best without, and those that are not augmented also against the
         best of those that are not: list of dicts; p-values are corrected over all n and generators of one question."""
         comparisons = []
         for n, by_arm in self.by_n.items():
-            without = [a for a in by_arm if not self.arms[a].source]
-            bare = [a for a in without if not self.arms[a].warped]
-            best, best_bare = (max(names, key=lambda a: np.mean([r["val"]["balanced_accuracy"] for r in by_arm[a]]),
-                                   default=None) for names in (without, bare))
-            for name in (a for a in by_arm if self.arms[a].source):
-                arm = self.arms[name]
-                for other in dict.fromkeys(a for a in ([best] if arm.warped else [best, best_bare]) if a):
+            val = {a: np.mean([r["val"]["balanced_accuracy"] for r in rows]) for a, rows in by_arm.items()}
+            ranked = sorted((a for a in by_arm if not self.arms[a].source), key=val.get, reverse=True)
+            bare = [a for a in ranked if not self.arms[a].warped]
+            for name, arm in ((a, self.arms[a]) for a in by_arm if self.arms[a].source):
+                for other in dict.fromkeys(ranked[:1] if arm.warped else ranked[:1] + bare[:1]):
                     use = "added" if arm.warped else "instead" if self.arms[other].warped else "bare"
                     question = "simulator" if arm.source == "strokes" else "generator", use if arm.real else "alone"
                     comparisons.append({"n": n, "arm": name, "against": other, "question": question,
@@ -73,17 +73,15 @@ class Protocol:
 
     def paragraphs(self):
         """For generators and for the simulator, where they helped and where not."""
-        texts = []
-        for question in ((source, use) for source in SOURCES for use in USES):
-            family = [c for c in self.comparisons if c["question"] == question]
+        whole = {"generator": "generators trained on the whole training split"} if self.name == "predecessors" else {}
+        texts, sources = [], SOURCES | whole
+        for source, use in itertools.product(sources, USES):
+            family = [c for c in self.comparisons if c["question"] == (source, use)]
             if not family:
                 continue
-            source, use = SOURCES[question[0]], question[1]
-            if (self.name, question[0]) == ("predecessors", "generator"):
-                source = "generators trained on the whole training split"
             better, worse, tested = count(family)
-            text = (f"With {self.about}; {USES[use]}, {source}: {self.title} better in {better}, worse in {worse}, "
-                    f"undecided in {tested - better - worse} of {tested} comparisons.")
+            text = (f"With {self.about}; {USES[use]}, {sources[source]}: {self.title} better in {better}, "
+                    f"worse in {worse}, undecided in {tested - better - worse} of {tested} comparisons.")
             for n in self.by_n:
                 c = max((c for c in family if c["n"] == n), key=lambda c: c["mean"], default=None)
                 if c and (use in ("added", "bare") or n == next(iter(self.by_n))):
@@ -94,14 +92,14 @@ class Protocol:
             texts.append(text)
         return texts
 
-    def note(self, val_images):
+    def describe_runs(self):
         """How the protocol was run."""
         seeds = sorted({len(rows) for by_arm in self.by_n.values() for rows in by_arm.values()})
         repeated = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
         text = f"Mean over {repeated} paired seeds with its 95 % t-interval." if seeds[-1] > 1 else "A single seed."
         chosen = (f"chosen on val among {self.first['tries']} for each arm, after the warp of all augmented arms among as "
-                  f"many with the arm that has no generator; val has {val_images:,} images, more than who has so few would "
-                  "have.")
+                  f"many with the arm that has no generator; val has {len(self.glyphs.y_val):,} images, more than who has "
+                  "so few would have.")
         if self.first["tries"] == 1 or all(len(self.arms[a].tries) == 1 for a in self.shown):
             chosen = "as they are by default, not chosen on this data set."
         shifted = " The GAN of an augmented arm sees all images shifted by up to 2 pixels." if self.name == "few" else ""
@@ -121,15 +119,14 @@ class Protocol:
         """A table of one figure: a row per arm, a column per n."""
         rows = [[self.arms[a].title] + [format_interval(*statistics.t_interval(values(by_arm[a], field)))
                                         if a in by_arm else "" for by_arm in self.by_n.values()] for a in self.shown]
-        return Table(f"{title[0].upper()}{title[1:]}, %: {self.about}", ["arm", *(f"n = {n}" for n in self.by_n)], rows, note)
+        return Table(f"{title.capitalize()}, %: {self.about}", ["arm", *(f"n = {n}" for n in self.by_n)], rows, note)
 
-    def tables(self, note):
-        tables, rare, rows = [self.means(self.title, self.field, note)], self.field == "rare_f1", []
-        fields = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"]
-        columns = ["arm", "n", "against", f"{self.title}, points", "p", "p (Holm)"]
+    def tables(self):
+        tables, rare, rows = [self.means(self.title, self.field, self.note)], self.field == "rare_f1", []
+        fields, columns = MEASURES, ["arm", "n", "against", f"{self.title}, points", "p", "p (Holm)"]
         if rare:                           # accuracy over all classes, beside the headline about some
             tables.append(self.means("accuracy over all classes", "accuracy"))
-            fields += ["rare_precision", "rare_recall", "rare_f1"]
+            fields = [*fields, "rare_precision", "rare_recall", "rare_f1"]
             columns += ["accuracy, points", "p"]
         for c in self.comparisons:
             a = c["accuracy"]
@@ -147,7 +144,7 @@ class Protocol:
                              for a, rows in by_arm.items()], "Means over seeds. ECE: expected calibration error."))
         return tables
 
-    def figure(self, glyphs):
+    def figure(self):
         """The headline figure against n, with intervals; bars where there is one n only."""
         def band(n, arm):
             mean, half = 100 * np.array(statistics.t_interval(values(self.by_n[n].get(arm, []), self.field)))
@@ -158,11 +155,11 @@ class Protocol:
             """What is missing to 100 %, which a logarithmic scale shows at every n."""
             mean, low, high = band(n, arm)
             return 100 - mean, max(100 - high, (100 - mean) / 4), 100 - low
-        heading, n = f"{glyphs.name}: {self.title}, {self.about}", next(iter(self.by_n))
+        heading, n = f"{self.glyphs.name}: {self.title}, {self.about}", next(iter(self.by_n))
         means = {a: values(rows, self.field).mean() for a, rows in self.by_n[n].items()}
         footer, best = "Mean over seeds with its 95 % interval.", max(means, key=means.get)
         if len(self.by_n) > 1:
-            xs = [len(glyphs.y_train) / len(glyphs.classes) if n == "all" else n for n in self.by_n]
+            xs = [len(self.glyphs.y_train) / len(self.glyphs.classes) if n == "all" else n for n in self.by_n]
             series = {self.arms[a].title: (xs, *zip(*(error(n, a) for n in self.by_n))) for a in self.shown}
             of = " (of the rare classes)" if self.field == "rare_f1" else ""
             chart = charts.curves(series, heading, f"real images per class{of}", f"100 % - {self.title}", log_x=True,
@@ -173,15 +170,15 @@ class Protocol:
                                 y_range=(max(0, 100 * min(means.values()) - 5), 100), footer=footer)
         return Figure(f"ocr_{self.name}", chart, f"{self.title} by arm; at {self.images(n)} the highest is "
                       f"{self.arms[best].title} with {format_percent(means[best], 1)}",
-                      f"{self.title[0].upper()}{self.title[1:]} on the test split: {self.about}.")
+                      f"{self.title.capitalize()} on the test split: {self.about}.")
 
-    def numbers(self, note):
+    def numbers(self):
         arms = [{"n": n, "arm": a, "words": self.arms[a].title, "settings": rows[-1]["settings"],
                  "seeds": [r["seed"] for r in rows], "seconds": round(float(np.mean([r["seconds"] for r in rows])), 1),
                  **{f: dict(zip(("mean", "half"), statistics.t_interval(values(rows, f))), values=values(rows, f).tolist())
                     for f, value in rows[0]["test"].items() if isinstance(value, float)}}
                 for n, by_arm in self.by_n.items() for a, rows in by_arm.items()]
-        return {"protocol": self.name, "meaning": self.about, "note": note, "headline": self.field,
+        return {"protocol": self.name, "meaning": self.about, "note": self.note, "headline": self.field,
                 "comparisons": self.comparisons, "arms": arms}
 
 
@@ -221,7 +218,7 @@ def sentences(protocols):
     """Over all protocols, where synthetic images helped beside or in place of something else, and where they harmed."""
     texts = []
     for use in ("added", "bare", "instead"):
-        parts, where = [], USES[use]
+        parts = []
         for source, name in SOURCES.items():
             family = [(c, p) for p in protocols for c in p.comparisons if c["question"] == (source, use)]
             better, worse, tested = count([c for c, _ in family])
@@ -231,21 +228,18 @@ def sentences(protocols):
                 c, p = max((f for f in family if f[0]["holm"] < LEVEL), key=lambda f: f[0]["mean"])
                 parts[-1] += f" (at most {format_points(c['mean'], c['half'])} points of {p.title}, {p.images(c['n'])})"
         if parts:
-            texts.append(f"{where[0].upper()}{where[1:]}, {'; '.join(parts)}.")
+            texts.append(f"{USES[use].capitalize()}, {'; '.join(parts)}.")
     return texts or ["Too few seeds or arms were run for a test."]
 
 
 def describe(context, rows, arms):
-    """The Section of finished rows, all of one data set. arms: {protocol: {name: Arm}}."""
-    glyphs = context.glyphs
-    protocols = [Protocol(name, mine, arms[name], glyphs.y_test) for name in arms
-                 if (mine := [r for r in rows if r["protocol"] == name])]
-    notes = [p.note(len(glyphs.y_val)) for p in protocols]
+    """The Section of finished rows, all of one data set. arms: {protocol: {name: Arm}}; other rows are left out."""
+    g = context.glyphs
+    protocols = [Protocol(name, mine, arms[name], g) for name in arms
+                 if (mine := [r for r in rows if r["protocol"] == name and r["arm"] in arms[name]])]
     answer, *others = sentences(protocols)
+    numbers = {"dataset": g.name, "sha256": g.sha256, "protocols": [p.numbers() for p in protocols]}
     return Section("ocr", "Does synthetic data help a classifier?",
                    others + [text for p in protocols for text in p.paragraphs()],
-                   [table for p, note in zip(protocols, notes) for table in p.tables(note)],
-                   [p.figure(glyphs) for p in protocols],
-                   {"dataset": glyphs.name, "sha256": glyphs.sha256,
-                    "protocols": [p.numbers(note) for p, note in zip(protocols, notes)]}, answer,
+                   [table for p in protocols for table in p.tables()], [p.figure() for p in protocols], numbers, answer,
                    {"command": "\n".join(line for p in protocols for line in p.commands(context.command))})

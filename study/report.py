@@ -1,10 +1,8 @@
-"""Section, Table, Figure: what a study gives back, how it is stored, and the pages that are made of what is stored.
+"""Section, Table, Figure: what a study gives back, how it is stored, its pages (skeleton: report.html, report.css).
 
-    save(section, protocol, dataset, folder)          # <folder>/<key>.json and its figures
+    save(section, protocol, glyphs, notes, folder)    # <folder>/<key>.json and its figures
     write_page(folder)                                # <folder>/report.html: one page that needs no other file
     write_markdown(Path("results"), Path("docs/results.md"))       # of this folder and of those below it
-
-Nothing is measured here. Figures of the models' folder are shown from where they lie.
 """
 import base64
 import html
@@ -24,6 +22,7 @@ VERSION = 2                # of <key>.json
 KEYS = ("quality", "ocr", "robustness", "classifier", "epochs", "runtime", "saliency")     # in the order of the page
 COLOURS = 128              # of a PNG: enough for charts and ink
 NARROW = 560               # pixels: a wider figure is scrolled on a phone, not shrunk till it cannot be read
+STYLE, PAGE = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".html"))
 NUMBER = re.compile(r"[-+±<≈~]?\s*\.?\d.*|[-–]|n/a|")        # a cell that is set to the right
 
 
@@ -58,19 +57,12 @@ class Section:
     protocol: dict = field(default_factory=dict)       # what was otherwise than in the Context: seeds, per_class, form
 
 
-def to_json(value):
-    """Numpy numbers and arrays, tuples and paths -> JSON types; what is not finite -> None."""
-    text = json.dumps(value, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v))
-    return json.loads(text, parse_constant=lambda _: None)
-
-
 def read(path):
     """A stored section as a dict. Raises UserError for a foreign or damaged file."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        expected = {"title", "answer", "paragraphs", "tables", "figures", "numbers", "protocol", "dataset"}
-        if stored["version"] != VERSION or not (expected <= stored.keys() and {"models", "real_images", "command"}
-                                                <= stored["protocol"].keys()):
+        missing = {"title", "answer", "paragraphs", "tables", "figures", "numbers"} - stored.keys()
+        if stored["version"] != VERSION or missing or {"models", "real_images", "command"} - stored["protocol"].keys():
             raise KeyError("section")
         protocol_line(stored["protocol"]), data_line(stored["dataset"])
         return stored
@@ -84,9 +76,11 @@ def read_all(folder):
 
 
 def write(key, stored, folder):
-    """Write a stored section, a dict of JSON types."""
+    """Write a stored section. Numpy's numbers and arrays and paths become JSON types, what is not finite null."""
+    text = json.dumps(stored, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v))
+    stored = json.loads(text, parse_constant=lambda _: None)
     with atomic(folder / f"{key}.json") as tmp:
-        tmp.write_text(json.dumps(stored, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        tmp.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def figure_files(key, folder):
@@ -111,84 +105,36 @@ def save(section, protocol, glyphs, notes, folder):
     stored = {"version": VERSION, "title": section.title, "answer": section.answer, "paragraphs": section.paragraphs,
               "tables": [asdict(t) for t in section.tables], "figures": shown, "numbers": section.numbers,
               "protocol": protocol | section.protocol, "dataset": dataset | {"notes": notes}}
-    write(section.key, to_json(stored), folder)
+    write(section.key, stored, folder)
     for name in earlier - {f["file"] for f in shown}:
         (folder / name).unlink(missing_ok=True)
 
 
 def remove(key, folder):
     """Remove a stored section with its figures."""
-    for name in figure_files(key, folder):
+    for name in [*figure_files(key, folder), f"{key}.json"]:
         (folder / name).unlink(missing_ok=True)
-    (folder / f"{key}.json").unlink()
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
-
-STYLE = """
-:root { --paper: #fdfdfb; --ink: #22252a; --soft: #62676f; --line: #dedfda; --accent: #0b5c92; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #16181b; --ink: #dfe1e4; --soft: #9aa0a8; --line: #34383e; --accent: #7bbcf0; }
-  .frame { filter: brightness(.92); }
-}
-* { box-sizing: border-box; }
-body { max-width: 62rem; margin: auto; padding: 1rem 1rem 4rem; background: var(--paper); color: var(--ink);
-       font: 1.0625rem/1.6 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; -webkit-text-size-adjust: 100%; }
-p, li, h1, h2, figcaption { max-width: 42rem; overflow-wrap: break-word; }
-h1, h2 { line-height: 1.2; margin: 0 0 .75rem; }
-a, summary { color: var(--accent); }
-nav ul { list-style: none; padding: 0; } nav li { margin: .75rem 0; } nav a, .answer { font-weight: 600; }
-.small, figcaption { color: var(--soft); font-size: .875rem; line-height: 1.5; }
-section { border-top: 1px solid var(--line); margin-top: 2.5rem; padding-top: 2rem; }
-summary { cursor: pointer; margin: 1.5rem 0; }
-.scroll, .frame { overflow-x: auto; max-width: 100%; }
-table { border-collapse: collapse; font-size: .9375rem; line-height: 1.4; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding: 1.5rem 0 .5rem; font-weight: 600; }
-th, td { padding: .4rem .85rem .4rem 0; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--line); }
-tbody th { font-weight: 400; min-width: 8rem; } .n { text-align: right; padding-left: .5rem; } td.n { white-space: nowrap; }
-.figures { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; }
-figure { margin: 0; max-width: 100%; }
-.frame { background: #fff; border: 1px solid var(--line); padding: .25rem; width: fit-content; }
-.frame img { display: block; max-width: 100%; height: auto; }
-@media (max-width: 40rem) { .frame img.wide { max-width: none; width: 36rem; } }
-@media print {
-  body { font-size: 10pt; background: #fff; color: #000; } table { font-size: 8.5pt; }
-  figure, tr { break-inside: avoid; } .figures { display: block; } .scroll, .frame { overflow: visible; }
-  details::details-content { content-visibility: visible; display: block; } summary { display: none; }
-}
-"""
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>{title}</title><style>{style}</style></head>
-<body><header><h1>{title}</h1>{notes}</header>
-<nav aria-label="Questions and answers"><ul>
-{answers}
-</ul></nav>
-<main>
-{body}
-</main>
-<footer><section><p class="small">{facts}</p></section></footer></body></html>
-"""
-
 
 def prose(text):
     """Plain text as HTML; `code` in backticks."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(str(text)))
 
 
-def numeric_columns(rows):
-    """For each column of text cells whether it holds numbers alone (then it is set to the right); never the first."""
-    columns = list(zip(*rows))
-    return [i > 0 and any(str(c) for c in column) and all(NUMBER.fullmatch(str(c).strip()) for c in column)
-            for i, column in enumerate(columns)]
+def numeric_columns(table):
+    """For each column whether it holds numbers alone (then it is set to the right); never the first."""
+    columns = [[str(row[i]).strip() for row in table["rows"]] for i in range(len(table["columns"]))]
+    return [i > 0 and any(cells) and all(map(NUMBER.fullmatch, cells)) for i, cells in enumerate(columns)]
 
 
 def table_html(table):
-    right = numeric_columns(table["rows"]) or [False] * len(table["columns"])
+    right = [" class=n" if numeric else "" for numeric in numeric_columns(table)]
 
-    def cells(row, *tags):
-        return "".join(f"<{tag}{' class=n' if right[i] else ''}>{prose(text)}</{tag.split()[0]}>"
-                       for i, (tag, text) in enumerate(zip([tags[0], *tags[1:] * len(row)], row)))
+    def cells(row, first, tag):
+        tags = [first] + [tag] * len(row)
+        return "".join(f"<{t}{r}>{prose(text)}</{t.split()[0]}>" for t, r, text in zip(tags, right, row))
     head = cells(table["columns"], "th scope=col", "th scope=col")
     body = "\n".join(f"<tr>{cells(row, 'th scope=row', 'td')}</tr>" for row in table["rows"])
     note = f'\n<p class="small">{prose(table["note"])}</p>' if table["note"] else ""
@@ -269,8 +215,7 @@ def write_page(folder):
 
 def table_lines(table):
     """Lines of a Markdown table, numbers to the right, its title above and its note below."""
-    right = numeric_columns(table["rows"]) or [False] * len(table["columns"])
-    rows = [table["columns"], ["---:" if r else "---" for r in right], *table["rows"]]
+    rows = [table["columns"], ["---:" if r else "---" for r in numeric_columns(table)], *table["rows"]]
     lines = ["| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in row) + " |" for row in rows]
     return [f"**{table['title']}**", "", *lines, "", table["note"], ""]
 

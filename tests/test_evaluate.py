@@ -11,6 +11,7 @@ import data
 import evaluate
 import models
 from datasets import strokes
+from study import context, epochs, generators
 from study.report import Figure, Section, Table
 from utils.files import UserError
 
@@ -59,6 +60,9 @@ def evaluated(place, small_npz):
     """The folder of results of the tiny models: samples, classifier, speed, epochs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
+        patch.setattr(context, "CAS_PASSES", 2)
+        patch.setattr(generators, "FLOOR_DRAWS", 2)
+        patch.setattr(epochs, "TIMED", 256)
         evaluate.main(["--dataset", str(small_npz), "--only", "quality,classifier,epochs,runtime", "--seeds", "1"])
     return place / "results" / "small"
 
@@ -101,10 +105,10 @@ def test_a_missing_generator_is_said(evaluated):
 # ---- planted studies -------------------------------------------------------------------------------------------------
 
 def planted(key, form=None, image=None, fails=None):
-    def measure(context):
+    def measure(given):
         if fails:
-            raise UserError(fails.format(models=context.models))
-        section = Section(key, f"{key}?", [f"seen in {context.models}"], [Table("T", ["a"], [["b"]])], [], {"x": 1}, "Yes.")
+            raise UserError(fails.format(models=given.models))
+        section = Section(key, f"{key}?", [f"seen in {given.models}"], [Table("T", ["a"], [["b"]])], [], {"x": 1}, "Yes.")
         if image:
             section.figures.append(Figure(f"{key}_dot", image, "a dot"))
         section.protocol = {"form": form} if form else {}

@@ -11,10 +11,11 @@ import evaluate
 from datasets import strokes
 from study import ocr, ocr_report
 from study.context import Context, RunCache
+from study.report import Section
 from utils.files import UserError
 
 ARMS = ["real", "tuned", "cgan", "cgan-only"]
-BUDGET = {"steps": 2, "generator_steps": 1, "tries": 2}
+BUDGET = {"steps": 1, "generator_steps": 1, "tries": 2}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def context(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_pools():
-    usual, ocr.POOL = ocr.POOL, 200
+    usual, ocr.POOL = ocr.POOL, 100
     yield
     ocr.POOL = usual
 
@@ -44,7 +45,7 @@ def test_every_arm_has_a_row_for_every_n_and_seed(rows, context):
         assert len(ocr_report.correct(r)) == 60
         assert ocr_report.correct(r).mean() == pytest.approx(r["test"]["accuracy"], abs=1e-5)
         assert r["real_images"] == (0 if r["arm"] == "cgan-only" else 10 * r["n"])
-        assert (r["steps"], r["generator_steps"]) == (2, 1)
+        assert (r["steps"], r["generator_steps"]) == (1, 1)
 
 
 def test_arms_of_a_seed_share_their_images_and_seeds_do_not(rows, context):
@@ -101,7 +102,7 @@ def test_the_quick_section_shows_a_study_that_was_run_before(rows, context, monk
     assert [len(a["seeds"]) for a in section.numbers["protocols"][0]["arms"]] == [2] * len(ARMS)
     assert section.protocol["form"] == "full" and section.protocol["seeds"] == 2 and section.protocol["seconds"] > 0
     assert section.protocol["command"] == ("python evaluate.py --only ocr --protocols few --per-class 4 --arms "
-                                           "real,cgan,tuned,cgan-only --steps 2 --generator-steps 1 --tries 2 --seeds 2")
+                                           "real,cgan,tuned,cgan-only --steps 1 --generator-steps 1 --tries 2 --seeds 2")
 
 
 def test_cache_keeps_rows_and_refuses_foreign_files(tmp_path):
@@ -123,7 +124,6 @@ def test_rare_classes_are_rare_and_the_tail_keeps_its_shape(context):
     case = ocr.make_case(context.glyphs, "rare", 3, seed=1)
     counts = np.bincount(case.glyphs.y_train)
     assert len(case.rare) == 3 and (counts[case.rare] == 3).all() and (np.delete(counts, case.rare) == 40).all()
-    assert case.for_generator is case.glyphs
     others = [ocr.make_case(context.glyphs, "rare", 3, seed=s).rare.tolist() for s in range(8)]
     assert len({tuple(r) for r in others}) > 3
     y = np.repeat(np.arange(4), [10, 20, 40, 80])
@@ -133,8 +133,8 @@ def test_rare_classes_are_rare_and_the_tail_keeps_its_shape(context):
 
 
 def test_imbalance_and_the_earlier_protocol_run(context):
-    rows = ocr.run_study(context, ["rare", "predecessors"], ["tuned", "weighted", "cgan+tuned", "cvae-only"], steps=2,
-                         generator_steps=2, tries=1)
+    rows = ocr.run_study(data.replace(context, seeds=1), ["rare", "predecessors"],
+                         ["tuned", "weighted", "cgan+tuned", "cvae-only"], steps=1, generator_steps=1, tries=1)
     rare = [r for r in rows if r["protocol"] == "rare"]
     assert {r["arm"] for r in rare} == {"tuned", "weighted", "cgan+tuned"} and {r["n"] for r in rare} == {4}
     assert all(0 <= r["test"]["rare_f1"] <= 1 and len(r["rare"]) == 3 for r in rare)
@@ -257,17 +257,34 @@ def test_one_seed_claims_nothing(context):
 def test_command_resumes_and_reports(small_npz, tmp_path, capsys):
     words = ("--dataset", small_npz, "--only", "ocr", "--protocols", "few", "--per-class", "3", "--arms", "real,tuned",
              "--seeds", "1", "--steps", "2", "--tries", "1", "--out", tmp_path)
-    done = command("evaluate.py", *words)
-    assert done.returncode == 0, done.stderr
-    assert "seed 0, test" in done.stdout and "2/2" in done.stdout
-    stored = json.loads((tmp_path / "ocr.json").read_text(encoding="utf-8"))
-    assert stored["protocol"]["form"] == "quick" and [r[0] for r in stored["tables"][0]["rows"]] == ["real images",
-                                                                                                    "real, augmented"]
-    rows = (tmp_path / "ocr.jsonl").read_bytes()
     evaluate.main([str(w) for w in words])
-    again = capsys.readouterr().out
-    assert "seed 0" not in again and (tmp_path / "ocr.jsonl").read_bytes() == rows
+    said = capsys.readouterr().out
+    assert "seed 0, test" in said and "2/2" in said
+    stored = json.loads((tmp_path / "ocr.json").read_text(encoding="utf-8"))
+    assert stored["protocol"]["form"] == "quick"
+    assert [r[0] for r in stored["tables"][0]["rows"]] == ["real images", "real, augmented"]
+    rows = (tmp_path / "ocr.jsonl").read_bytes()
+    done = command("evaluate.py", *words)                  # another process, which has nothing left to run
+    assert done.returncode == 0, done.stderr
+    assert "seed 0" not in done.stdout and (tmp_path / "ocr.jsonl").read_bytes() == rows
     assert json.loads((tmp_path / "ocr.json").read_text(encoding="utf-8"))["tables"] == stored["tables"]
+
+
+def test_a_study_that_is_extended_shows_the_new_rows_too(context, tmp_path, monkeypatch):
+    def run_one(study, protocol, name, n, seed, attempt):
+        return study.cache.add(study.key(protocol, name, n, seed, attempt),
+                               {"seconds": 0.0, "test": {"accuracy": 0.5}, "val": {"balanced_accuracy": 0.5}})
+    shown = []
+
+    def describe(context, rows, arms):
+        shown.append(sorted({r["n"] for r in rows}))
+        return Section("ocr", "?", [])
+    monkeypatch.setattr(ocr.Study, "run_one", run_one)
+    monkeypatch.setattr(ocr_report, "describe", describe)
+    options = {"protocols": ["few"], "arms": ["real"]}
+    for per_class in ([4], [8]):
+        ocr.measure(data.replace(context, out=tmp_path, per_class=per_class, ocr=options))
+    assert shown == [[4], [4, 8]]
 
 
 def test_a_study_of_nothing_is_a_mistake(context):

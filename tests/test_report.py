@@ -92,8 +92,10 @@ def test_what_is_given_is_text_not_html(noisy):
 
 
 def test_numbers_stand_to_the_right(noisy):
-    assert report.numeric_columns(TABLE["rows"]) == [False, True, False]
-    assert report.numeric_columns([["1", "±0.3", ""], ["2", "n/a", ""]]) == [False, True, False]
+    assert report.numeric_columns(TABLE) == [False, True, False]
+    rows = [["1", "±0.3", ""], ["2", "n/a", ""]]
+    assert report.numeric_columns({**TABLE, "rows": rows}) == [False, True, False]
+    assert report.numeric_columns({**TABLE, "rows": []}) == [False, False, False]
     page = Reader(report.page({"quality": section(tables=[TABLE])}, noisy))
     heads = [(a.get("scope"), a.get("class")) for tag, a in page.tags if tag == "th"]
     assert heads == [("col", None), ("col", "n"), ("col", None), ("row", None), ("row", None)]
@@ -152,12 +154,13 @@ def test_damaged_results_are_named(tmp_path, text):
         report.write_page(tmp_path)
 
 
-def test_numbers_become_json():
+def test_numbers_become_json(tmp_path):
     given = {1: np.float32(0.5), "a": np.array([1, 2]), "b": (np.int64(3), float("nan")), "c": None,
              "d": [np.bool_(True), float("inf")], "e": np.array([np.nan])}
-    stored = report.to_json(given)
+    report.write("ocr", section(numbers=given), tmp_path)
+    assert "NaN" not in (tmp_path / "ocr.json").read_text() and "Infinity" not in (tmp_path / "ocr.json").read_text()
+    stored = report.read(tmp_path / "ocr.json")["numbers"]
     assert stored == {"1": 0.5, "a": [1, 2], "b": [3, None], "c": None, "d": [True, None], "e": [None]}
-    json.dumps(stored, allow_nan=False)
 
 
 def test_markdown_shows_every_folder(noisy, tmp_path):
