@@ -188,8 +188,6 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
     if not len(index):
         return result
 
-    def where(rows, a, b):                                # a where rows bool [n] is true, else b
-        return torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b)
     start = random_start(x, eps, norm, torch.Generator().manual_seed(seed))[index]
     infinity, step_size = (torch.full([len(index)], value, device=x.device) for value in (math.inf, 2.0 * eps))
     # one row for each image; n_increased counts its steps since the last checkpoint that raised the loss
@@ -207,16 +205,14 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
         if not len(s.index):
             return result
         better = s.loss > s.loss_best
-        s.x_best, s.loss_best = where(better, s.x, s.x_best), where(better, s.loss, s.loss_best)
-        s.gradient_best = where(better, s.gradient, s.gradient_best)
+        s.x_best[better], s.loss_best[better], s.gradient_best[better] = s.x[better], s.loss[better], s.gradient[better]
         if k in checkpoints:
             stuck = (s.step_size == s.step_size_at_checkpoint) & (s.loss_best == s.loss_best_at_checkpoint)
             halve = (s.n_increased < 0.75 * (k - last_checkpoint)) | stuck
-            s.step_size_at_checkpoint, s.loss_best_at_checkpoint = s.step_size, s.loss_best
-            s.step_size, s.n_increased = where(halve, s.step_size / 2, s.step_size), torch.zeros_like(s.loss)
-            s.x, s.loss = where(halve, s.x_best, s.x), where(halve, s.loss_best, s.loss)
-            s.gradient = where(halve, s.gradient_best, s.gradient)
-            last_checkpoint = k
+            s.step_size_at_checkpoint, s.loss_best_at_checkpoint = s.step_size.clone(), s.loss_best
+            s.step_size[halve] /= 2
+            s.x[halve], s.loss[halve], s.gradient[halve] = s.x_best[halve], s.loss_best[halve], s.gradient_best[halve]
+            s.n_increased, last_checkpoint = torch.zeros_like(s.loss), k
         clean = x[s.index]
         moved = project(s.x + s.step_size.view(-1, 1, 1, 1) * direction(s.gradient, norm), clean, eps, norm)
         if k > 0:
@@ -234,12 +230,9 @@ def square(network, x, y, eps, norm="linf", queries=400, seed=0):
     network, result, index = prepare(network, x, y, norm)
     if not len(index):
         return result
-    rng, propose = torch.Generator().manual_seed(seed), propose_linf if norm == "linf" else propose_l2
-    if norm == "linf":                                    # every column of pixels eps up or down
-        start = (x + eps * signs([len(x), x.shape[1], 1, x.shape[3]], rng, x.device)).clamp(0, 1)
-    else:
-        start = tiles(x, eps, rng)
-    x_adv = start[index]
+    rng = torch.Generator().manual_seed(seed)
+    start, propose = (stripes, propose_linf) if norm == "linf" else (tiles, propose_l2)
+    x_adv = start(x, eps, rng)[index]
     best = margin(predict_logits(network, x_adv), y[index])
     for query in range(1, queries):
         robust = best >= 0
@@ -268,6 +261,11 @@ def random_window(x, side, index, rng):
     rows, columns = (torch.randint(size - side + 1, [len(x)], generator=rng).to(x.device)[index][:, None] +
                      torch.arange(side, device=x.device) for size in x.shape[-2:])
     return torch.arange(len(index), device=x.device)[:, None, None], slice(None), rows[:, :, None], columns[:, None, :]
+
+
+def stripes(x, eps, rng):
+    """Square's L-infinity start: every column of pixels eps up or down."""
+    return (x + eps * signs([len(x), x.shape[1], 1, x.shape[3]], rng, x.device)).clamp(0, 1)
 
 
 def propose_linf(x, x_adv, index, eps, side, rng):
@@ -350,7 +348,7 @@ def check_inputs(network, images, labels, eps):
     if logits.ndim != 2 or len(logits) != len(x[:256]) or logits.shape[1] < 2 or not logits.isfinite().all():
         raise UserError(f"the network gives {list(logits.shape)} for {len(x[:256])} images, or numbers that are not finite: "
                         "attacks need logits [N, classes] of a network that works")
-    if (logits >= 0).all() and (logits <= 1).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
+    if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
         raise UserError("the network gives probabilities; their gradients vanish where it is sure, and it would look "
                         "robust without being so: leave its softmax out, attacks need logits")
     if y.min() < 0 or y.max() >= logits.shape[1]:
@@ -399,7 +397,7 @@ def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, 
     result = {"n": len(x), "eps": eps, "norm": norm, "seed": seed, "alone": alone, "clean": float(clean.float().mean()),
               "robust": float(robust.float().mean()), "attacks": rows, "checks": checks, "check_seconds": round(seconds, 2),
               "seconds": round(sum(row["seconds"] for row in rows.values()) + seconds, 2)}
-    return {**result, "flags": flags(result)}
+    return {**result, "flags": list(flags(result))}
 
 
 def robust_accuracy_curve(network, images, labels, eps, norm="linf", attacks=STRONG, seed=0):
@@ -435,25 +433,24 @@ def self_check(network, model, x, y, clean, norm, seed):
 
 
 def flags(result):
-    """What in a result of robust_accuracy() speaks against believing it: a list of sentences, empty where nothing does."""
-    c, sentences = result["checks"], []
+    """Yield what in a result of robust_accuracy() speaks against believing it, a sentence each."""
+    c = result["checks"]
     if c["largest_change"] > result["eps"] + 1e-6:
-        sentences.append(f"an attack changed an image by {c['largest_change']:.6f}, more than eps")
+        yield f"an attack changed an image by {c['largest_change']:.6f}, more than eps"
     if c["lowest_pixel"] < 0 or c["highest_pixel"] > 1:
-        sentences.append(f"an attack left the range of pixels: {c['lowest_pixel']:.4f} to {c['highest_pixel']:.4f}")
+        yield f"an attack left the range of pixels: {c['lowest_pixel']:.4f} to {c['highest_pixel']:.4f}"
     if c["zero_gradients"] > MAX_ZERO_GRADIENTS:
-        sentences.append(f"the gradient is exactly zero at {c['zero_gradients']:.1%} of images: masked gradients")
+        yield f"the gradient is exactly zero at {c['zero_gradients']:.1%} of images: masked gradients"
     if c["accuracy_at_grey"] > MAX_GREY_ACCURACY:
-        sentences.append(f"{c['accuracy_at_grey']:.1%} are robust even at eps {c['grey_eps']:.3g}, which turns any image "
-                         "to grey: the attacks fail, not the images")
+        yield (f"{c['accuracy_at_grey']:.1%} are robust even at eps {c['grey_eps']:.3g}, which turns any image to grey: "
+               "the attacks fail, not the images")
     if c["flipped_by_gradient_free_only"] > MAX_GRADIENT_FREE * result["n"]:
-        sentences.append(f"the gradient-free attack flipped {c['flipped_by_gradient_free_only']:,} images that no "
-                         "white-box attack did: masked gradients, or too few steps")
+        yield (f"the gradient-free attack flipped {c['flipped_by_gradient_free_only']:,} images that no white-box "
+               "attack did: masked gradients, or too few steps")
     if c["answers_differ"] > 1e-4:
-        sentences.append(f"the network answers the same image differently (by {c['answers_differ']:.2g}): it draws at random")
+        yield f"the network answers the same image differently (by {c['answers_differ']:.2g}): it draws at random"
     if result["clean"] < 0.5:
-        sentences.append(f"only {result['clean']:.1%} of the unchanged images are classified correctly")
-    return sentences
+        yield f"only {result['clean']:.1%} of the unchanged images are classified correctly"
 
 
 def table(result):
@@ -498,13 +495,11 @@ def main(argv=None):
     names = args.attacks.split(",")
     if not set(names) <= set(ATTACKS):
         parser.error(f"--attacks {args.attacks}: choose of {','.join(ATTACKS)}")
-    if not args.on:
-        parser.error("--on needs a name")
     checkpoint = models.load(args.classifier, "classifier")
     images, labels, _, classes = data.read_images(args.on, args.data_dir)
     if labels is None:
         raise UserError(f"{args.on} has no labels: an attack must know what is right")
-    if classes is not None and list(classes) != checkpoint.classes:
+    if classes not in (None, checkpoint.classes):
         raise UserError(f"{args.on} has other classes than {args.classifier} was trained on "
                         f"({checkpoint.info['dataset']}): give --on its own data set")
     images, labels = random_subset(images, labels, args.n, args.seed)
