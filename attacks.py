@@ -7,9 +7,8 @@
     robust_accuracy_curve(network, images, labels, [0, 0.1, 0.2, 0.3])     # accuracy by eps, quicker
     x_adv = pgd(network, x, y, eps=0.1)                                    # one attack alone
 
-Robust accuracy is the share of images that are classified correctly after every attack: an upper bound, which further
-attacks can only lower. Attacks fail against a network that hides its gradients, too, so the result comes with checks,
-and with a flag where it should not be believed.
+Robust accuracy is the share of images that are classified correctly after every attack: further attacks can only lower
+it. Attacks also fail against a network that hides its gradients, so a flag says where it should not be believed.
 
 Every attack is `attack(network, x, y, eps, norm, ..., seed)` -> x_adv: x float32 [N, C, H, W] in [0, 1], y int64 [N];
 norm "linf" (no pixel changes by more than eps) or "l2" (the root of the summed squares of all changes is at most eps).
@@ -223,10 +222,9 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
 
 
 def square(network, x, y, eps, norm="linf", queries=400, seed=0):
-    """Square attack (Andriushchenko et al. 2020, arXiv:1912.00049): random search with square windows, no gradients.
-
-    A change is kept where it lowers the margin. The window is halved eight times. In fp32, as all else here: in bf16 it
-    is three times as fast, but blind to small gains, and flips fewer images with as many queries."""
+    """Square attack (Andriushchenko et al. 2020, arXiv:1912.00049): random search with square windows that shrink; a
+    change is kept where it lowers the margin. In fp32, as all else here: in bf16 it is three times as fast, but blind
+    to small gains, and flips fewer images with as many queries."""
     network, result, index = prepare(network, x, y, norm)
     if not len(index):
         return result
@@ -305,7 +303,7 @@ def tiles(x, eps, rng):
 
 def propose_l2(x, x_adv, index, eps, side, rng):
     """Take the change out of one window and spend it, with what is left of eps, on a bump in another (algorithm 3)."""
-    side = max(3, min(side, *x.shape[-2:]))
+    side = max(side, 3)
     target, source = random_window(x, side, index, rng), random_window(x, side, index, rng)
     sign = signs([len(x), 1, 1, x.shape[1]], rng, x.device)[index]
     turned = signs([len(x)], rng, x.device)[index] > 0
@@ -335,7 +333,6 @@ STRONG = {"apgd-ce": partial(apgd, loss="ce", steps=25), "apgd-dlr": partial(apg
 def check_inputs(network, images, labels, eps):
     """(x float32 [N, 1, H, W] in [0, 1], y int64 [N], a copy of the network in eval mode) of what robust_accuracy() is
     given. Raises UserError for what cannot be attacked: other arrays, probabilities in place of logits, nan."""
-    images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 3 or labels.shape != images.shape[:1] or not len(images):
         raise UserError(f"an attack needs uint8 images [N, H, W] and N labels, not {images.dtype} {list(images.shape)} "
                         f"and {list(labels.shape)}")
@@ -343,10 +340,10 @@ def check_inputs(network, images, labels, eps):
         raise UserError(f"eps {eps} is no bound on changes: a number from 0 on is needed")
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     x, y = models.from_uint8(torch.from_numpy(images)).to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
-    model = copy.deepcopy(network).eval()             # not folded: this one decides what is misclassified
-    logits = predict_logits(model, x[:256])
-    if logits.ndim != 2 or len(logits) != len(x[:256]) or logits.shape[1] < 2 or not logits.isfinite().all():
-        raise UserError(f"the network gives {list(logits.shape)} for {len(x[:256])} images, or numbers that are not finite: "
+    model, n = copy.deepcopy(network).eval(), min(len(x), 256)   # not folded: this one decides what is misclassified
+    logits = predict_logits(model, x[:n])
+    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2 or not logits.isfinite().all():
+        raise UserError(f"the network gives {list(logits.shape)} for {n} images, or numbers that are not finite: "
                         "attacks need logits [N, classes] of a network that works")
     if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
         raise UserError("the network gives probabilities; their gradients vanish where it is sure, and it would look "
@@ -359,12 +356,11 @@ def check_inputs(network, images, labels, eps):
 def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, seed=0, alone=False, say=None):
     """Attack a classifier with every attack of the dict, and check that the result can be believed.
 
-    images uint8 [N, 28, 28], labels int64 [N] (arrays). One attack after the other works on what is still robust, so that
-    an attack's accuracy is that under it and all before it; `alone=True` lets each attack try all images, for accuracies
-    of its own, at the price of time. `say(text)` is called after each attack. Returns JSON types: n, eps, norm, seed,
-    alone, clean, robust (accuracies), seconds, check_seconds, attacks {name: accuracy, attacked, flipped, seconds},
-    checks {name: number}, flags [text], where the network may look more robust than it is. Raises UserError for
-    probabilities in place of logits and for other faults.
+    images uint8 [N, 28, 28], labels int64 [N] (arrays). One attack after the other works on what is still robust,
+    so that its accuracy is that under it and all before it; `alone=True` lets each attack try all images.
+    `say(text)` is called after each. Returns JSON types: n, eps, norm, seed, alone, clean, robust (accuracies),
+    seconds, check_seconds, attacks {name: accuracy, attacked, flipped, seconds}, checks {name: number}, flags
+    [text], where the network may look more robust than it is. Raises UserError as check_inputs() does.
     """
     x, y, model = check_inputs(network, images, labels, eps)
     clean = ~misclassified(model, x, y)
@@ -401,9 +397,8 @@ def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, 
 
 
 def robust_accuracy_curve(network, images, labels, eps, norm="linf", attacks=STRONG, seed=0):
-    """Robust accuracy at several bounds `eps`, which must rise: a list of floats, without the checks of robust_accuracy().
-
-    An image that is flipped at one bound counts as flipped at all larger ones, whose balls contain that change."""
+    """Robust accuracy at several bounds `eps`, which must rise: a list of floats, without checks. An image that is
+    flipped at one bound counts as flipped at all larger ones, whose balls contain that change."""
     x, y, model = check_inputs(network, images, labels, eps)
     robust, curve = ~misclassified(model, x, y), []
     for bound in eps:

@@ -297,15 +297,14 @@ def quantize_int8(checkpoint, path, glyphs):
         after = 100 * accuracy(tmp, glyphs.x_val, glyphs.y_val)
         proto = onnx.load(tmp)
         figures = {"val_accuracy": round(after / 100, 5), "fp32_val_accuracy": round(before / 100, 5)}
-        onnx.helper.set_model_props(proto, metadata(checkpoint) | {
-            "figures": json.dumps(figures), "precision": "int8 convolutions"})
+        props = {"figures": json.dumps(figures), "precision": "int8 convolutions"}
+        onnx.helper.set_model_props(proto, metadata(checkpoint) | props)
         onnx.save(proto, tmp)
         check(tmp)
         if after < before - MAX_INT8_LOSS:
             raise UserError(f"int8 reads {after:.2f} % of the validation split correctly, fp32 {before:.2f} %: more than "
                             f"{MAX_INT8_LOSS} points are lost, nothing was written")
-        size = tmp.stat().st_size
-    return {"bytes": size, "val_accuracy": after, "fp32_val_accuracy": before}
+    return {"bytes": Path(path).stat().st_size, "val_accuracy": after, "fp32_val_accuracy": before}
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def input_gradient(model, x, y):
     float32 [N, 1, H, W]."""
     x = x.clone().requires_grad_()
     score = model(x).gather(1, y[:, None]).sum()
-    return torch.autograd.grad(score, x)[0]         # unlike backward(), leaves the .grad of the weights alone
+    return torch.autograd.grad(score, x)[0]
 
 
 def mean_gradient(model, variants, weights, label):
@@ -86,10 +86,8 @@ def gradient_x_input(model, image, label):
 
 @one_by_one
 def smoothgrad(model, image, label, samples=32, sigma=0.15, seed=0):
-    """The mean gradient under Gaussian noise of deviation `sigma` (Smilkov et al. 2017, arXiv:1706.03825), signed.
-
-    The same `samples` noise pictures, drawn by `seed`, serve every image. Noisy pixels are not clipped to [0, 1].
-    """
+    """The mean gradient under Gaussian noise of deviation `sigma` (Smilkov et al. 2017, arXiv:1706.03825), signed. The
+    same `samples` noise pictures, drawn by `seed`, serve every image. Noisy pixels are not clipped to [0, 1]."""
     noise = torch.randn(samples, *image.shape[1:], generator=torch.Generator().manual_seed(seed)).to(image)
     return mean_gradient(model, image + sigma * noise, image.new_full((samples,), 1 / samples), label)
 

@@ -298,13 +298,3 @@ def test_check_says_the_accuracy(exported, small_npz, tmp_path):
     assert "as promised" in first and "% of the 120 images" in second
     with pytest.raises(UserError, match="knows the classes"):
         export_onnx.main(["--check", str(exported[1]), "--on", f"{small_npz}:test"])
-
-
-@only("cvae")
-def test_onnx_files_need_no_torch(exported, tmp_path):
-    """The promise to app developers: with torch impossible to import, the ONNX file still makes digits."""
-    (tmp_path / "torch.py").write_text("raise ImportError('torch must not be imported')")
-    done = command("generate_digits.py", "--generator", exported[1], "--out", tmp_path / "o",
-                   env={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "o").glob("*_*.png"))) == 10

@@ -171,17 +171,17 @@ def rank_correlation(a, b):
 
 def test_randomization_lowers_the_correlation(quick):
     net, x, y = quick
-    x, y = x[:6], y[:6]
-    before, maps = copy.deepcopy(net), saliency.smoothgrad(net, x, y)
+    x, y = x[:4], y[:4]
+    before, maps = copy.deepcopy(net), saliency.smoothgrad(net, x, y, samples=16)
     state, names, falls = torch.get_rng_state(), [], []
     for name, network in saliency.cascading_randomization(net):
         names.append(name)
-        falls.append(rank_correlation(maps, saliency.smoothgrad(network, x, y)).mean())
+        falls.append(rank_correlation(maps, saliency.smoothgrad(network, x, y, samples=16)).mean())
     assert names == ["linear 7", "conv 6", "conv 5", "conv 4", "conv 3", "conv 2", "conv 1"]
     assert rank_correlation(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.state_dict().values()))
     assert torch.equal(torch.get_rng_state(), state)
-    last = [list(saliency.cascading_randomization(net, seed))[-1][1].head.weight for seed in (0, 0, 1)]
+    last = [next(saliency.cascading_randomization(net, seed))[1].head.weight for seed in (0, 0, 1)]
     assert torch.equal(last[0], last[1]) and not torch.equal(last[0], last[2])
 
 
