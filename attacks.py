@@ -325,7 +325,7 @@ def propose_l2(x, x_adv, index, eps, side, rng):
 ATTACKS = {"fgsm": fgsm, "pgd": pgd, "apgd-ce": partial(apgd, loss="ce"), "apgd-dlr": partial(apgd, loss="dlr"),
            "square": square}
 GRADIENT_FREE = {"square"}
-STRONG = {"apgd-ce": partial(apgd, loss="ce", steps=25), "apgd-dlr": partial(apgd, loss="dlr", steps=25)}  # for curves
+STRONG = {name: partial(ATTACKS[name], steps=25) for name in ("apgd-ce", "apgd-dlr")}     # for curves
 
 
 # ---- all of them, with checks ----------------------------------------------------------------------------------------

@@ -125,8 +125,7 @@ def store_as_half(graph, network, exact):
     """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each; a convolution that a batch norm
     was folded into gets its scale by a Mul, as the product would need more digits. Runtimes fold both when loading.
 
-    `network` is what `graph` was exported from; `exact` leaves weights as they are that fp16 cannot hold to the bit.
-    """
+    `network` is what `graph` was exported from; `exact` leaves weights as they are that fp16 cannot hold to the bit."""
     from onnx import TensorProto, helper, numpy_helper
     factors = {f"{name}.weight": [f.detach().numpy() for f in m.weight_and_scale]
                for name, m in network.named_modules() if hasattr(m, "weight_and_scale")}
@@ -192,9 +191,8 @@ def build(checkpoint):
 def export(checkpoint, path):
     """Write `checkpoint` (models.Checkpoint of a generator or classifier) as an ONNX file, verified against torch.
 
-    Returns {"bytes": ..., "max_difference": ...}, the latter from verify(). Raises UserError, and leaves no file, where
-    it is more than TOLERANCE.
-    """
+    Returns {"bytes": ..., "max_difference": ...}, the latter from verify(). Raises UserError, and leaves no file,
+    where it is more than TOLERANCE."""
     import onnx
     if checkpoint.role not in CONTRACT:
         raise UserError(f"a {checkpoint.kind} has no use outside training: export a generator or a classifier")
@@ -270,9 +268,8 @@ def quantize_int8(checkpoint, path, glyphs):
     Static quantisation of onnxruntime (Jacob et al. 2018, arXiv:1712.05877): one scale per output channel, in QDQ form,
     which any runtime of opset 18 reads. The last layer stays fp32, so that probabilities are as fine as before.
     `glyphs` (data.Glyphs with the classifier's classes) gives training images to calibrate on and the validation split
-    to measure on. Returns {"bytes", "val_accuracy", "fp32_val_accuracy"}, accuracies in percent. Raises UserError, and
-    leaves no file, where more than MAX_INT8_LOSS points are lost.
-    """
+    to measure on. Returns {"bytes", "val_accuracy", "fp32_val_accuracy"}, accuracies in percent. Raises UserError,
+    and leaves no file, where more than MAX_INT8_LOSS points are lost."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     if checkpoint.role != "classifier" or glyphs.classes != checkpoint.classes:

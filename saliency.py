@@ -98,9 +98,8 @@ def integrated_gradients(model, image, label, steps=64, tolerance=TOLERANCE):
     arXiv:1703.01365): a map that sums to logit(image) - logit(blank), its completeness. Zero where there is no ink.
 
     The steps are doubled while completeness_error exceeds `tolerance`, up to MAX_STEPS. Midpoint rule with steps that
-    widen from blank paper on, at a = u^2 for even u: the network is piecewise linear, and its gradient jumps most often
-    near blank paper. (Even steps had twice the error; Gauss and Legendre's rule, for smooth functions, was no better.)
-    """
+    widen from blank paper on, at a = u^2 for even u: the gradient of a piecewise linear network jumps most often near
+    blank paper. (Even steps had twice the error; Gauss and Legendre's rule was no better.)"""
     while True:
         u = ((torch.arange(steps) + 0.5) / steps).to(image)
         result = image * mean_gradient(model, image * u.view(-1, 1, 1, 1) ** 2, 2 * u / steps, label)
@@ -139,8 +138,7 @@ def grad_cam(model, image, label):
     relu(sum over channels of weight * activation) of last_convolution(model), stretched to the image bilinearly; a
     channel's weight is the mean gradient of the logit over its places. After global MAX pooling, as in
     models.Classifier, a channel acts through its largest place alone, but the map also shows places that respond and
-    had no say in the logit: it tells where such features are, not where the decision was made.
-    """
+    had no say in the logit: it tells where such features are, not where the decision was made."""
     outputs = []
     hook = last_convolution(model).register_forward_hook(lambda module, inputs, output: outputs.append(output))
     score = model(image.clone().requires_grad_()).gather(1, label[:, None]).sum()
@@ -159,9 +157,8 @@ TIMES_INPUT = ("gradient x input", "integrated gradients")                # zero
 # ---- do the maps mean anything? --------------------------------------------------------------------------------------
 
 def cascading_randomization(model, seed=0):
-    """Yield (layer, network) with ever more layers re-initialised, from the last to the first, each with its batch norm
-    (Adebayo et al. 2018, arXiv:1810.03292). Of copies; the network itself, and the global random state, stay as they are.
-    """
+    """Yield (layer, copy of the network) with ever more layers re-initialised, from the last to the first, each with
+    its batch norm (Adebayo et al. 2018, arXiv:1810.03292). The global random state stays as it is."""
     device = next(model.parameters()).device
     model = copy.deepcopy(model).cpu()                              # where a seed gives the same weights everywhere
     layers = [m for m in model.modules() if hasattr(m, "reset_parameters")]
@@ -181,11 +178,10 @@ def relevance(name, maps):
 
 
 def perturbation(model, images, labels, order, insertion=False, points=29, seed=0):
-    """The probability of the labels as pixels go, the most relevant first: float32 [N, points] at shares 0 ... 1 of all
-    pixels. Deletion and insertion of Petsiuk et al. 2018 (arXiv:1806.07421): a deleted pixel becomes background, an
-    insertion starts from blank paper. order: float [N, H, W], larger goes first, ties at random by `seed`. The mean
-    over the shares (the area under the curve) is low for a good order of deletion, high for one of insertion.
-    """
+    """The probability of the labels as pixels go, the most relevant first: float32 [N, points] at shares 0 ... 1 of
+    all pixels. Deletion and insertion of Petsiuk et al. 2018 (arXiv:1806.07421): a deleted pixel becomes background,
+    an insertion starts from blank paper. order: float [N, H, W], larger goes first, ties at random by `seed`. The
+    area under the curve is low for a good order of deletion, high for one of insertion."""
     model, x, y = prepare(model, images, labels)
     values, n = order.to(x.device).flatten(1), order[0].numel()
     shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device)
