@@ -7,9 +7,8 @@
     robust_accuracy_curve(network, images, labels, [0, 0.1, 0.2, 0.3])     # accuracy by eps, quicker
     x_adv = pgd(network, x, y, eps=0.1)                                    # one attack alone
 
-Robust accuracy is the share of images that are classified correctly after every attack: an upper bound, which further
-attacks can only lower. Attacks fail against a network that hides its gradients, too, so the result comes with checks,
-and with a flag where it should not be believed.
+Robust accuracy is the share of images that are classified correctly after every attack: further attacks can only lower
+it. Attacks also fail against a network that hides its gradients, so a flag says where it should not be believed.
 
 Every attack is `attack(network, x, y, eps, norm, ..., seed)` -> x_adv: x float32 [N, C, H, W] in [0, 1], y int64 [N];
 norm "linf" (no pixel changes by more than eps) or "l2" (the root of the summed squares of all changes is at most eps).
@@ -188,8 +187,6 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
     if not len(index):
         return result
 
-    def where(rows, a, b):                                # a where rows bool [n] is true, else b
-        return torch.where(rows.view(-1, *[1] * (a.ndim - 1)), a, b)
     start = random_start(x, eps, norm, torch.Generator().manual_seed(seed))[index]
     infinity, step_size = (torch.full([len(index)], value, device=x.device) for value in (math.inf, 2.0 * eps))
     # one row for each image; n_increased counts its steps since the last checkpoint that raised the loss
@@ -207,16 +204,14 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
         if not len(s.index):
             return result
         better = s.loss > s.loss_best
-        s.x_best, s.loss_best = where(better, s.x, s.x_best), where(better, s.loss, s.loss_best)
-        s.gradient_best = where(better, s.gradient, s.gradient_best)
+        s.x_best[better], s.loss_best[better], s.gradient_best[better] = s.x[better], s.loss[better], s.gradient[better]
         if k in checkpoints:
             stuck = (s.step_size == s.step_size_at_checkpoint) & (s.loss_best == s.loss_best_at_checkpoint)
             halve = (s.n_increased < 0.75 * (k - last_checkpoint)) | stuck
-            s.step_size_at_checkpoint, s.loss_best_at_checkpoint = s.step_size, s.loss_best
-            s.step_size, s.n_increased = where(halve, s.step_size / 2, s.step_size), torch.zeros_like(s.loss)
-            s.x, s.loss = where(halve, s.x_best, s.x), where(halve, s.loss_best, s.loss)
-            s.gradient = where(halve, s.gradient_best, s.gradient)
-            last_checkpoint = k
+            s.step_size_at_checkpoint, s.loss_best_at_checkpoint = s.step_size.clone(), s.loss_best
+            s.step_size[halve] /= 2
+            s.x[halve], s.loss[halve], s.gradient[halve] = s.x_best[halve], s.loss_best[halve], s.gradient_best[halve]
+            s.n_increased, last_checkpoint = torch.zeros_like(s.loss), k
         clean = x[s.index]
         moved = project(s.x + s.step_size.view(-1, 1, 1, 1) * direction(s.gradient, norm), clean, eps, norm)
         if k > 0:
@@ -227,19 +222,15 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
 
 
 def square(network, x, y, eps, norm="linf", queries=400, seed=0):
-    """Square attack (Andriushchenko et al. 2020, arXiv:1912.00049): random search with square windows, no gradients.
-
-    A change is kept where it lowers the margin. The window is halved eight times. In fp32, as all else here: in bf16 it
-    is three times as fast, but blind to small gains, and flips fewer images with as many queries."""
+    """Square attack (Andriushchenko et al. 2020, arXiv:1912.00049): random search with square windows that shrink; a
+    change is kept where it lowers the margin. In fp32, as all else here: in bf16 it is three times as fast, but blind
+    to small gains, and flips fewer images with as many queries."""
     network, result, index = prepare(network, x, y, norm)
     if not len(index):
         return result
-    rng, propose = torch.Generator().manual_seed(seed), propose_linf if norm == "linf" else propose_l2
-    if norm == "linf":                                    # every column of pixels eps up or down
-        start = (x + eps * signs([len(x), x.shape[1], 1, x.shape[3]], rng, x.device)).clamp(0, 1)
-    else:
-        start = tiles(x, eps, rng)
-    x_adv = start[index]
+    rng = torch.Generator().manual_seed(seed)
+    start, propose = (stripes, propose_linf) if norm == "linf" else (tiles, propose_l2)
+    x_adv = start(x, eps, rng)[index]
     best = margin(predict_logits(network, x_adv), y[index])
     for query in range(1, queries):
         robust = best >= 0
@@ -268,6 +259,11 @@ def random_window(x, side, index, rng):
     rows, columns = (torch.randint(size - side + 1, [len(x)], generator=rng).to(x.device)[index][:, None] +
                      torch.arange(side, device=x.device) for size in x.shape[-2:])
     return torch.arange(len(index), device=x.device)[:, None, None], slice(None), rows[:, :, None], columns[:, None, :]
+
+
+def stripes(x, eps, rng):
+    """Square's L-infinity start: every column of pixels eps up or down."""
+    return (x + eps * signs([len(x), x.shape[1], 1, x.shape[3]], rng, x.device)).clamp(0, 1)
 
 
 def propose_linf(x, x_adv, index, eps, side, rng):
@@ -307,7 +303,7 @@ def tiles(x, eps, rng):
 
 def propose_l2(x, x_adv, index, eps, side, rng):
     """Take the change out of one window and spend it, with what is left of eps, on a bump in another (algorithm 3)."""
-    side = max(3, min(side, *x.shape[-2:]))
+    side = max(side, 3)
     target, source = random_window(x, side, index, rng), random_window(x, side, index, rng)
     sign = signs([len(x), 1, 1, x.shape[1]], rng, x.device)[index]
     turned = signs([len(x)], rng, x.device)[index] > 0
@@ -329,7 +325,7 @@ def propose_l2(x, x_adv, index, eps, side, rng):
 ATTACKS = {"fgsm": fgsm, "pgd": pgd, "apgd-ce": partial(apgd, loss="ce"), "apgd-dlr": partial(apgd, loss="dlr"),
            "square": square}
 GRADIENT_FREE = {"square"}
-STRONG = {"apgd-ce": partial(apgd, loss="ce", steps=25), "apgd-dlr": partial(apgd, loss="dlr", steps=25)}  # for curves
+STRONG = {name: partial(ATTACKS[name], steps=25) for name in ("apgd-ce", "apgd-dlr")}     # for curves
 
 
 # ---- all of them, with checks ----------------------------------------------------------------------------------------
@@ -337,7 +333,6 @@ STRONG = {"apgd-ce": partial(apgd, loss="ce", steps=25), "apgd-dlr": partial(apg
 def check_inputs(network, images, labels, eps):
     """(x float32 [N, 1, H, W] in [0, 1], y int64 [N], a copy of the network in eval mode) of what robust_accuracy() is
     given. Raises UserError for what cannot be attacked: other arrays, probabilities in place of logits, nan."""
-    images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 3 or labels.shape != images.shape[:1] or not len(images):
         raise UserError(f"an attack needs uint8 images [N, H, W] and N labels, not {images.dtype} {list(images.shape)} "
                         f"and {list(labels.shape)}")
@@ -345,12 +340,12 @@ def check_inputs(network, images, labels, eps):
         raise UserError(f"eps {eps} is no bound on changes: a number from 0 on is needed")
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     x, y = models.from_uint8(torch.from_numpy(images)).to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
-    model = copy.deepcopy(network).eval()             # not folded: this one decides what is misclassified
-    logits = predict_logits(model, x[:256])
-    if logits.ndim != 2 or len(logits) != len(x[:256]) or logits.shape[1] < 2 or not logits.isfinite().all():
-        raise UserError(f"the network gives {list(logits.shape)} for {len(x[:256])} images, or numbers that are not finite: "
+    model, n = copy.deepcopy(network).eval(), min(len(x), 256)   # not folded: this one decides what is misclassified
+    logits = predict_logits(model, x[:n])
+    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2 or not logits.isfinite().all():
+        raise UserError(f"the network gives {list(logits.shape)} for {n} images, or numbers that are not finite: "
                         "attacks need logits [N, classes] of a network that works")
-    if (logits >= 0).all() and (logits <= 1).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
+    if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
         raise UserError("the network gives probabilities; their gradients vanish where it is sure, and it would look "
                         "robust without being so: leave its softmax out, attacks need logits")
     if y.min() < 0 or y.max() >= logits.shape[1]:
@@ -361,12 +356,11 @@ def check_inputs(network, images, labels, eps):
 def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, seed=0, alone=False, say=None):
     """Attack a classifier with every attack of the dict, and check that the result can be believed.
 
-    images uint8 [N, 28, 28], labels int64 [N] (arrays). One attack after the other works on what is still robust, so that
-    an attack's accuracy is that under it and all before it; `alone=True` lets each attack try all images, for accuracies
-    of its own, at the price of time. `say(text)` is called after each attack. Returns JSON types: n, eps, norm, seed,
-    alone, clean, robust (accuracies), seconds, check_seconds, attacks {name: accuracy, attacked, flipped, seconds},
-    checks {name: number}, flags [text], where the network may look more robust than it is. Raises UserError for
-    probabilities in place of logits and for other faults.
+    images uint8 [N, 28, 28], labels int64 [N] (arrays). One attack after the other works on what is still robust,
+    so that its accuracy is that under it and all before it; `alone=True` lets each attack try all images.
+    `say(text)` is called after each. Returns JSON types: n, eps, norm, seed, alone, clean, robust (accuracies),
+    seconds, check_seconds, attacks {name: accuracy, attacked, flipped, seconds}, checks {name: number}, flags
+    [text], where the network may look more robust than it is. Raises UserError as check_inputs() does.
     """
     x, y, model = check_inputs(network, images, labels, eps)
     clean = ~misclassified(model, x, y)
@@ -399,13 +393,12 @@ def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, 
     result = {"n": len(x), "eps": eps, "norm": norm, "seed": seed, "alone": alone, "clean": float(clean.float().mean()),
               "robust": float(robust.float().mean()), "attacks": rows, "checks": checks, "check_seconds": round(seconds, 2),
               "seconds": round(sum(row["seconds"] for row in rows.values()) + seconds, 2)}
-    return {**result, "flags": flags(result)}
+    return {**result, "flags": list(flags(result))}
 
 
 def robust_accuracy_curve(network, images, labels, eps, norm="linf", attacks=STRONG, seed=0):
-    """Robust accuracy at several bounds `eps`, which must rise: a list of floats, without the checks of robust_accuracy().
-
-    An image that is flipped at one bound counts as flipped at all larger ones, whose balls contain that change."""
+    """Robust accuracy at several bounds `eps`, which must rise: a list of floats, without checks. An image that is
+    flipped at one bound counts as flipped at all larger ones, whose balls contain that change."""
     x, y, model = check_inputs(network, images, labels, eps)
     robust, curve = ~misclassified(model, x, y), []
     for bound in eps:
@@ -435,25 +428,24 @@ def self_check(network, model, x, y, clean, norm, seed):
 
 
 def flags(result):
-    """What in a result of robust_accuracy() speaks against believing it: a list of sentences, empty where nothing does."""
-    c, sentences = result["checks"], []
+    """Yield what in a result of robust_accuracy() speaks against believing it, a sentence each."""
+    c = result["checks"]
     if c["largest_change"] > result["eps"] + 1e-6:
-        sentences.append(f"an attack changed an image by {c['largest_change']:.6f}, more than eps")
+        yield f"an attack changed an image by {c['largest_change']:.6f}, more than eps"
     if c["lowest_pixel"] < 0 or c["highest_pixel"] > 1:
-        sentences.append(f"an attack left the range of pixels: {c['lowest_pixel']:.4f} to {c['highest_pixel']:.4f}")
+        yield f"an attack left the range of pixels: {c['lowest_pixel']:.4f} to {c['highest_pixel']:.4f}"
     if c["zero_gradients"] > MAX_ZERO_GRADIENTS:
-        sentences.append(f"the gradient is exactly zero at {c['zero_gradients']:.1%} of images: masked gradients")
+        yield f"the gradient is exactly zero at {c['zero_gradients']:.1%} of images: masked gradients"
     if c["accuracy_at_grey"] > MAX_GREY_ACCURACY:
-        sentences.append(f"{c['accuracy_at_grey']:.1%} are robust even at eps {c['grey_eps']:.3g}, which turns any image "
-                         "to grey: the attacks fail, not the images")
+        yield (f"{c['accuracy_at_grey']:.1%} are robust even at eps {c['grey_eps']:.3g}, which turns any image to grey: "
+               "the attacks fail, not the images")
     if c["flipped_by_gradient_free_only"] > MAX_GRADIENT_FREE * result["n"]:
-        sentences.append(f"the gradient-free attack flipped {c['flipped_by_gradient_free_only']:,} images that no "
-                         "white-box attack did: masked gradients, or too few steps")
+        yield (f"the gradient-free attack flipped {c['flipped_by_gradient_free_only']:,} images that no white-box "
+               "attack did: masked gradients, or too few steps")
     if c["answers_differ"] > 1e-4:
-        sentences.append(f"the network answers the same image differently (by {c['answers_differ']:.2g}): it draws at random")
+        yield f"the network answers the same image differently (by {c['answers_differ']:.2g}): it draws at random"
     if result["clean"] < 0.5:
-        sentences.append(f"only {result['clean']:.1%} of the unchanged images are classified correctly")
-    return sentences
+        yield f"only {result['clean']:.1%} of the unchanged images are classified correctly"
 
 
 def table(result):
@@ -498,13 +490,11 @@ def main(argv=None):
     names = args.attacks.split(",")
     if not set(names) <= set(ATTACKS):
         parser.error(f"--attacks {args.attacks}: choose of {','.join(ATTACKS)}")
-    if not args.on:
-        parser.error("--on needs a name")
     checkpoint = models.load(args.classifier, "classifier")
     images, labels, _, classes = data.read_images(args.on, args.data_dir)
     if labels is None:
         raise UserError(f"{args.on} has no labels: an attack must know what is right")
-    if classes is not None and list(classes) != checkpoint.classes:
+    if classes not in (None, checkpoint.classes):
         raise UserError(f"{args.on} has other classes than {args.classifier} was trained on "
                         f"({checkpoint.info['dataset']}): give --on its own data set")
     images, labels = random_subset(images, labels, args.n, args.seed)

@@ -23,9 +23,9 @@ from torch import nn
 
 import data
 import models
-from utils.cli import Parser, run_command
+from utils.cli import Parser, non_empty_path, run_command
 from utils.files import UserError, atomic
-from utils.onnx_session import CONTRACT, open_session, start_session
+from utils.onnx_session import CONTRACT, open_session, random_inputs, start_session
 
 OPSET = 18
 VERIFY_BATCHES = (1, 2, 7, 64, 1000)
@@ -44,7 +44,7 @@ def scale_and_shift(bn):
 
 def fold_batch_norm(layer, bn=None):
     """A Conv2d that equals `layer` followed by `bn`. Of a transposed convolution (kernel 4, stride 2, padding 1) it
-    gives all but the interleaving, see upsample(): runtimes have fast kernels only for plain convolutions."""
+    gives all but the interleaving: runtimes have fast kernels only for plain convolutions."""
     weight = layer.weight
     scale, shift = scale_and_shift(bn) if bn is not None else (torch.ones(1), torch.zeros(layer.out_channels))
     if isinstance(layer, nn.ConvTranspose2d):
@@ -67,11 +67,6 @@ def interleave(h):
     return h.transpose(2, 3).reshape(-1, 2 * y, 2 * x, c // 4)
 
 
-def upsample(h):
-    """The rest of a folded transposed convolution: [N, 4 * C, H + 1, W + 1] -> [N, C, 2 * H, 2 * W]."""
-    return interleave(h)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
-
-
 class GeneratorGraph(nn.Module):
     """noise, label, thickness -> image uint8 [batch, 28, 28]."""
 
@@ -90,7 +85,8 @@ class GeneratorGraph(nn.Module):
         label = torch.where(label < 0, self.n_classes, label)
         h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1))).relu()
         h = self.up(h.view(-1, 7, 7, self.c0).permute(0, 3, 1, 2)).relu()                 # [N, 4 * c1, 8, 8]
-        h = self.last(self.middle(upsample(h)).relu())                                   # [N, 4, 14, 14]
+        h = interleave(h)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)                              # [N, c1, 14, 14]
+        h = self.last(self.middle(h).relu())                                              # [N, 4, 14, 14]
         return interleave((models.to_range(h) * 255).round().to(torch.uint8)).squeeze(3)
 
 
@@ -123,23 +119,13 @@ class ClassifierGraph(nn.Module):
         return logits, logits.softmax(1), features
 
 
-def random_inputs(kind, batch, n_classes, latent=None, seed=0):
-    """Inputs of a graph of this kind: a dict of numpy arrays, as CONTRACT has them. `latent`: of a generator."""
-    rng = np.random.default_rng(seed)
-    if kind == "classifier":
-        return {"image": rng.integers(0, 256, (batch, 28, 28), dtype=np.uint8)}
-    return {"noise": rng.standard_normal((batch, latent), dtype=np.float32),
-            "label": rng.integers(0, n_classes, batch), "thickness": rng.random(batch, dtype=np.float32)}
-
-
 # ---- the file -------------------------------------------------------------------------------------------------------
 
 def store_as_half(graph, network, exact):
     """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each; a convolution that a batch norm
     was folded into gets its scale by a Mul, as the product would need more digits. Runtimes fold both when loading.
 
-    `network` is what `graph` was exported from; `exact` leaves weights as they are that fp16 cannot hold to the bit.
-    """
+    `network` is what `graph` was exported from; `exact` leaves weights as they are that fp16 cannot hold to the bit."""
     from onnx import TensorProto, helper, numpy_helper
     factors = {f"{name}.weight": [f.detach().numpy() for f in m.weight_and_scale]
                for name, m in network.named_modules() if hasattr(m, "weight_and_scale")}
@@ -205,9 +191,8 @@ def build(checkpoint):
 def export(checkpoint, path):
     """Write `checkpoint` (models.Checkpoint of a generator or classifier) as an ONNX file, verified against torch.
 
-    Returns {"bytes": ..., "max_difference": ...}, the latter from verify(). Raises UserError, and leaves no file, where
-    it is more than TOLERANCE.
-    """
+    Returns {"bytes": ..., "max_difference": ...}, the latter from verify(). Raises UserError, and leaves no file,
+    where it is more than TOLERANCE."""
     import onnx
     if checkpoint.role not in CONTRACT:
         raise UserError(f"a {checkpoint.kind} has no use outside training: export a generator or a classifier")
@@ -253,20 +238,17 @@ def verify(path, checkpoint):
 def check(path):
     """Check any ONNX file against the contract; returns (kind, metadata). Raises UserError that says what is wrong."""
     import onnx
-    start_session(path)                       # not ONNX, broken, external data: these errors are the clearest
-    proto = onnx.load(path, load_external_data=False)
-    kind = {p.key: p.value for p in proto.metadata_props}.get("kind")
+    kind = start_session(path).get_modelmeta().custom_metadata_map.get("kind")
     if kind not in CONTRACT:
         raise UserError(f"{path} does not say what it is: metadata kind is {kind!r}, expected one of "
                         f"{', '.join(CONTRACT)}")
     session, meta = open_session(path, kind)
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
+    opset = next((o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx")), None)
     if opset != OPSET:
         raise UserError(f"{path} has opset {opset}, expected {OPSET}")
     for batch in VERIFY_BATCHES:
         arrays = random_inputs(kind, batch, len(meta["classes"]), meta.get("latent_dim"), seed=batch)
-        outputs = session.run(None, arrays)
-        if any(len(o) != batch for o in outputs):
+        if any(len(output) != batch for output in session.run(None, arrays)):
             raise UserError(f"{path} does not keep the batch size {batch}")
     return kind, meta
 
@@ -286,9 +268,8 @@ def quantize_int8(checkpoint, path, glyphs):
     Static quantisation of onnxruntime (Jacob et al. 2018, arXiv:1712.05877): one scale per output channel, in QDQ form,
     which any runtime of opset 18 reads. The last layer stays fp32, so that probabilities are as fine as before.
     `glyphs` (data.Glyphs with the classifier's classes) gives training images to calibrate on and the validation split
-    to measure on. Returns {"bytes", "val_accuracy", "fp32_val_accuracy"}, accuracies in percent. Raises UserError, and
-    leaves no file, where more than MAX_INT8_LOSS points are lost.
-    """
+    to measure on. Returns {"bytes", "val_accuracy", "fp32_val_accuracy"}, accuracies in percent. Raises UserError,
+    and leaves no file, where more than MAX_INT8_LOSS points are lost."""
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     if checkpoint.role != "classifier" or glyphs.classes != checkpoint.classes:
@@ -313,39 +294,37 @@ def quantize_int8(checkpoint, path, glyphs):
         after = 100 * accuracy(tmp, glyphs.x_val, glyphs.y_val)
         proto = onnx.load(tmp)
         figures = {"val_accuracy": round(after / 100, 5), "fp32_val_accuracy": round(before / 100, 5)}
-        onnx.helper.set_model_props(proto, metadata(checkpoint) | {
-            "figures": json.dumps(figures), "precision": "int8 convolutions"})
+        props = {"figures": json.dumps(figures), "precision": "int8 convolutions"}
+        onnx.helper.set_model_props(proto, metadata(checkpoint) | props)
         onnx.save(proto, tmp)
         check(tmp)
         if after < before - MAX_INT8_LOSS:
             raise UserError(f"int8 reads {after:.2f} % of the validation split correctly, fp32 {before:.2f} %: more than "
                             f"{MAX_INT8_LOSS} points are lost, nothing was written")
-        size = tmp.stat().st_size
-    return {"bytes": size, "val_accuracy": after, "fp32_val_accuracy": before}
+    return {"bytes": Path(path).stat().st_size, "val_accuracy": after, "fp32_val_accuracy": before}
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
-    parser.add_argument("file", help="a .pth of train.py, or with --check an .onnx")
-    parser.add_argument("--out", help="the ONNX file (default: beside the checkpoint, with .onnx)")
-    parser.add_argument("--check", action="store_true", help="check an ONNX file against the contract, write nothing")
-    parser.add_argument("--on", metavar="IMAGES", help="with --check of a classifier: labelled images to classify, such "
-                        "as mnist:test, a folder or an .npz")
-    parser.add_argument("--int8", action="store_true", help="a classifier's convolutions in 8 bits: half the bytes, "
-                        "faster; needs its data set, to calibrate and to measure what is lost")
-    parser.add_argument("--dataset", help="with --int8: the data set, where the checkpoint's own name does not find it")
+    add = parser.add_argument
+    add("file", type=non_empty_path, help="a .pth of train.py, or with --check an .onnx")
+    add("--out", type=non_empty_path, help="the ONNX file (default: beside the checkpoint, with .onnx)")
+    add("--check", action="store_true", help="check an ONNX file against the contract, write nothing")
+    add("--on", type=non_empty_path, metavar="IMAGES",
+        help="with --check of a classifier: labelled images to classify, such as mnist:test, a folder or an .npz")
+    add("--int8", action="store_true", help="a classifier's convolutions in 8 bits: half the bytes, faster; needs its "
+        "data set, to calibrate and to measure what is lost")
+    add("--dataset", type=non_empty_path,
+        help="with --int8: the data set, where the checkpoint's own name does not find it")
     args = parser.parse_args(argv)
-    if "" in vars(args).values():
-        parser.error("an empty text is no name of a file or data set")
     if args.check and (args.int8 or args.out):
         parser.error("--check writes nothing: leave --int8 and --out away")
     if args.on and not args.check or args.dataset and not args.int8:
         parser.error("--on needs --check, --dataset needs --int8")
     if args.check:
-        check_and_print(args.file, args.on)
-        return
+        return check_and_print(args.file, args.on)
     checkpoint = models.load(args.file, "classifier" if args.int8 else None)
     out = Path(args.out or Path(args.file).with_suffix(".int8.onnx" if args.int8 else ".onnx"))
     if args.int8:

@@ -7,11 +7,10 @@
 
 Images are float32 [N, 1, 28, 28] in [0, 1], ink 1; `labels` the classes to explain, int64 [N] or one int for all; maps
 float32 [N, 28, 28], signed unless said. The explained score is the logit. A method computes in eval mode and leaves the
-network as it was: weights, running statistics, mode, requires_grad, .grad and hooks. A map depends on (network, image,
-label, seed) alone, to the bit, as every image is explained by itself: in a batch of another size the rounding differs,
-and where two places tie for a maximum the gradient goes to the other one.
+network as it was, since it works on a copy. A map depends on (network, image, label, seed) alone, to the bit, as every
+image is explained by itself: in a batch of another size the rounding differs, and where two places tie for a maximum
+the gradient goes to the other one.
 """
-import contextlib
 import copy
 import functools
 
@@ -23,7 +22,7 @@ from torch import nn
 import data
 import models
 from utils import figures
-from utils.cli import Parser, add_data_options, number, run_command
+from utils.cli import Parser, add_data_options, non_empty_path, number, run_command
 from utils.files import UserError
 
 BLOCK = 64                 # variants of an image in one pass: more is no faster on a CPU
@@ -33,23 +32,9 @@ MAX_STEPS = 1024           # where integrated gradients give up refining
 ACTIVATIONS = (nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU)
 
 
-# ---- maps ------------------------------------------------------------------------------------------------------------
-
-@contextlib.contextmanager
-def eval_mode(model):
-    """Eval mode and gradients on; afterwards every module is in the mode it was in."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def check_inputs(model, images, labels):
-    """Images and labels on the network's device. Raises UserError where they are not what every method here takes."""
+def prepare(model, images, labels):
+    """(a copy of the network in eval mode, images and labels on its device). Raises UserError where they are not what
+    every method here takes."""
     labels, device = torch.as_tensor(labels), next(model.parameters()).device
     if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1] != 1:
         raise UserError(f"saliency needs images float32 [N, 1, 28, 28], not {images.dtype} {list(images.shape)}: "
@@ -61,7 +46,7 @@ def check_inputs(model, images, labels):
                         f"{labels.dtype} {list(labels.shape)}")
     # copies: tensors made in inference mode, such as a network's answers, are of no use to autograd
     images = images.detach().to(device, copy=True, memory_format=torch.contiguous_format)
-    return images, labels.expand(len(images)).to(device, copy=True)
+    return copy.deepcopy(model).eval(), images, labels.expand(len(images)).to(device, copy=True)
 
 
 def one_by_one(method):
@@ -69,18 +54,19 @@ def one_by_one(method):
     [N, H, W] on the device of the images."""
     @functools.wraps(method)
     def explain(model, images, labels, **options):
-        with eval_mode(model):
-            x, y = check_inputs(model, images, labels)
+        with torch.inference_mode(False), torch.enable_grad():
+            model, x, y = prepare(model, images, labels)
             maps = [method(model, *pair, **options).detach() for pair in zip(x.split(1), y.split(1))]
         return torch.cat(maps).squeeze(1).to(images.device) if maps else images[:, 0]
     return explain
 
 
 def input_gradient(model, x, y):
-    """The gradient of logit y [N] with respect to each image of x: float32 [N, 1, H, W]."""
+    """How much a little more ink at each pixel raises logit y [N] (Simonyan et al. 2013, arXiv:1312.6034), signed:
+    float32 [N, 1, H, W]."""
     x = x.clone().requires_grad_()
     score = model(x).gather(1, y[:, None]).sum()
-    return torch.autograd.grad(score, x)[0]         # unlike backward(), leaves the .grad of the weights alone
+    return torch.autograd.grad(score, x)[0]
 
 
 def mean_gradient(model, variants, weights, label):
@@ -89,10 +75,7 @@ def mean_gradient(model, variants, weights, label):
     return torch.einsum("k,k...->...", weights, torch.cat(gradients))[None]
 
 
-@one_by_one
-def gradient(model, image, label):
-    """How much a little more ink at each pixel raises the logit (Simonyan et al. 2013, arXiv:1312.6034), signed."""
-    return input_gradient(model, image, label)
+gradient = one_by_one(input_gradient)
 
 
 @one_by_one
@@ -103,10 +86,8 @@ def gradient_x_input(model, image, label):
 
 @one_by_one
 def smoothgrad(model, image, label, samples=32, sigma=0.15, seed=0):
-    """The mean gradient under Gaussian noise of deviation `sigma` (Smilkov et al. 2017, arXiv:1706.03825), signed.
-
-    The same `samples` noise pictures, drawn by `seed`, serve every image. Noisy pixels are not clipped to [0, 1].
-    """
+    """The mean gradient under Gaussian noise of deviation `sigma` (Smilkov et al. 2017, arXiv:1706.03825), signed. The
+    same `samples` noise pictures, drawn by `seed`, serve every image. Noisy pixels are not clipped to [0, 1]."""
     noise = torch.randn(samples, *image.shape[1:], generator=torch.Generator().manual_seed(seed)).to(image)
     return mean_gradient(model, image + sigma * noise, image.new_full((samples,), 1 / samples), label)
 
@@ -117,9 +98,8 @@ def integrated_gradients(model, image, label, steps=64, tolerance=TOLERANCE):
     arXiv:1703.01365): a map that sums to logit(image) - logit(blank), its completeness. Zero where there is no ink.
 
     The steps are doubled while completeness_error exceeds `tolerance`, up to MAX_STEPS. Midpoint rule with steps that
-    widen from blank paper on, at a = u^2 for even u: the network is piecewise linear, and its gradient jumps most often
-    near blank paper. (Even steps had twice the error; Gauss and Legendre's rule, for smooth functions, was no better.)
-    """
+    widen from blank paper on, at a = u^2 for even u: the gradient of a piecewise linear network jumps most often near
+    blank paper. (Even steps had twice the error; Gauss and Legendre's rule was no better.)"""
     while True:
         u = ((torch.arange(steps) + 0.5) / steps).to(image)
         result = image * mean_gradient(model, image * u.view(-1, 1, 1, 1) ** 2, 2 * u / steps, label)
@@ -131,9 +111,9 @@ def integrated_gradients(model, image, label, steps=64, tolerance=TOLERANCE):
 def completeness_error(model, images, labels, maps):
     """How far maps of integrated_gradients are from summing to the logit difference: float32 [N], relative to it (to
     SMALL_DIFFERENCE where it is smaller, since it may be zero)."""
-    errors = []
-    with eval_mode(model), torch.no_grad():
-        for x, y, total in zip(*check_inputs(model, images, labels), maps.flatten(1).sum(1).to(images)):
+    (model, *inputs), errors = prepare(model, images, labels), []
+    with torch.no_grad():
+        for x, y, total in zip(*inputs, maps.flatten(1).sum(1).to(images)):
             difference = torch.sub(*model(torch.stack([x, torch.zeros_like(x)]))[:, y])
             errors.append((total - difference).abs() / difference.abs().clamp(min=SMALL_DIFFERENCE))
     return torch.stack(errors).to(images.device)
@@ -158,14 +138,11 @@ def grad_cam(model, image, label):
     relu(sum over channels of weight * activation) of last_convolution(model), stretched to the image bilinearly; a
     channel's weight is the mean gradient of the logit over its places. After global MAX pooling, as in
     models.Classifier, a channel acts through its largest place alone, but the map also shows places that respond and
-    had no say in the logit: it tells where such features are, not where the decision was made.
-    """
+    had no say in the logit: it tells where such features are, not where the decision was made."""
     outputs = []
     hook = last_convolution(model).register_forward_hook(lambda module, inputs, output: outputs.append(output))
-    try:
-        score = model(image.clone().requires_grad_()).gather(1, label[:, None]).sum()
-    finally:
-        hook.remove()
+    score = model(image.clone().requires_grad_()).gather(1, label[:, None]).sum()
+    hook.remove()
     weights = torch.autograd.grad(score, outputs[0])[0].mean((2, 3), keepdim=True)       # [1, C, 1, 1]
     cam = F.relu((weights * outputs[0]).sum(1, keepdim=True))                            # [1, 1, 7, 7]
     return F.interpolate(cam, image.shape[2:], mode="bilinear", align_corners=False)
@@ -180,21 +157,18 @@ TIMES_INPUT = ("gradient x input", "integrated gradients")                # zero
 # ---- do the maps mean anything? --------------------------------------------------------------------------------------
 
 def cascading_randomization(model, seed=0):
-    """Yield (layer, network) with ever more layers re-initialised, from the last to the first, each with its batch norm
-    (Adebayo et al. 2018, arXiv:1810.03292). Of copies; the network itself, and the global random state, stay as they are.
-    """
-    device, pending = next(model.parameters()).device, []
+    """Yield (layer, copy of the network) with ever more layers re-initialised, from the last to the first, each with
+    its batch norm (Adebayo et al. 2018, arXiv:1810.03292). The global random state stays as it is."""
+    device = next(model.parameters()).device
     model = copy.deepcopy(model).cpu()                              # where a seed gives the same weights everywhere
     layers = [m for m in model.modules() if hasattr(m, "reset_parameters")]
     number = {m: i + 1 for i, m in enumerate(m for m in layers if isinstance(m, (nn.Conv2d, nn.Linear)))}
     for layer in reversed(layers):
-        pending.append(layer)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed * 1000 + number.get(layer, 0))     # a batch norm draws nothing
+            layer.reset_parameters()
         if layer in number:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed * 1000 + number[layer])
-                for module in pending:
-                    module.reset_parameters()
-            pending, kind = [], "linear" if isinstance(layer, nn.Linear) else "conv"
+            kind = "linear" if isinstance(layer, nn.Linear) else "conv"
             yield f"{kind} {number[layer]}", copy.deepcopy(model).to(device)
 
 
@@ -204,17 +178,16 @@ def relevance(name, maps):
 
 
 def perturbation(model, images, labels, order, insertion=False, points=29, seed=0):
-    """The probability of the labels as pixels go, the most relevant first: float32 [N, points] at shares 0 ... 1 of all
-    pixels. Deletion and insertion of Petsiuk et al. 2018 (arXiv:1806.07421): a deleted pixel becomes background, an
-    insertion starts from blank paper. order: float [N, H, W], larger goes first, ties at random by `seed`. The mean
-    over the shares (the area under the curve) is low for a good order of deletion, high for one of insertion.
-    """
-    x, y = check_inputs(model, images, labels)
+    """The probability of the labels as pixels go, the most relevant first: float32 [N, points] at shares 0 ... 1 of
+    all pixels. Deletion and insertion of Petsiuk et al. 2018 (arXiv:1806.07421): a deleted pixel becomes background,
+    an insertion starts from blank paper. order: float [N, H, W], larger goes first, ties at random by `seed`. The
+    area under the curve is low for a good order of deletion, high for one of insertion."""
+    model, x, y = prepare(model, images, labels)
     values, n = order.to(x.device).flatten(1), order[0].numel()
     shuffle = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(x.device)
     first = shuffle[values[:, shuffle].argsort(dim=1, descending=True, stable=True)]     # [N, H * W]: pixels in order
     rank, curve = first.argsort(1).view(len(x), 1, *order.shape[1:]), []
-    with eval_mode(model), torch.no_grad():
+    with torch.no_grad():
         for k in torch.linspace(0, n, points).round().tolist():
             changed = x * ((rank < k) if insertion else (rank >= k))
             logits = torch.cat([model(block) for block in changed.split(256)])
@@ -241,14 +214,12 @@ def main(argv=None):
     add = parser.add_argument
     add("classifier", help="a classifier file of train.py (.pth)")
     add("images", help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
-    add("--out", default="saliency.png", help="the picture that is written: a row for each image")
+    add("--out", type=non_empty_path, default="saliency.png", help="the picture that is written: a row for each image")
     add("--method", choices=[*METHODS, "all"], default="all")
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
     add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")
     add_data_options(parser)
     args = parser.parse_args(argv)
-    if not args.images or not args.out:
-        parser.error("an empty text is no name of a file or data set")
     checkpoint = models.load(args.classifier, "classifier")
     classes, methods = checkpoint.classes, [*METHODS] if args.method == "all" else [args.method]
     if args.target not in (None, *classes):

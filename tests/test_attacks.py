@@ -43,22 +43,27 @@ class Then(nn.Module):
         return self.change(self.network(x))
 
 
+@pytest.fixture(autouse=True)
+def few_checked_images(monkeypatch):
+    monkeypatch.setattr(attacks, "CHECKED_IMAGES", 24)
+
+
 @pytest.fixture(scope="module")
 def glyphs():
-    return strokes.generate(120, seed=11)
+    return strokes.generate(64, seed=11)
 
 
 @pytest.fixture(scope="module")
 def network(glyphs):
     """A small classifier with batch norm, trained on strokes until it knows most of them."""
-    x, y = strokes.generate(1000, seed=12)
+    x, y = strokes.generate(640, seed=12)
     x, y = models.from_uint8(torch.from_numpy(x)), torch.from_numpy(y)
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-                        nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-                        nn.Flatten(), nn.Linear(16 * 49, 10))
-    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    for i in range(140):
+    net = nn.Sequential(nn.Conv2d(1, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+                        nn.Conv2d(6, 12, 3, 2, 1, bias=False), nn.BatchNorm2d(12), nn.ReLU(),
+                        nn.Flatten(), nn.Linear(12 * 49, 10))
+    optimizer = torch.optim.Adam(net.parameters(), 5e-3)
+    for i in range(80):
         part = torch.arange(i * 64, i * 64 + 64) % len(x)
         loss = nn.functional.cross_entropy(net(x[part]), y[part])
         optimizer.zero_grad()
@@ -123,7 +128,7 @@ def test_linear_classifier_falls_exactly_where_it_must(name, norm):
     distance = net(x)[:, 1].abs() / dual
     assert distance.max() < 0.35
     attack, close = attacks.ATTACKS[name], 0.001 if norm == "linf" else 0.03     # a corner is reached, a sphere's pole neared
-    for i in torch.argsort(distance)[[5, 20, 39]]:
+    for i in torch.argsort(distance)[[5, 39]]:
         for factor, falls in ((1 + close, True), (1 - close, False)):
             found = attack(net, x[i:i + 1], y[i:i + 1], distance[i].item() * factor, norm, seed=0)
             assert bool(attacks.misclassified(net, found, y[i:i + 1])) == falls
@@ -135,10 +140,9 @@ def test_square_finds_the_corner_of_a_linear_classifier():
     weight[..., 4:] = -1
     net, x = Linear(weight, 0.5), torch.full((8, 1, 8, 8), 0.5)
     y = net(x).argmax(1)                                          # margin 0.5, ||w||_1 = 64
-    assert attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 64 * 1.3, queries=400), y).all()
-    assert not attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 64 * 0.99, queries=400), y).any()
-    assert attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 8 * 2.2, "l2", queries=400), y).all()
-    assert not attacks.misclassified(net, attacks.square(net, x, y, 0.5 / 8 * 0.99, "l2", queries=400), y).any()
+    for norm, bound, near in (("linf", 0.5 / 64, 1.3), ("l2", 0.5 / 8, 2.2)):
+        assert attacks.misclassified(net, attacks.square(net, x, y, bound * near, norm, queries=400), y).all()
+        assert not attacks.misclassified(net, attacks.square(net, x, y, bound * 0.99, norm, queries=100), y).any()
 
 
 def test_dlr_closed_form_and_scale():
@@ -250,7 +254,7 @@ def test_json_of_the_command(small_npz, files, capsys):
 
 @pytest.mark.parametrize("file, words, message", [
     ("classifier.pth", ["--attacks", "fgsm,deepfool"], "deepfool.*apgd-dlr"), ("classifier.pth", ["--eps", "-1"], "eps"),
-    ("classifier.pth", ["--on", ""], "--on"), ("generator.pth", [], "generator.pth.*classifier"), ("", [], "no such file")])
+    ("classifier.pth", ["--on", ""], "no images"), ("generator.pth", [], "generator.pth.*classifier"), ("", [], "no such file")])
 def test_bad_input_of_the_command(small_npz, files, monkeypatch, file, words, message):
     monkeypatch.chdir(files)
     with pytest.raises(UserError, match=message) as fault:
@@ -259,7 +263,7 @@ def test_bad_input_of_the_command(small_npz, files, monkeypatch, file, words, me
 
 
 def test_accuracy_by_eps_only_falls(network, glyphs):
-    found = attacks.robust_accuracy_curve(network, *glyphs, [0, 0.02, 0.05, 0.1, 0.5])
+    found = attacks.robust_accuracy_curve(network, *glyphs, [0, 0.02, 0.05, 0.5])
     assert found == sorted(found, reverse=True) and found[-1] == 0
     one = attacks.robust_accuracy(network, *glyphs, 0.05, attacks=attacks.STRONG)["robust"]
     assert found[2] == pytest.approx(one, abs=0.03)

@@ -27,6 +27,15 @@ def run(folder, *words):
 
 
 @pytest.fixture(scope="module")
+def example():
+    """The module, to be called in this process."""
+    spec = importlib.util.spec_from_file_location("infer_numpy", EXAMPLES / "infer_numpy.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Three digits drawn by the example, uint8 [28, 84], and the folder."""
     folder = tmp_path_factory.mktemp("examples")
@@ -35,12 +44,12 @@ def drawn(tmp_path_factory):
     return np.asarray(Image.open(folder / "digits.png")), folder
 
 
-def test_draws_by_class_style_and_seed(drawn):
+def test_draws_by_class_style_and_seed(drawn, example):
     image, folder = drawn
     assert image.shape == (28, 84) and image.dtype == np.uint8 and image.max() == 255
-    for name, *more in (("same", "--style", "thick", "--seed", 5), ("thin", "--style", "thin", "--seed", 5),
-                        ("other", "--style", "thick", "--seed", 6)):
-        assert run(folder, "--draw", "7,0,3", *more, "--out", f"{name}.png").returncode == 0
+    for name, *more in (("same", "--style", "thick", "--seed", "5"), ("thin", "--style", "thin", "--seed", "5"),
+                        ("other", "--style", "thick", "--seed", "6")):
+        example.main(["--draw", "7,0,3", *more, "--out", str(folder / f"{name}.png")])
     same, thin, other = (np.asarray(Image.open(folder / f"{name}.png")) for name in ("same", "thin", "other"))
     assert np.array_equal(same, image) and not np.array_equal(other, image)
     assert (thin > 127).sum() < 0.8 * (image > 127).sum()
@@ -63,10 +72,7 @@ def test_reads_pictures_of_any_size_and_polarity(drawn):
     assert all(50 < float(words[2].strip("(")) <= 100 for words in said)
 
 
-def test_faults_are_one_line(tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("infer_numpy", EXAMPLES / "infer_numpy.py")
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+def test_faults_are_one_line(example, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.new("L", (40, 40), 200).save("blank.png")
     Path("text.png").write_text("no picture")

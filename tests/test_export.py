@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import ROOT, command
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import data
 import export_onnx
@@ -33,15 +33,14 @@ def shaken(model):
     return model.eval()
 
 
-def checkpoint(kind, classes, rounded=True, **config):
-    """A network that was not trained; `rounded`: fp16 holds its weights to the bit, as train.py leaves them."""
+def checkpoint(kind, classes, **config):
+    """A network that was not trained. fp16 holds a classifier's weights to the bit, as train.py leaves them."""
     torch.manual_seed(2)
     config_type, network = models.MODELS[kind]
     network = shaken(network(config_type(classes, **config)))
-    if kind == "classifier" and rounded:
-        for layer in network.modules():
-            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
-                layer.weight.data = layer.weight.data.half().float()
+    if kind == "classifier":
+        for layer in [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]:
+            layer.weight.data = layer.weight.data.half().float()
     table = np.tile(np.arange(256, dtype=np.int32), (classes, 1)) + np.arange(classes)[:, None]
     return models.Checkpoint(kind, network, [chr(0x3042 + i) for i in range(classes)], table,
                              {"dataset": "strokes", "license": "MIT", "figures": {"test_accuracy": 0.5}})
@@ -51,6 +50,7 @@ def inputs(made, batch, seed=0):
     return export_onnx.random_inputs(made.role, batch, len(made.classes), getattr(made.model.cfg, "latent", None), seed)
 
 
+BUILD, BUILT = export_onnx.build, {}              # the graphs of this run by kind: each costs a second or two
 KINDS = {"cvae": (3, {"c0": 24, "c1": 12}), "classifier": (10, {"width": 8, "last": 40})}
 
 
@@ -60,7 +60,9 @@ def exported(request, tmp_path_factory):
     kind, (classes, config) = request.param, KINDS[request.param]
     made, folder = checkpoint(kind, classes, **config), tmp_path_factory.mktemp("onnx")
     models.save(folder / f"{kind}.pth", made)
-    export_onnx.main([str(folder / f"{kind}.pth")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_onnx, "build", lambda checkpoint: BUILT.setdefault(kind, BUILD(checkpoint)))
+        export_onnx.main([str(folder / f"{kind}.pth")])
     return made, folder / f"{kind}.onnx"
 
 
@@ -69,7 +71,7 @@ def only(kind):
     return pytest.mark.parametrize("exported", [kind], indirect=True)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7, 64, 100])
+@pytest.mark.parametrize("batch", [1, 7, 100])
 def test_parity(exported, batch):
     made, path = exported
     session, _ = onnx_session.open_session(path, made.role)
@@ -126,26 +128,24 @@ def test_the_runtime_folds_what_makes_the_file_small(exported, tmp_path):
     assert all(node.op_type != "Relu" for node in loaded.node)           # fused into the layer before
 
 
+def test_weights_that_fp16_cannot_hold_stay_as_they_are():
+    values = np.full((40, 40), 0.5, np.float32)
+    for added, stored in ((0, TensorProto.FLOAT16), (1e-4, TensorProto.FLOAT)):
+        values[3, 3] += added
+        graph = helper.make_graph([], "g", [], [], [numpy_helper.from_array(values, "w")])
+        export_onnx.store_as_half(graph, torch.nn.Module(), exact=True)
+        assert [t.data_type for t in graph.initializer] == [stored]
+
+
 @pytest.fixture
-def tiny(tiny_graph, monkeypatch):
-    """A small classifier as files of before hold it, weights not rounded; its graph is built once for all tests."""
-    made, built = tiny_graph
+def tiny(exported, monkeypatch):
+    """The small classifier, whose graph has been built already."""
     monkeypatch.setattr(export_onnx, "VERIFY_BATCHES", (1, 7))
-    monkeypatch.setattr(export_onnx, "build", lambda _: built)
-    return made
+    monkeypatch.setattr(export_onnx, "build", lambda checkpoint: BUILT[checkpoint.kind])
+    return exported[0]
 
 
-@pytest.fixture(scope="module")
-def tiny_graph():
-    made = checkpoint("classifier", 5, rounded=False, width=8, last=40)
-    return made, export_onnx.build(made)
-
-
-def test_weights_that_fp16_cannot_hold_stay_as_they_are(tiny, tmp_path):
-    assert export_onnx.export(tiny, tmp_path / "c.onnx")["max_difference"] < 1e-4
-    assert not any(t.data_type == TensorProto.FLOAT16 for t in onnx.load(tmp_path / "c.onnx").graph.initializer)
-
-
+@only("classifier")
 @pytest.mark.parametrize("added", [0.001, float("nan")])
 def test_an_export_that_differs_is_not_left_behind(tiny, tmp_path, added):
     path = tmp_path / "c.onnx"
@@ -172,33 +172,34 @@ def test_label_out_of_range_fails_and_thickness_is_clamped(exported):
     assert not np.array_equal(ends[1], ends[2])
 
 
-@pytest.fixture(scope="module")
-def five(small_npz, tiny_graph):
-    """Images of five classes, named as those of the small classifier."""
-    glyphs = data.load(small_npz)
-    return dataclasses.replace(glyphs, classes=tiny_graph[0].classes, y_val=glyphs.y_val % 5)
+@pytest.fixture
+def glyphs(small_npz, exported):
+    """Images whose classes have the names of the small classifier's."""
+    return dataclasses.replace(data.load(small_npz), classes=exported[0].classes)
 
 
-def test_int8_keeps_the_contract_and_nearly_the_results(tiny, five, tmp_path, monkeypatch):
+@only("classifier")
+def test_int8_keeps_the_contract_and_nearly_the_results(tiny, glyphs, tmp_path, monkeypatch):
     monkeypatch.setattr(export_onnx, "MAX_INT8_LOSS", 100)            # it was not trained: a few random guesses may turn
     small, plain = tmp_path / "small.onnx", tmp_path / "plain.onnx"
-    proof = export_onnx.quantize_int8(tiny, small, five)
+    proof = export_onnx.quantize_int8(tiny, small, glyphs)
     export_onnx.export(tiny, plain)
     assert proof["bytes"] == small.stat().st_size and export_onnx.check(small)[0] == "classifier"
     weights = {t.name: t for t in onnx.load(small).graph.initializer if len(t.dims) == 4}
     assert len(weights) == 6 and all(t.data_type == TensorProto.INT8 for t in weights.values())
-    scores = [onnx_session.open_session(path, "classifier")[0].run(["logits"], {"image": five.x_test})[0]
+    scores = [onnx_session.open_session(path, "classifier")[0].run(["logits"], {"image": glyphs.x_test})[0]
               for path in (small, plain)]
     assert np.corrcoef(scores[0].ravel(), scores[1].ravel())[0, 1] > 0.99
-    assert proof["val_accuracy"] == 100 * export_onnx.accuracy(small, five.x_val, five.y_val)
+    assert proof["val_accuracy"] == 100 * export_onnx.accuracy(small, glyphs.x_val, glyphs.y_val)
 
 
-def test_int8_that_loses_too_much_is_not_left_behind(tiny, five, tmp_path, monkeypatch):
+@only("classifier")
+def test_int8_that_loses_too_much_is_not_left_behind(tiny, glyphs, tmp_path, monkeypatch):
     monkeypatch.setattr(export_onnx, "MAX_INT8_LOSS", -101)
     with pytest.raises(UserError, match="points are lost"):
-        export_onnx.quantize_int8(tiny, tmp_path / "c.onnx", five)
+        export_onnx.quantize_int8(tiny, tmp_path / "c.onnx", glyphs)
     with pytest.raises(UserError, match="its own data set"):
-        export_onnx.quantize_int8(tiny, tmp_path / "c.onnx", dataclasses.replace(five, classes=list("abcde")))
+        export_onnx.quantize_int8(tiny, tmp_path / "c.onnx", dataclasses.replace(glyphs, classes=list("abcde")))
     assert not list(tmp_path.iterdir())
 
 
@@ -226,6 +227,7 @@ def rename_first(model, ports):
             names[:] = ["other" if name == old else name for name in names]
 
 
+@only("classifier")
 def test_foreign_and_broken_files_get_one_line(tmp_path, exported):
     """Each fault names the file and what was expected of it, whether the file is opened for use or checked."""
     made, path = exported
@@ -296,13 +298,3 @@ def test_check_says_the_accuracy(exported, small_npz, tmp_path):
     assert "as promised" in first and "% of the 120 images" in second
     with pytest.raises(UserError, match="knows the classes"):
         export_onnx.main(["--check", str(exported[1]), "--on", f"{small_npz}:test"])
-
-
-@only("cvae")
-def test_onnx_files_need_no_torch(exported, tmp_path):
-    """The promise to app developers: with torch impossible to import, the ONNX file still makes digits."""
-    (tmp_path / "torch.py").write_text("raise ImportError('torch must not be imported')")
-    done = command("generate_digits.py", "--generator", exported[1], "--out", tmp_path / "o",
-                   env={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "o").glob("*_*.png"))) == 10

@@ -19,8 +19,8 @@ METHODS = list(saliency.METHODS.items())
 
 @pytest.fixture(scope="module")
 def glyphs():
-    x, y = strokes.generate(900, seed=5)
-    return data.split_up("digits", list("0123456789"), x[:700], y[:700], x[700:], y[700:], 0, source="strokes",
+    x, y = strokes.generate(700, seed=5)
+    return data.split_up("digits", list("0123456789"), x[:560], y[:560], x[560:], y[560:], 0, source="strokes",
                          license="none", warnings=[])
 
 
@@ -30,7 +30,7 @@ def quick(glyphs):
     torch.manual_seed(0)
     net = models.Classifier(models.ClassifierConfig(10, 4))
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
-    for _ in range(80):
+    for _ in range(60):
         batch = torch.randint(len(glyphs.x_train), [48])
         logits = net(models.from_uint8(torch.from_numpy(glyphs.x_train)[batch]))
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(glyphs.y_train)[batch])
@@ -40,7 +40,7 @@ def quick(glyphs):
     net = net.eval().requires_grad_(False)
     x, y = models.from_uint8(torch.from_numpy(glyphs.x_test)), torch.from_numpy(glyphs.y_test)
     right = (net(x).argmax(1) == y).nonzero()[:, 0]
-    assert len(right) > 100
+    assert len(right) > 70
     return net, x[right[:12]].contiguous(), y[right[:12]]
 
 
@@ -171,17 +171,17 @@ def rank_correlation(a, b):
 
 def test_randomization_lowers_the_correlation(quick):
     net, x, y = quick
-    x, y = x[:6], y[:6]
-    before, maps = copy.deepcopy(net), saliency.smoothgrad(net, x, y)
+    x, y = x[:4], y[:4]
+    before, maps = copy.deepcopy(net), saliency.smoothgrad(net, x, y, samples=16)
     state, names, falls = torch.get_rng_state(), [], []
     for name, network in saliency.cascading_randomization(net):
         names.append(name)
-        falls.append(rank_correlation(maps, saliency.smoothgrad(network, x, y)).mean())
+        falls.append(rank_correlation(maps, saliency.smoothgrad(network, x, y, samples=16)).mean())
     assert names == ["linear 7", "conv 6", "conv 5", "conv 4", "conv 3", "conv 2", "conv 1"]
     assert rank_correlation(maps, maps) == pytest.approx(1) and falls[-1] < 0.5
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), before.state_dict().values()))
     assert torch.equal(torch.get_rng_state(), state)
-    last = [list(saliency.cascading_randomization(net, seed))[-1][1].head.weight for seed in (0, 0, 1)]
+    last = [next(saliency.cascading_randomization(net, seed))[1].head.weight for seed in (0, 0, 1)]
     assert torch.equal(last[0], last[1]) and not torch.equal(last[0], last[2])
 
 
@@ -260,7 +260,7 @@ def test_command_explains_a_class_of_a_set(files, capsys):
 
 @pytest.mark.parametrize("words, message", [
     (["seven.png", "--class", "x"], "the classes are 0, 1"), (["seven.png", "--method", "magic"], "Grad-CAM"),
-    (["none.png"], "none.png"), (["text.png"], "text.png"), (["blank.png"], "blank"), ([""], "empty"),
+    (["none.png"], "none.png"), (["text.png"], "text.png"), (["blank.png"], "blank"), ([""], "no images"),
     (["none:test"], "none"), (["seven.png", "--out", ""], "empty"), (["three.npz", "--n", "0"], "--n")])
 def test_bad_input_of_the_command(files, monkeypatch, words, message):
     monkeypatch.chdir(files)

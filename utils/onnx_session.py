@@ -3,6 +3,7 @@
     session, meta = open_session("saved_models/generator.onnx", "generator")
     meta["classes"], meta["latent_dim"]       # a list of str, an int
 """
+import contextlib
 import json
 from pathlib import Path
 
@@ -72,10 +73,8 @@ def open_session(path, kind, threads=None):
     missing = [name for name in METADATA[kind] if name not in meta]
     if missing:
         raise UserError(f"{path} lacks the metadata {', '.join(missing)}: export it with export_onnx.py")
-    try:
+    with contextlib.suppress(ValueError):     # then it stays a str
         meta["classes"] = json.loads(meta["classes"])
-    except ValueError:
-        meta["classes"] = None
     if not (isinstance(meta["classes"], list) and meta["classes"] and all(isinstance(c, str) for c in meta["classes"])):
         raise UserError(f"{path}: its metadata classes is no JSON list of names")
     if kind == "generator":
@@ -83,19 +82,23 @@ def open_session(path, kind, threads=None):
         if meta["latent_dim"] != str(latent):
             raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim']}, but its noise has {latent} values")
         meta["latent_dim"] = latent
-    run_once(path, session, kind, meta)
-    return session, meta
-
-
-def run_once(path, session, kind, meta):
-    """Run a batch of two, with the last class where there is a label; UserError where that fails or disagrees."""
     n = len(meta["classes"])
-    inputs = ({"image": np.zeros((2, 28, 28), np.uint8)} if kind == "classifier" else
-              {"noise": np.zeros((2, meta["latent_dim"]), np.float32), "label": np.array([0, n - 1]),
-               "thickness": np.array([0, 1], np.float32)})
+    inputs = random_inputs(kind, 2, n, meta.get("latent_dim"))
+    if kind == "generator":
+        inputs["label"][1] = n - 1            # fails where the graph has fewer classes
     try:
         output = session.run(list(CONTRACT[kind][1]), inputs)[0]
     except Exception as e:                    # see start_session
         raise UserError(f"{path} does not run with {n} classes: {first_line(e)}") from e
     if kind == "classifier" and output.shape != (2, n):
         raise UserError(f"{path} names {n} classes, but gives {output.shape[1]} logits")
+    return session, meta
+
+
+def random_inputs(kind, batch, n_classes, latent=None, seed=0):
+    """Inputs of a graph of this kind: a dict of numpy arrays, as CONTRACT has them. `latent`: of a generator."""
+    rng = np.random.default_rng(seed)
+    if kind == "classifier":
+        return {"image": rng.integers(0, 256, (batch, 28, 28), dtype=np.uint8)}
+    return {"noise": rng.standard_normal((batch, latent), dtype=np.float32),
+            "label": rng.integers(0, n_classes, batch), "thickness": rng.random(batch, dtype=np.float32)}
