@@ -330,6 +330,14 @@ def read_archive(path):
         raise UserError(f"{path} is not a checkpoint of train.py, or is damaged ({type(e).__name__})") from e
 
 
+class SkipInit(torch.overrides.TorchFunctionMode):
+    """No weights are drawn in this context: on the meta device nn.init would import torch's compiler, 2 seconds."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__module__", "") != "torch.nn.init":
+            return func(*args, **(kwargs or {}))
+
+
 def load(path, kind=None):
     """Read a Checkpoint; the network comes in eval mode, fp32, on the CPU, channels-last.
 
@@ -346,7 +354,7 @@ def load(path, kind=None):
         config = config_type(**content["config"])
         if any(type(getattr(config, f.name)) is not f.type for f in fields(config)):
             raise TypeError("config")
-        with torch.device("meta"):            # no memory is taken before the stored weights have proved to fit
+        with torch.device("meta"), SkipInit():       # no memory is taken before the stored weights have proved to fit
             model = model_type(config)
         types = {k: v.dtype for k, v in model.state_dict().items()}
         if any(v.dtype != types.get(k) for k, v in content["weights"].items()):
