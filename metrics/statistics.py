@@ -117,8 +117,7 @@ def classification_scores(matrix):
         recall[c]     correct answers c / images of c (nan where the set has none of c)
         f1[c]         their harmonic mean, 2 correct / (answers c + images of c) (nan where the set has none of c)
         support[c]    images of c, int64
-        accuracy; macro_precision, macro_recall (also called balanced_accuracy), macro_f1: means over present classes
-    """
+        accuracy; macro_precision, macro_recall (also called balanced_accuracy), macro_f1: means over present classes"""
     matrix = np.asarray(matrix)
     correct, support, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     present = support > 0
