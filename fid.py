@@ -27,7 +27,7 @@ METRICS = (*comparison.METRICS, "copies")
 def parse_args(argv=None):
     parser = Parser("FID and more between two sets of images: REAL first, then FAKE.")
     add, count = parser.add_argument, number(int, at_least=0)
-    add("real", metavar="REAL", type=non_empty_path, help="folder, .npz, .npy, idx file, mnist:test, or statistics (.npz)")
+    add("real", metavar="REAL", type=non_empty_path, help="folder, .npz, .npy, idx, mnist:test or statistics (.npz)")
     add("fake", metavar="FAKE", nargs="?", help="as REAL; may be left out with --save-stats")
     add("--features", default=str(DEFAULT_MODEL), help="an ONNX model, or pixels")
     add("--output", help="output of the model (default: features, or the only one)")

@@ -4,9 +4,8 @@
     python generate_digits.py --num_digits 100 --digits 0,3,9 --style thick --seed 1 --format npz --out some.npz
 
 Sample i is a function of (generator file, --seed, i) alone: a longer run begins with the images of a shorter one, and
-the .pth and the .onnx of one training give the same images, at most one grey level apart. Thickness is a dial, t: the
-rank of the pen's thickness among the training images of the class (as data.py measures it), 0 the thinnest, 1 the
-thickest.
+the .pth and the .onnx of one training give the same images, at most one grey level apart. Thickness is a dial: the
+rank of the pen's thickness (see data.py) among the training images of the class, 0 the thinnest, 1 the thickest.
 """
 import csv
 import re
@@ -184,8 +183,8 @@ def write_pngs(folder, blocks, classes):
 
 
 def write_npz(path, blocks, n, classes):
-    """images uint8 [n, 28, 28], labels int64 [n], thickness float32 [n], classes: one compressed file, written as it
-    comes, so that a million images need no more memory than a thousand."""
+    """images uint8 [n, 28, 28], labels int64 [n], thickness float32 [n], classes: one compressed file,
+    written as it comes, so that a million images need no more memory than a thousand."""
     labels, thickness = [], []
     with atomic(path) as tmp, zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
         with z.open("images.npy", "w", force_zip64=True) as f:

@@ -40,11 +40,11 @@ class FeatureSet(NamedTuple):
 
 class Extractor:
     """Images uint8 [N, 28, 28] -> features, by one output of an ONNX model, or the "pixels" themselves in [0, 1].
-    path: a model with one image input. Its size (or `input_size`, if it takes any), channels (1 or 3, first or last)
-    and range (of RANGES; by default 0-255 for uint8, else 0-1) decide how images are prepared. `output`: a name, of an
-    inner tensor too (default: "features", or the only one); maps [N, C, h, w] are averaged. `depths` adds the averaged
-    maps after every pooling. `name`, `output`, `sha256` (12 digits) say which features these are; `classes`: list of
-    str, None where the model names none. Raises UserError."""
+    path: a model with one image input. Its size (or `input_size`, if it takes any), channels (1 or 3, first
+    or last) and range (of RANGES; by default 0-255 for uint8, else 0-1) decide how images are prepared.
+    `output`: a name, of an inner tensor too (default: "features", or the only one); maps [N, C, h, w] are
+    averaged. `depths` adds the averaged maps after every pooling. `name`, `output`, `sha256` (12 digits) say
+    which features these are; `classes`: list of str, None where the model names none. Raises UserError."""
 
     def __init__(self, path=DEFAULT_MODEL, output=None, input_range=None, input_size=None, depths=False):
         self.classes = self.session = None

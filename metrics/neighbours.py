@@ -67,8 +67,8 @@ def precision_recall(real, fake):
 
 
 def nearest(queries, points=None):
-    """The nearest of `points` [M, d] (without: the nearest other query) of each of `queries` [N, d]: (index int64 [N],
-    distance float64 [N], exact: that of a copy is 0)."""
+    """The nearest of `points` [M, d] (without: the nearest other query) of each of `queries` [N, d]: (index
+    int64 [N], distance float64 [N], exact: that of a copy is 0)."""
     index, distance = np.empty(len(queries), np.int64), np.empty(len(queries))
     blocks = squared_distances(*centre(queries)) if points is None else squared_distances(*centre(queries, points))
     points = queries if points is None else points

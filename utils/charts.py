@@ -105,8 +105,8 @@ def value_format(values):
 
 
 def _axis(values, log=False, limits=None, margin=0.04):
-    """An axis for these values with a little room at both ends, or for the given limits: its ticks, and the function
-    from a value to its position, 0 at the low end and 1 at the high end."""
+    """An axis for these values with a little room at both ends, or for the given limits: its ticks, and the
+    function from a value to its position, 0 at the low end and 1 at the high end."""
     scale = math.log10 if log else float
     values = [scale(v) for v in np.ravel(values) if np.isfinite(v) and (v > 0 or not log)]
     if limits:

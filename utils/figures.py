@@ -184,8 +184,8 @@ def _mosaic(images, columns):
 
 def sheet(images, labels, classes, thickness=None, title="", footer=""):
     """A sheet of samples: a column per class, several samples wide where there are many; thin above thick.
-    images uint8 [N, h, w] (ink 255), labels int [N], classes list[str], thickness float [N] in [0, 1] or None (one
-    block). Of more than MAX_CLASSES classes evenly spaced ones are shown; the footer says how many."""
+    images uint8 [N, h, w] (ink 255), labels int [N], classes list[str], thickness float [N] in [0, 1] or None
+    (one block). Of more than MAX_CLASSES classes evenly spaced ones are shown; the footer says how many."""
     images, labels = np.asarray(images), np.asarray(labels)
     present = np.unique(labels)
     shown = present[evenly_spaced(len(present), MAX_CLASSES)]
@@ -212,8 +212,8 @@ def sheet(images, labels, classes, thickness=None, title="", footer=""):
 
 def gif(frames, path, labels, classes, thickness=None, title=""):
     """Write a looping GIF of a training, atomically: GIF_FRAMES sheets at most, in few greys, over a bar of progress.
-    frames: list of (images uint8 [N, 28, 28], caption), all from the same noise, labels and thickness. Raises UserError
-    for no frames."""
+    frames: list of (images uint8 [N, 28, 28], caption), all from the same noise, labels and thickness. Raises
+    UserError for no frames."""
     if not frames:
         raise UserError(f"no frames for {path}: draw at least one")
     palette = Image.new("P", (1, 1))
@@ -242,8 +242,8 @@ def colours(values, low=0.0, high=1.0, name="sequential"):
 
 def overlay(image, saliency, limit=None, scale=4):
     """A saliency map [h, w] over its glyph, uint8 [h, w], whose strokes show grey: red for, blue against.
-    A map without negative values runs from white to dark red. `limit` is the value of the full colour, by default the
-    largest magnitude of this map; give one to compare maps."""
+    A map without negative values runs from white to dark red. `limit` is the value of the full colour, by
+    default the largest magnitude of this map; give one to compare maps."""
     image, saliency = np.asarray(image), np.nan_to_num(np.asarray(saliency, dtype=np.float64))
     limit = limit or np.abs(saliency).max() or 1.0
     low, name = (-limit, "diverging") if saliency.min() < 0 else (0, "heat")
