@@ -146,7 +146,7 @@ def _frame(size, legend, sample, y_ticks, y_at, y_title, x_title, right=16, bott
 
 
 def smoothed(y, window):
-    """Centred running mean over `window` points (fewer at the ends); gaps stay gaps and spoil no neighbour."""
+    """Centred running mean of y, not empty, over `window` points (fewer at the ends); gaps stay, spoil no neighbour."""
     good, kernel = np.isfinite(y), np.ones(min(window, len(y)))
     sums, counts = (np.convolve(a, kernel, "same") for a in (np.where(good, y, 0), good))
     return np.where(good, sums / np.maximum(counts, 1), np.nan)

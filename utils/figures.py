@@ -1,4 +1,4 @@
-"""Pictures of glyphs with Pillow and numpy alone: save(sheet(images, labels, classes), "samples.png").
+"""Pictures of glyphs with Pillow and numpy alone: sheets of samples, training GIFs, grids, saliency overlays.
 
 Each draws from its arguments alone (and from the machine's fonts, for letters that Pillow's own lacks): dark on white,
 each pixel a square. Curves, bars and heat maps are in charts.py.
