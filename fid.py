@@ -1,9 +1,6 @@
 """How near are generated images to real ones? FID, KID, precision / recall, density / coverage, and more; no torch.
 
-    python fid.py mnist:test digits.npz                    # features of saved_models/classifier.onnx
-    python fid.py real_folder/ fake_folder/ --features pixels --metrics fid,kid --json
     python fid.py mnist:test digits.npz --metrics all --pairs closest.png
-    python fid.py mnist:test --save-stats mnist.npz        # once; then: python fid.py mnist.npz digits.npz
     python fid.py real/ fake/ --features inception.onnx --output pool --input-range -1-1
 
 REAL and FAKE: a folder of images, an .npz, .npy or idx file, NAME:SPLIT as mnist:test, or statistics (an .npz with mu
@@ -21,7 +18,7 @@ from metrics import comparison
 from metrics.features import DEFAULT_MODEL, RANGES, Extractor, FeatureSet
 from metrics.frechet_distance import load_moments, save_moments
 from metrics.neighbours import DC_K, PR_K, copies
-from utils.cli import Parser, add_data_options, names_from, number, run_command
+from utils.cli import Parser, add_data_options, names_from, non_empty_path, number, run_command
 from utils.files import UserError
 
 METRICS = (*comparison.METRICS, "copies")
@@ -30,7 +27,7 @@ METRICS = (*comparison.METRICS, "copies")
 def parse_args(argv=None):
     parser = Parser("FID and more between two sets of images: REAL first, then FAKE.")
     add, count = parser.add_argument, number(int, at_least=0)
-    add("real", metavar="REAL", help="folder, .npz, .npy, idx file, mnist:test, or statistics (.npz)")
+    add("real", metavar="REAL", type=non_empty_path, help="folder, .npz, .npy, idx, mnist:test or statistics (.npz)")
     add("fake", metavar="FAKE", nargs="?", help="as REAL; may be left out with --save-stats")
     add("--features", default=str(DEFAULT_MODEL), help="an ONNX model, or pixels")
     add("--output", help="output of the model (default: features, or the only one)")
@@ -39,8 +36,9 @@ def parse_args(argv=None):
     add("--metrics", type=lambda text: METRICS if text == "all" else names_from(METRICS)(text),
         help=f"all, or some of {','.join(METRICS)} (default: {','.join(comparison.DEFAULT_METRICS)}). depths: FID at "
         "every pooling of the model; conditional: needs labels; copies: memorisation")
-    add("--floor", default="auto", help="a second real set; none; auto: NAME:train for NAME:test, else halves of REAL")
-    add("--train", help="training images for copies (default: NAME:train for NAME:test)")
+    add("--floor", type=non_empty_path, default="auto",
+        help="a second real set; none; auto: NAME:train for NAME:test, else halves of REAL")
+    add("--train", type=non_empty_path, help="training images for copies (default: NAME:train for NAME:test)")
     add("--pairs", metavar="PNG", help="picture of the fakes closest to training images (implies copies)")
     add("--bootstrap", type=count, help="resamplings for the interval of FID, or 0 (default: 100 up to 512 features)")
     add("--infinity", action="store_true", help="FID extrapolated to infinitely many images, too")
@@ -51,8 +49,6 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if not args.fake and not args.save_stats:
         parser.error("FAKE is missing (it may be left out only with --save-stats)")
-    if "" in (args.real, args.floor, args.train):
-        parser.error("REAL, --floor or --train is empty")
     if args.bootstrap == 1:
         parser.error("--bootstrap 1 has no spread: take 0 or at least 2")
     return args
@@ -177,12 +173,10 @@ def report(result):
 
 def main(argv=None):
     args = parse_args(argv)
-    result = run(args)
-    if result is None:
-        return
-    for warning in result["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(json.dumps(result, indent=1, ensure_ascii=False) if args.json else report(result))
+    if result := run(args):
+        for warning in result["warnings"]:
+            print(f"warning: {warning}", file=sys.stderr)
+        print(json.dumps(result, indent=1, ensure_ascii=False) if args.json else report(result))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@
     python generate_digits.py --num_digits 100 --digits 0,3,9 --style thick --seed 1 --format npz --out some.npz
 
 Sample i is a function of (generator file, --seed, i) alone: a longer run begins with the images of a shorter one, and
-the .pth and the .onnx of one training give the same images, at most one grey level apart. Thickness is a dial, t: the
-rank of the pen's thickness among the training images of the class (as data.py measures it), 0 the thinnest, 1 the
-thickest. --style thin draws t from [0, 0.5), thick from [0.5, 1], both in turn; --thickness 0.8 sets it.
+the .pth and the .onnx of one training give the same images, at most one grey level apart. Thickness is a dial: the
+rank of the pen's thickness (see data.py) among the training images of the class, 0 the thinnest, 1 the thickest.
 """
 import csv
 import re
@@ -20,14 +19,13 @@ from PIL import Image
 from utils import figures
 from utils.cli import Parser, Progress, non_empty_path, number, run_command
 from utils.files import UserError, atomic
+from utils.onnx_session import open_session
 
 BLOCK = 64                                                    # samples that are drawn at once
 SHEET_LIMIT = 400                                             # images on the sheet of a run
 DEFAULT_OUT = {"png": "generated", "npz": "generated.npz", "sheet": "generated.png"}
 COLUMNS = ["file", "label", "class", "style", "thickness"]    # of labels.csv
 
-
-# ---- what sample i is ------------------------------------------------------------------------------------------------
 
 def random_words(seed, start, n, words):
     """uint64 [n, words]: the random words of samples start .. start + n - 1; `words` must be a multiple of 4.
@@ -40,9 +38,7 @@ def random_words(seed, start, n, words):
 
 def draw_noise(seed, start, n, latent):
     """Noise float32 [n, latent] ~ N(0, I) and u float64 [n] ~ U[0, 1), for the thickness, of n samples from `start` on.
-
-    Normals by Box and Muller (1958), which uses a fixed number of words per sample, as rejection methods do not.
-    """
+    Normals by Box and Muller (1958), which uses a fixed number of words per sample, as rejection methods do not."""
     pairs = (latent + 1) // 2
     words = random_words(seed, start, n, -(-(2 * pairs + 1) // 4) * 4)
     uniform = (words >> np.uint64(11)) * 2.0 ** -53                       # [0, 1), 53 bits
@@ -54,10 +50,8 @@ def draw_noise(seed, start, n, latent):
 
 def sample_conditions(u, start, digits, style="both", thickness=None):
     """Label int64 [n] and thickness float32 [n] of n samples from `start` on, given their u ~ U[0, 1).
-
     Labels cycle through `digits` (class indices). Thickness is `thickness` where that is a number, else uniform in
-    [0, 0.5) for style "thin", [0.5, 1] for "thick"; "both": in turn, so that every class gets as many of each.
-    """
+    [0, 0.5) for style "thin", [0.5, 1] for "thick"; "both": in turn, so that every class gets as many of each."""
     rounds, position = np.divmod(np.arange(start, start + len(u)), len(digits))
     labels = np.asarray(digits, np.int64)[position]
     if thickness is not None:
@@ -70,9 +64,7 @@ def sample_conditions(u, start, digits, style="both", thickness=None):
 
 def sample(source, n, seed=0, digits=None, style="both", thickness=None):
     """Yield (images uint8 [b, 28, 28], labels int64 [b], thickness float32 [b]) in blocks b <= BLOCK, n samples in all.
-
-    `source` is what open_generator() gives; `digits` a list of class indices, all classes if None.
-    """
+    `source` is what open_generator() gives; `digits` a list of class indices, all classes if None."""
     digits = list(range(len(source.classes))) if digits is None else digits
     for start in range(0, n, BLOCK):
         noise, u = draw_noise(seed, start, BLOCK, source.latent)
@@ -90,7 +82,6 @@ class OnnxGenerator:
     """A generator file in ONNX; called with noise, label, thickness it gives uint8 images [n, 28, 28]."""
 
     def __init__(self, path):
-        from utils.onnx_session import open_session  # here: with a .pth, onnxruntime need not be installed
         self.session, meta = open_session(path, "generator")
         self.classes, self.latent = meta["classes"], meta["latent_dim"]
 
@@ -127,8 +118,6 @@ def open_generator(path):
         return TorchGenerator(checkpoint.model, checkpoint.classes)
     raise UserError(f"{path} is neither .pth nor .onnx: give a generator file of train.py")
 
-
-# ---- the command -----------------------------------------------------------------------------------------------------
 
 def parse_args(argv=None):
     parser = Parser("Make labelled images with a trained generator.")
@@ -170,31 +159,19 @@ def with_progress(blocks, n):
         progress("images", done, n)
 
 
-def write_sheet(path, blocks, classes, title):
-    """All images as one picture."""
-    images, labels, t = (np.concatenate(part) for part in zip(*blocks))
-    figures.save(figures.sheet(images, labels, classes, t, title), path)
-
-
-def remove_earlier(folder):
-    """Remove labels.csv and the images of an earlier run, so that no image is left without its label or with another's.
-    Raises UserError where labels.csv is not of this command."""
-    table = folder / "labels.csv"
-    if table.is_file():
-        if table.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
-            raise UserError(f"{table} was not written by this command: choose another --out")
-        table.unlink()
+def write_pngs(folder, blocks, classes):
+    """One PNG per image, as 00000_7_thick.png, then labels.csv. Those of an earlier run in the folder go first, so that
+    no image is left without its label or with another's. UserError for a labels.csv that is not of this command."""
+    labels = folder / "labels.csv"
+    if labels.is_file() and labels.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
+        raise UserError(f"{labels} was not written by this command: choose another --out")
+    labels.unlink(missing_ok=True)
     for path in folder.glob("*.png"):
         if re.fullmatch(r"\d{5,}_.+_(thin|thick)\.png", path.name):
             path.unlink()
-
-
-def write_pngs(folder, blocks, classes):
-    """One PNG per image, as 00000_7_thick.png, then labels.csv. What an earlier run left in the folder goes first."""
-    remove_earlier(folder)
     # a class whose name not every file system takes is written as its number
     names = [c if re.fullmatch(r"[^\W_][\w-]{0,40}", c) else str(k) for k, c in enumerate(classes)]
-    with atomic(folder / "labels.csv") as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
+    with atomic(labels) as tmp, open(tmp, "w", newline="", encoding="utf-8") as f:
         table = csv.writer(f)
         table.writerow(COLUMNS)
         for i, (image, label, t) in enumerate(row for block in blocks for row in zip(*block)):
@@ -206,8 +183,8 @@ def write_pngs(folder, blocks, classes):
 
 
 def write_npz(path, blocks, n, classes):
-    """images uint8 [n, 28, 28], labels int64 [n], thickness float32 [n], classes: one compressed file, written as it
-    comes, so that a million images need no more memory than a thousand."""
+    """images uint8 [n, 28, 28], labels int64 [n], thickness float32 [n], classes: one compressed file,
+    written as it comes, so that a million images need no more memory than a thousand."""
     labels, thickness = [], []
     with atomic(path) as tmp, zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as z:
         with z.open("images.npy", "w", force_zip64=True) as f:
@@ -229,23 +206,22 @@ def main(argv=None):
     if out.exists() and out.is_dir() != (kind == "folder"):
         raise UserError(f"--out {out}: --format {args.format} writes a {kind}, which this is not; choose another name")
     source = open_generator(args.generator)
-    digits = None if args.digits is None else class_indices(args.digits, source.classes)
-    style = f"style {args.style}" if args.thickness is None else f"thickness {args.thickness:g}"
-    title = f"{n:,} samples, {style}, seed {args.seed}"
-
-    def blocks(n):
-        return with_progress(sample(source, n, args.seed, digits, args.style, args.thickness), n)
-
-    on_sheet = min(n, SHEET_LIMIT)
-    if args.format == "png":
-        write_pngs(out, blocks(n), source.classes)
-        write_sheet(out / "sheet.png", blocks(on_sheet), source.classes, title)
-        print(f"{n:,} images, labels.csv and sheet.png in {out}/")
-    elif args.format == "npz":
-        write_npz(out, blocks(n), n, source.classes)
+    options = {"seed": args.seed, "style": args.style, "thickness": args.thickness,
+               "digits": None if args.digits is None else class_indices(args.digits, source.classes)}
+    blocks, on_sheet = with_progress(sample(source, n, **options), n), min(n, SHEET_LIMIT)
+    if args.format == "npz":
+        write_npz(out, blocks, n, source.classes)
         print(f"{n:,} images in {out}")
+        return
+    style = f"style {args.style}" if args.thickness is None else f"thickness {args.thickness:g}"
+    images, labels, t = sample_all(source, on_sheet, **options)
+    sheet = figures.sheet(images, labels, source.classes, t, f"{n:,} samples, {style}, seed {args.seed}")
+    if args.format == "png":
+        write_pngs(out, blocks, source.classes)
+        figures.save(sheet, out / "sheet.png")
+        print(f"{n:,} images, labels.csv and sheet.png in {out}/")
     else:
-        write_sheet(out, blocks(on_sheet), source.classes, title)
+        figures.save(sheet, out)
         print(f"{on_sheet:,} images on {out}" + (f" (of {n:,}: a sheet holds no more)" if on_sheet < n else ""))
 
 

@@ -12,11 +12,8 @@ MIN_IMAGES = 2048                      # below this on either side, or below 2 d
 
 def compare(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, bootstrap=None, infinity=False, seed=0):
     """Compare two FeatureSets: a dict of JSON types. Raises UserError where they do not fit.
-
-    metrics: from METRICS. "conditional" needs labels on both sides; `table` is the ink table of the training split
-    (data.ink_table), by default that of the real side. `bootstrap`: resamplings for the interval of FID, 0 for none
-    (None: 100 where they are fast). `infinity` adds FID extrapolated to infinite N.
-    """
+    metrics: from METRICS. `table`: for "conditional", the ink table of the training split (data.ink_table), by default
+    that of the real side. `bootstrap`: resamplings for the interval of FID (None: 100 where they are fast)."""
     d, n_real, n_fake = len(real.moments.mean), real.moments.n, fake.moments.n
     names = [x.moments.extractor for x in (real, fake) if x.moments.extractor]
     if len(fake.moments.mean) != d or len(set(names)) > 1:
@@ -38,8 +35,8 @@ def compare(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, boo
             excess = "too high, by how much cannot be said as an N is unknown" if bias is None else (
                 f"about {bias:.3g} too high, which two samples of one distribution would score")
             result["warnings"].append(f"{' and '.join(few)} images are few for {d} features: {name} is {excess}")
-        if bootstrap is None:
-            bootstrap = 100 if d <= 512 else 0                       # above, each resampling takes seconds
+        if bootstrap is None and d <= 512:                           # above, each resampling takes seconds
+            bootstrap = 100
         if has_features and bootstrap:
             half_width = 1.96 * bootstrap_fid(real.features, fake.features, bootstrap, seed)
             result["fid"]["interval"] = [max(value - half_width, 0.0), value + half_width]

@@ -14,8 +14,7 @@ def conditional_metrics(real, fake, extractor=None, table=None):
         joint_fid       FID of features beside one-hot labels times the real features' mean norm (DeVries et al. 2019)
         label_accuracy  fraction of fakes that the classifier gives their label; where it knows these classes
         style_accuracy  fraction whose drawn thickness lies in the requested half (thin, thick); needs thickness
-        spearman        rank correlation of requested and drawn thickness within a class: mean, worst
-    """
+        spearman        rank correlation of requested and drawn thickness within a class: mean, worst"""
     classes, labels = common_labels(real, fake)
     values, biases, sizes = {}, [], []
     for k, name in enumerate(classes):

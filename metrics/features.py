@@ -12,6 +12,7 @@ from PIL import Image
 from metrics.frechet_distance import Moments, moments
 from utils.cli import Progress
 from utils.files import UserError
+from utils.onnx_session import first_line, start_session
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "saved_models" / "classifier.onnx"
 RANGES = {"0-1": (0, 1), "-1-1": (-1, 1), "0-255": (0, 255)}
@@ -39,13 +40,11 @@ class FeatureSet(NamedTuple):
 
 class Extractor:
     """Images uint8 [N, 28, 28] -> features, by one output of an ONNX model, or the "pixels" themselves in [0, 1].
-
-    path: a model with one image input. Its size (or `input_size`, if it takes any), channels (1 or 3, first or last)
-    and range (of RANGES; by default 0-255 for uint8, else 0-1) decide how images are prepared. `output`: a name, of an
-    inner tensor too (default: "features", or the only one); maps [N, C, h, w] are averaged. `depths` adds the averaged
-    maps after every pooling. `name`, `output`, `sha256` (12 digits) say which features these are; `classes`: list of
-    str, None where the model names none. Raises UserError.
-    """
+    path: a model with one image input. Its size (or `input_size`, if it takes any), channels (1 or 3, first
+    or last) and range (of RANGES; by default 0-255 for uint8, else 0-1) decide how images are prepared.
+    `output`: a name, of an inner tensor too (default: "features", or the only one); maps [N, C, h, w] are
+    averaged. `depths` adds the averaged maps after every pooling. `name`, `output`, `sha256` (12 digits) say
+    which features these are; `classes`: list of str, None where the model names none. Raises UserError."""
 
     def __init__(self, path=DEFAULT_MODEL, output=None, input_range=None, input_size=None, depths=False):
         self.classes = self.session = None
@@ -55,7 +54,6 @@ class Extractor:
         if Path(path) == DEFAULT_MODEL and not DEFAULT_MODEL.is_file():
             raise UserError(f"no feature extractor at {DEFAULT_MODEL}: train one with train.py --model classifier, "
                             "name another ONNX model with --features, or take --features pixels")
-        from utils.onnx_session import start_session  # here: onnxruntime loads only where it is needed
         self.session = start_session(path)
         self.name, content = Path(path).name, Path(path).read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()[:12]
@@ -132,8 +130,7 @@ class Extractor:
             try:
                 outputs = self.session.run(list(self.outputs.values()), {self.input: x})
             except Exception as e:  # onnxruntime raises one type per cause; the model does not fit such images
-                reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-                raise UserError(f"{self.name} cannot process images ({reason})") from e
+                raise UserError(f"{self.name} cannot process images ({first_line(e)})") from e
             for key, y in zip(self.outputs, outputs):
                 if y.ndim < 2 or len(y) != len(x):
                     raise UserError(f"{self.name}: output {self.outputs[key]} has shape {list(y.shape)}, expected "

@@ -1,8 +1,4 @@
-"""FID: the Frechet distance of two sets of feature vectors, its bias and its uncertainty, in numpy alone.
-
-    real, fake = moments(real_features), moments(fake_features)   # of float [N, d]: mean, covariance, N
-    fid(real, fake), fid_bias(real, fake)                         # the latter: the part that is due to a small N
-"""
+"""FID: the Frechet distance of two sets of feature vectors, its bias and its uncertainty, in numpy alone."""
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,8 +20,8 @@ class Moments(NamedTuple):
 
 
 def moments(features, extractor=None):
-    """Moments of features [N, d] of any float type. Sums are taken around the first batch's mean, so that features
-    far from zero lose no digits. Raises ValueError for NaN, infinity or fewer than two vectors."""
+    """Moments of features [N, d] of any float type. Sums are taken around the first batch's mean, so that
+    features far from zero lose no digits. Raises ValueError for NaN, infinity or fewer than two vectors."""
     n = len(features)
     if n < 2 or not np.isfinite(features).all():
         raise ValueError("moments need at least two vectors, without NaN or infinity")
@@ -48,9 +44,8 @@ def frechet_distance(mean_1, cov_1, mean_2, cov_2):
 
         |mean_1 - mean_2|^2 + tr(cov_1 + cov_2 - 2 (cov_1 cov_2)^(1/2))     Heusel et al. 2017, Dowson & Landau 1982
 
-    With cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of the symmetric A' cov_2 A, and real. All arrays are
-    float64 and finite, as in Moments.
-    """
+    With cov_1 = A A' the eigenvalues of cov_1 cov_2 are those of the symmetric A' cov_2 A, and real. All
+    arrays are float64 and finite, as in Moments."""
     def factor(cov):                                                 # A [d, rank] with A A' = cov
         w, v = np.linalg.eigh(cov)
         keep = w > len(w) * EPSILON * max(w[-1], 0)
@@ -76,8 +71,7 @@ def fid_bias(real, fake):
         (1/n_real + 1/n_fake) (5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j)),    l: eigenvalues of the real cov
 
     This is what two samples of one Gaussian score, to second order: E|error of mean|^2 + 1/2 sum_ij E[D_ij^2] / (l_i +
-    l_j), D the error of cov_1 - cov_2 in the eigenbasis. Within some percent on features of a digit classifier, N > d.
-    """
+    l_j), D the error of cov_1 - cov_2 in the eigenbasis. Within some percent on features of a digit classifier, N > d."""
     if not (real.n and fake.n):
         return None
     w = np.linalg.eigvalsh(real.cov)
@@ -87,9 +81,9 @@ def fid_bias(real, fake):
 
 
 def bootstrap_fid(real, fake, repeats=100, seed=0):
-    """Standard deviation of FID over bootstrap samples (Efron 1979) of features [N, d]: a float. FID +- 1.96 times it
-    is a 95 % interval for the choice of images, not for the bias, nor for training another generator. (Quantiles of
-    the resampled values would be none: a resampled set has the bias twice.)"""
+    """Standard deviation of FID over bootstrap samples (Efron 1979) of features [N, d]: a float. FID +- 1.96
+    times it is a 95 % interval for the choice of images, not for the bias, nor for training another
+    generator. (Quantiles of the resampled values would be none: a resampled set has the bias twice.)"""
     rng = np.random.default_rng(seed)
     sides = [np.asarray(x, np.float64) - np.mean(real, 0, np.float64) for x in (real, fake)]
 

@@ -51,8 +51,7 @@ def precision_recall(real, fake):
         recall      fraction of reals inside the ball of any FAKE image: is everything real covered?
     Naeem et al. 2020, k = 5, robust to outliers:
         density     mean number of REAL balls that a fake lies in, divided by k; 1 for equal distributions
-        coverage    fraction of REAL balls that hold at least one fake; then 1 - (M choose k) / (N + M choose k), 0.97
-    """
+        coverage    fraction of REAL balls that hold at least one fake; then 1 - (M choose k) / (N + M choose k), 0.97"""
     real, fake = centre(real, fake)
     real_k, real_dense = knn_radii(real, (PR_K, DC_K))
     fake_k, = knn_radii(fake, (PR_K,))
@@ -68,8 +67,8 @@ def precision_recall(real, fake):
 
 
 def nearest(queries, points=None):
-    """The nearest of `points` [M, d] (without: the nearest other query) of each of `queries` [N, d]: (index int64 [N],
-    distance float64 [N], exact: that of a copy is 0)."""
+    """The nearest of `points` [M, d] (without: the nearest other query) of each of `queries` [N, d]: (index
+    int64 [N], distance float64 [N], exact: that of a copy is 0)."""
     index, distance = np.empty(len(queries), np.int64), np.empty(len(queries))
     blocks = squared_distances(*centre(queries)) if points is None else squared_distances(*centre(queries, points))
     points = queries if points is None else points
@@ -91,8 +90,7 @@ def copies(real, fake, train, picture=None, seed=0):
                       OTHER ones). So 0.01 by chance, also for a glyph that all people write alike
         exact_copies  fraction of fakes whose features equal those of a training image
 
-    `picture`: a PNG of the fakes with the least closeness, beside their nearest training and real images.
-    """
+    `picture`: a PNG of the fakes with the least closeness, beside their nearest training and real images."""
     train_index, to_train = nearest(fake.features, train.features)
     real_index, to_real = nearest(fake.features, real.features)
     closeness = to_train / np.maximum(to_real, TINY)
@@ -108,8 +106,8 @@ def copies(real, fake, train, picture=None, seed=0):
         footer = (f"Above: distance to the training image / to the test image, in feature space. Near-copies (below "
                   f"{threshold:.3g}, as 1 % of the test images are): {near_copies:.2%} of {len(fake.features):,}. "
                   f"Training images: {len(train.features):,}.")
-        names = ["generated", "nearest training image", "nearest test image"]
-        figures.save(figures.grid([list(r) for r in rows], names, [f"{v:.2f}" for v in closeness[order]],
-                                  "Closest to the training set", footer), picture)
+        page = figures.grid(rows, ["generated", "nearest training image", "nearest test image"],
+                            [f"{v:.2f}" for v in closeness[order]], "Closest to the training set", footer)
+        figures.save(page, picture)
     return {"ratio": float(medians[0] / max(medians[1], TINY)), "near_copies": near_copies,
             "exact_copies": float((to_train == 0).mean()), "threshold": threshold, "n_train": len(train.features)}

@@ -14,8 +14,8 @@ BINS = 15                  # of the expected calibration error: Guo et al. 2017
 
 
 def t_cdf(t, freedom):
-    """P(T <= t) of Student's t with `freedom` (an int > 0) degrees of freedom: a float, to 1e-14. The finite series of
-    Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    """P(T <= t) of Student's t with `freedom` (an int > 0) degrees of freedom: a float, to 1e-14. The finite
+    series of Abramowitz and Stegun 26.7.3 and 26.7.4."""
     angle, odd = math.atan(t / math.sqrt(freedom)), freedom % 2
     term = series = math.cos(angle) if odd else 1.0
     for k in range(2 + odd, freedom - 1, 2):
@@ -36,8 +36,8 @@ def t_quantile(p, freedom):
 
 
 def t_interval(values):
-    """(mean, half width) of the t-interval of the mean of `values` [n], mean +- t_{n-1, (1 + LEVEL) / 2} s / sqrt(n)
-    (Student 1908): floats. The half width is nan for a single value."""
+    """(mean, half width) of the t-interval of the mean of `values` [n], mean +- t_{n-1, (1 + LEVEL) / 2} s /
+    sqrt(n) (Student 1908): floats. The half width is nan for a single value."""
     x = np.asarray(values, np.float64)
     if len(x) < 2:
         return float(x.mean()) if len(x) else math.nan, math.nan
@@ -117,8 +117,7 @@ def classification_scores(matrix):
         recall[c]     correct answers c / images of c (nan where the set has none of c)
         f1[c]         their harmonic mean, 2 correct / (answers c + images of c) (nan where the set has none of c)
         support[c]    images of c, int64
-        accuracy; macro_precision, macro_recall (also called balanced_accuracy), macro_f1: means over present classes
-    """
+        accuracy; macro_precision, macro_recall (also called balanced_accuracy), macro_f1: means over present classes"""
     matrix = np.asarray(matrix)
     correct, support, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     present = support > 0
@@ -137,9 +136,9 @@ def expected_calibration_error(probabilities, labels):
 
 
 def calibration_bins(probabilities, labels):
-    """Of probabilities [N, K] for labels int [N], by bin of confidence, float64 [BINS] each: mean confidence, accuracy,
-    their absolute difference (nan where a bin is empty), and the fraction of all images in it. Confidence is the
-    largest probability; the bins cut (0, 1] into equal widths, each with its upper end."""
+    """Of probabilities [N, K] for labels int [N], by bin of confidence, float64 [BINS] each: mean confidence,
+    accuracy, their absolute difference (nan where a bin is empty), and the fraction of all images in it.
+    Confidence is the largest probability; the bins cut (0, 1] into equal widths, each with its upper end."""
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     largest, correct = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.clip(np.ceil(largest * BINS).astype(np.int64) - 1, 0, BINS - 1)

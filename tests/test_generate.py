@@ -138,7 +138,7 @@ def test_a_sheet_alone_says_when_it_holds_no_more(tmp_path, capsys):
 
 
 def test_a_second_run_leaves_no_image_without_its_label(tmp_path):
-    generate(tmp_path, "--num_digits", 30)
+    generate(tmp_path, "--num_digits", 12)
     (tmp_path / "mine.png").write_bytes(b"not ours")
     (tmp_path / "00099_3_thin.png").write_bytes(b"left by a run that was stopped")
     generate(tmp_path, "--num_digits", 4, "--digits", "7")

@@ -1,13 +1,10 @@
 """Plots with Pillow and numpy alone: curves, bars with error bars, heat maps.
 
     curves({"CGAN": (x, y), "CVAE": (x, y, low, high)}, x_title="epoch", y_title="FID")
-    bars({"10 per class": {"real": (0.81, 0.79, 0.83), "real + CGAN": (0.84, 0.83, 0.85)}}, y_title="accuracy")
-    heatmap(confusion, classes, classes, x_title="predicted", y_title="true class")
 
 Each returns a PIL image, for figures.save. Twelve series differ in colour, and without it in dashes and marker.
 """
 import math
-from collections import namedtuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -30,7 +27,6 @@ DASHES = [(), (9, 4), (2, 3), (9, 3, 2, 3)]  # lengths on, off, ... in pixels
 MARKERS = [_shape(24, radii=[1]), _shape(4, 1 / 8), _shape(3), _shape(4), _shape(3, 1 / 2), _shape(8, 0, (1.5, 0.6))]
 FAINT, SMOOTHING = (232, 232, 232), 3        # of rules; shapes are drawn that much larger, then reduced
 tick_text = "{:,.6g}".format                 # 0.25, 1,500, 2e+07, 3e-05
-_Axis = namedtuple("_Axis", "ticks position")
 
 
 class _Canvas:
@@ -109,8 +105,8 @@ def value_format(values):
 
 
 def _axis(values, log=False, limits=None, margin=0.04):
-    """An axis for these values with a little room at both ends, or for the given limits: its ticks, and the function
-    from a value to its position, 0 at the low end and 1 at the high end."""
+    """An axis for these values with a little room at both ends, or for the given limits: its ticks, and the
+    function from a value to its position, 0 at the low end and 1 at the high end."""
     scale = math.log10 if log else float
     values = [scale(v) for v in np.ravel(values) if np.isfinite(v) and (v > 0 or not log)]
     if limits:
@@ -123,13 +119,13 @@ def _axis(values, log=False, limits=None, margin=0.04):
         room = (hi - lo) * margin
         lo = max(0, lo - room) if lo >= 0 and not log else lo - room     # the room ends at zero
         hi = hi if hi == 0 and not log else hi + room
-    return _Axis(log_ticks(10 ** lo, 10 ** hi) if log else ticks(lo, hi), lambda v: (scale(v) - lo) / (hi - lo))
+    return log_ticks(10 ** lo, 10 ** hi) if log else ticks(lo, hi), lambda v: (scale(v) - lo) / (hi - lo)
 
 
-def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
+def _frame(size, legend, sample, y_ticks, y_at, y_title, x_title, right=16, bottom=28):
     """An empty plot: canvas, box (left, top, right, bottom). legend: names; sample(canvas, x, y, i) draws the key."""
     width, height = size
-    left = max(figures.text_width(tick_text(v), SMALL) for v in y_axis.ticks) + (38 if y_title else 12)
+    left = max(figures.text_width(tick_text(v), SMALL) for v in y_ticks) + (38 if y_title else 12)
     canvas, x, y = _Canvas(width, height), left, 10
     for i, name in enumerate(legend):
         name = figures.fit(name, SMALL, width - left - 60)
@@ -140,8 +136,8 @@ def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
         canvas.text(x + 40, y, name, SMALL)
         x += step
     box = left, y + 20 if legend else 10, width - right, height - bottom - (24 if x_title else 0)
-    for v in y_axis.ticks:
-        h = box[3] - y_axis.position(v) * (box[3] - box[1])
+    for v in y_ticks:
+        h = box[3] - y_at(v) * (box[3] - box[1])
         canvas.line([(left, h), (box[2], h)], FAINT)
         canvas.text(left - 8, h, tick_text(v), SMALL, GREY, "r")
     canvas.text((left + box[2]) / 2, height - 10, figures.fit(x_title, SMALL, width - left), SMALL, INK, "m")
@@ -149,12 +145,8 @@ def _frame(size, legend, sample, y_axis, y_title, x_title, right=16, bottom=28):
     return canvas, box
 
 
-# ---- curves ----------------------------------------------------------------------------------------------------------
-
 def smoothed(y, window):
-    """Centred running mean over `window` points (fewer at the ends); gaps stay gaps and spoil no neighbour."""
-    if not len(y):
-        return np.asarray(y)
+    """Centred running mean of y, not empty, over `window` points (fewer at the ends); gaps stay, spoil no neighbour."""
     good, kernel = np.isfinite(y), np.ones(min(window, len(y)))
     sums, counts = (np.convolve(a, kernel, "same") for a in (np.where(good, y, 0), good))
     return np.where(good, sums / np.maximum(counts, 1), np.nan)
@@ -192,13 +184,11 @@ def _draw_behind(canvas, i, points, x, y, band, raw):
 def curves(series, title="", x_title="", y_title="", log_x=False, log_y=False, x_range=None, y_range=None, smooth=1,
            footer="", size=(860, 460)):
     """A line plot. series: dict name -> (x, y), or (x, y, low, high) for a band around the line; arrays of one length.
-
     Not-a-number, values outside a given range and, on a logarithmic axis, values <= 0 are gaps; a series without a
-    value says so in the legend. smooth > 1: the raw line faint, its running mean over that many points strong.
-    """
+    value says so in the legend. smooth > 1: the raw line faint, its running mean over that many points strong."""
     data = [_drawable(s, (log_x, log_y), (x_range, y_range)) for s in series.values()]
-    x_axis = _axis(np.concatenate([x[np.isfinite(y)] for x, y, *_ in data] or [[]]), log_x, x_range)
-    y_axis = _axis(np.concatenate([v for _, *ys in data for v in ys] or [[]]), log_y, y_range)
+    x_ticks, x_at = _axis(np.concatenate([x[np.isfinite(y)] for x, y, *_ in data] or [[]]), log_x, x_range)
+    y_ticks, y_at = _axis(np.concatenate([v for _, *ys in data for v in ys] or [[]]), log_y, y_range)
     marked = [smooth <= 1 and np.isfinite(y).sum() <= 40 for _, y, *_ in data]
     empty = [not _pieces(x, y) for x, y, *_ in data]
 
@@ -208,20 +198,21 @@ def curves(series, title="", x_title="", y_title="", log_x=False, log_y=False, x
             canvas.marker(x + 16, y, i)
 
     legend = [f"{name} (no data)" if none else name for name, none in zip(series, empty)]
-    right = 10 + max(figures.text_width(tick_text(v), SMALL) for v in x_axis.ticks) // 2
-    canvas, (x0, y0, x1, y1) = _frame(size, legend, sample, y_axis, y_title, x_title, right)
+    right = 10 + max(figures.text_width(tick_text(v), SMALL) for v in x_ticks) // 2
+    canvas, (x0, y0, x1, y1) = _frame(size, legend, sample, y_ticks, y_at, y_title, x_title, right)
 
     def points(x, y):
-        return [(x0 + x_axis.position(a) * (x1 - x0), y1 - y_axis.position(b) * (y1 - y0)) for a, b in zip(x, y)]
+        return [(x0 + x_at(a) * (x1 - x0), y1 - y_at(b) * (y1 - y0)) for a, b in zip(x, y)]
 
-    for v in x_axis.ticks:
-        x = x0 + x_axis.position(v) * (x1 - x0)
+    for v in x_ticks:
+        x = x0 + x_at(v) * (x1 - x0)
         canvas.line([(x, y0), (x, y1)], FAINT)
         canvas.text(x, y1 + 14, tick_text(v), SMALL, GREY, "m")
     for i, (x, y, *band) in enumerate(data):
         _draw_behind(canvas, i, points, x, y, band, smooth > 1)
     canvas.line([(x0, y0), (x0, y1), (x1, y1)], GREY)
-    lines = [(i, points(*piece)) for i, (x, y, *_) in enumerate(data) for piece in _pieces(x, smoothed(y, smooth))]
+    lines = [(i, points(*piece)) for i, (x, y, *_) in enumerate(data) if not empty[i]
+             for piece in _pieces(x, smoothed(y, smooth))]
     for i, line in lines:
         canvas.curve(line, i)
         for point in line if marked[i] or len(line) == 1 else []:
@@ -231,19 +222,15 @@ def curves(series, title="", x_title="", y_title="", log_x=False, log_y=False, x
     return canvas.page(title, footer)
 
 
-# ---- bars and heat maps ----------------------------------------------------------------------------------------------
-
 def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420)):
     """Bars side by side in groups, with error bars, from zero (or from the lower end of y_range).
-
     groups: dict group -> dict name -> value or (value, low, high). The picture grows wider where the bars need it.
-    Not-a-number and missing bars are written "n/a". Raises UserError where there is no bar at all.
-    """
+    Not-a-number and missing bars are written "n/a". Raises UserError where there is no bar at all."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     if not names:
         raise UserError("a bar plot needs at least one group with at least one bar")
     data = [[np.broadcast_to(np.float64(group.get(name, np.nan)), 3) for name in names] for group in groups.values()]
-    y_axis = _axis([data, np.zeros_like(data)], limits=y_range, margin=0.09)
+    y_ticks, y_at = _axis([data, np.zeros_like(data)], limits=y_range, margin=0.09)
 
     def sample(canvas, x, y, i):
         canvas.line([(x + 8, y), (x + 32, y)], COLOURS[i % 12], 12)
@@ -251,12 +238,12 @@ def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420))
     width = max(size[0], 80 + len(groups) * (22 * len(names) + 24))
     labels = [figures.wrap(group, SMALL, (width - 80) / len(groups) - 8)[:3] for group in groups]
     bottom = 12 + 17 * max(map(len, labels))
-    canvas, (x0, y0, x1, y1) = _frame((width, size[1]), names, sample, y_axis, y_title, "", bottom=bottom)
+    canvas, (x0, y0, x1, y1) = _frame((width, size[1]), names, sample, y_ticks, y_at, y_title, "", bottom=bottom)
     step = (x1 - x0) / len(groups)
     wide = min(step * 0.8 / len(names), 70)
 
     def at(v):
-        return y1 - min(max(y_axis.position(v), 0), 1) * (y1 - y0)
+        return y1 - min(max(y_at(v), 0), 1) * (y1 - y0)
 
     value_text = value_format([value for group in data for value, _, _ in group])
     has_room = all(figures.text_width(value_text(v), SMALL) <= wide + 2 for group in data for v, _, _ in group)
@@ -283,9 +270,7 @@ def bars(groups, title="", y_title="", y_range=None, footer="", size=(860, 420))
 
 def heatmap(matrix, rows, columns, title="", x_title="", y_title=""):
     """A matrix [R, C] as coloured cells with a colour bar: confusion matrices, robustness tables.
-
-    rows, columns: their labels. Of up to 24 columns every cell shows its value; not-a-number is grey with a dash.
-    """
+    rows, columns: their labels. Of up to 24 columns every cell shows its value; not-a-number is grey with a dash."""
     matrix = np.asarray(matrix, dtype=np.float64)
     low, high = (np.nanmin(matrix), np.nanmax(matrix)) if np.isfinite(matrix).any() else (0.0, 1.0)
     value_text = value_format(matrix)

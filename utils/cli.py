@@ -1,8 +1,6 @@
 """The command line of every script: argparse with one-line errors, the types of its options, progress, exit status.
 
-    parser = Parser("Train one model on one data set.")
-    parser.add_argument("--epochs", type=number(int, above=0))
-    Progress()("reading", 3, 10)         # reading  3/10  ETA 0:07
+    Parser("Train one model on one data set.").add_argument("--epochs", type=number(int, above=0))
     run_command(main)                    # UserError -> "error: ..." on stderr, exit status 2
 """
 import argparse
@@ -30,8 +28,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message}; see {self.prog} --help")
 
-
-# ---- options and their types -----------------------------------------------------------------------------------------
 
 def number(kind, above=-math.inf, at_least=-math.inf, below=math.inf, at_most=math.inf):
     """An argparse type: an int or a float (`kind`) within these bounds; never nan or infinite."""
@@ -98,8 +94,6 @@ def default_folder(base, dataset):
     return Path(base) / ("" if dataset == "mnist" else Path(dataset).stem)
 
 
-# ---- progress --------------------------------------------------------------------------------------------------------
-
 def format_duration(seconds):
     """65 -> "1:05", 3665 -> "1:01:05"."""
     minutes, seconds = divmod(round(seconds), 60)
@@ -108,16 +102,14 @@ def format_duration(seconds):
 
 class Progress:
     """progress(text) writes a line; progress(text, done, total) one with the time left.
+    On a terminal the latter is redrawn in place, elsewhere written every ten seconds and at the end; never before the
+    work has lasted `delay` seconds. `total` 0 or None: unknown. The time left follows from the speed since the first
+    call of a series; a new series begins with another total, or when `done` goes back."""
 
-    On a terminal the latter is redrawn in place, elsewhere written every `every` seconds and at the end; never before
-    the work has lasted `delay` seconds. `total` 0 or None: unknown. The time left follows from the speed since the
-    first call of a series; a new series begins with another total, or when `done` goes back.
-    """
-
-    def __init__(self, stream=None, prefix="", every=10.0, delay=0.0):
+    def __init__(self, stream=None, prefix="", delay=0.0):
         self.stream, self.prefix, self.delay = stream or sys.stdout, prefix, delay
         self.tty = self.stream.isatty()
-        self.every = 0.1 if self.tty else every
+        self.every = 0.1 if self.tty else 10
         self.total, self.done, self.is_live = -1, 0, False
 
     def __call__(self, text, done=None, total=None):

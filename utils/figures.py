@@ -1,10 +1,4 @@
-"""Pictures of glyphs with Pillow and numpy alone: sample sheets, training GIFs, tables of images, saliency overlays.
-
-    sheet(images, labels, classes, thickness)          a column per class, thin above thick
-    gif(frames, path, labels, classes, thickness)      the same noise, drawn again and again during training
-    grid(rows, row_labels, column_labels)              a table of pictures
-    overlay(image, map)                                a saliency map over its glyph
-    save(picture, "results/samples.png")
+"""Pictures of glyphs with Pillow and numpy alone: sheets of samples, training GIFs, grids, saliency overlays.
 
 Each draws from its arguments alone (and from the machine's fonts, for letters that Pillow's own lacks): dark on white,
 each pixel a square. Curves, bars and heat maps are in charts.py.
@@ -38,8 +32,6 @@ def evenly_spaced(n, most):
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
 
 
-# ---- text: in the first font that has all of it, never a box ---------------------------------------------------------
-
 @functools.lru_cache(None)
 def _open_font(name, size):
     try:
@@ -50,7 +42,7 @@ def _open_font(name, size):
 
 @functools.lru_cache(4096)
 def _find_font(text):
-    """The first of FONTS that has every character of the text, or None. A missing one is drawn like U+FFFF."""
+    """The first of FONTS that has every character of the text, or None. A missing one is drawn like U+FFFF: a box."""
     for name in FONTS if text.isprintable() else []:
         font = _open_font(name, TITLE)
         if font and all(c == " " or bytes(font.getmask(c)) != bytes(font.getmask("\uffff")) for c in set(text)):
@@ -144,8 +136,6 @@ def save(image, path):
         image.save(tmp, format="PNG", optimize=True)
 
 
-# ---- glyphs ----------------------------------------------------------------------------------------------------------
-
 def _tile(image, scale):
     """uint8 [h, w] (ink 255) or RGB [h, w, 3] or a PIL image -> RGB uint8, each pixel a square of scale x scale."""
     image = np.asarray(image)
@@ -194,10 +184,8 @@ def _mosaic(images, columns):
 
 def sheet(images, labels, classes, thickness=None, title="", footer=""):
     """A sheet of samples: a column per class, several samples wide where there are many; thin above thick.
-
-    images uint8 [N, h, w] (ink 255), labels int [N], classes list[str], thickness float [N] in [0, 1] or None (one
-    block). Of more than MAX_CLASSES classes evenly spaced ones are shown; the footer says how many.
-    """
+    images uint8 [N, h, w] (ink 255), labels int [N], classes list[str], thickness float [N] in [0, 1] or None
+    (one block). Of more than MAX_CLASSES classes evenly spaced ones are shown; the footer says how many."""
     images, labels = np.asarray(images), np.asarray(labels)
     present = np.unique(labels)
     shown = present[evenly_spaced(len(present), MAX_CLASSES)]
@@ -224,10 +212,8 @@ def sheet(images, labels, classes, thickness=None, title="", footer=""):
 
 def gif(frames, path, labels, classes, thickness=None, title=""):
     """Write a looping GIF of a training, atomically: GIF_FRAMES sheets at most, in few greys, over a bar of progress.
-
-    frames: list of (images uint8 [N, 28, 28], caption), all from the same noise, labels and thickness. Raises UserError
-    for no frames.
-    """
+    frames: list of (images uint8 [N, 28, 28], caption), all from the same noise, labels and thickness. Raises
+    UserError for no frames."""
     if not frames:
         raise UserError(f"no frames for {path}: draw at least one")
     palette = Image.new("P", (1, 1))
@@ -256,10 +242,8 @@ def colours(values, low=0.0, high=1.0, name="sequential"):
 
 def overlay(image, saliency, limit=None, scale=4):
     """A saliency map [h, w] over its glyph, uint8 [h, w], whose strokes show grey: red for, blue against.
-
-    A map without negative values runs from white to dark red. `limit` is the value of the full colour, by default the
-    largest magnitude of this map; give one to compare maps.
-    """
+    A map without negative values runs from white to dark red. `limit` is the value of the full colour, by
+    default the largest magnitude of this map; give one to compare maps."""
     image, saliency = np.asarray(image), np.nan_to_num(np.asarray(saliency, dtype=np.float64))
     limit = limit or np.abs(saliency).max() or 1.0
     low, name = (-limit, "diverging") if saliency.min() < 0 else (0, "heat")

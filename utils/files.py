@@ -15,25 +15,21 @@ class UserError(Exception):
 @contextlib.contextmanager
 def atomic(path, sync=True):
     """Yield a temporary `Path` in the folder of `path`; flush it and rename it onto `path` when the block ends well.
-
     A missing folder is created. On any exception the temporary file is removed and `path` stays as it was, so that a
     full disk or a kill loses nothing that was saved before. `sync=False` leaves the flush to the system: for thousands
-    of small files that can be written again. Raises UserError where the folder cannot be written.
-    """
+    of small files that can be written again. Raises UserError where the folder cannot be written."""
     path = Path(path)
     tmp = path.parent / f".{path.name}.{os.urandom(4).hex()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tmp.touch(exist_ok=False)
-    except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}; choose another folder") from e
-    try:
         yield tmp
         if sync:
             with open(tmp, "rb") as f:
                 os.fsync(f.fileno())
         os.replace(tmp, path)
     except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror or e}") from e
+        raise UserError(f"cannot write {path}: {e.strerror or e}; choose another folder") from e
     finally:
-        tmp.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):           # it was renamed, or never made
+            tmp.unlink()
