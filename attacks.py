@@ -95,7 +95,7 @@ def prepare(network, x, y, norm):
     return network, x.clone(), torch.nonzero(~misclassified(network, x, y)).squeeze(1)
 
 
-# ---- losses, balls ---------------------------------------------------------------------------------------------------
+# ---- losses, balls -------------------------------------------------------------------------------
 
 def margin(logits, y):
     """float [N]: the right class's logit above the best wrong one's; negative where an image is misclassified."""
@@ -145,7 +145,7 @@ def random_start(x, eps, norm, rng):
     return (x + eps * delta.to(x.device)).clamp(0, 1)
 
 
-# ---- the attacks -----------------------------------------------------------------------------------------------------
+# ---- the attacks ---------------------------------------------------------------------------------
 
 def fgsm(network, x, y, eps, norm="linf", seed=0):
     """Fast gradient (sign) method (Goodfellow et al. 2015, arXiv:1412.6572): one step to the rim of the ball. Nothing is
@@ -328,7 +328,7 @@ GRADIENT_FREE = {"square"}
 STRONG = {name: partial(ATTACKS[name], steps=25) for name in ("apgd-ce", "apgd-dlr")}     # for curves
 
 
-# ---- all of them, with checks ----------------------------------------------------------------------------------------
+# ---- all of them, with checks --------------------------------------------------------------------
 
 def check_inputs(network, images, labels, eps):
     """(x float32 [N, 1, H, W] in [0, 1], y int64 [N], a copy of the network in eval mode) of what robust_accuracy() is
@@ -360,8 +360,7 @@ def robust_accuracy(network, images, labels, eps, norm="linf", attacks=ATTACKS, 
     so that its accuracy is that under it and all before it; `alone=True` lets each attack try all images.
     `say(text)` is called after each. Returns JSON types: n, eps, norm, seed, alone, clean, robust (accuracies),
     seconds, check_seconds, attacks {name: accuracy, attacked, flipped, seconds}, checks {name: number}, flags
-    [text], where the network may look more robust than it is. Raises UserError as check_inputs() does.
-    """
+    [text], where the network may look more robust than it is. Raises UserError as check_inputs() does."""
     x, y, model = check_inputs(network, images, labels, eps)
     clean = ~misclassified(model, x, y)
     robust, rows, largest, lowest, highest = clean.clone(), {}, 0.0, 0.0, 1.0
@@ -464,7 +463,7 @@ def table(result):
     return "\n".join(lines + ([f"FLAG: {text}" for text in result["flags"]] or ["no flags"]))
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def random_subset(images, labels, n, seed):
     """n images with their labels, drawn by seed, in their order (the first ones of MNIST's test are the easier half)."""

@@ -63,7 +63,7 @@ class Glyphs:
                        source=f"{self.source}; at most {n_per_class} training images per class (seed {seed})")
 
 
-# ---- style: how thick an image is among its class --------------------------------------------------------------------
+# ---- style: how thick an image is among its class ------------------------------------------------
 
 def ink(images):
     """Ink of uint8 [N,28,28] images, the count of pixels above 127: int64 [N]."""
@@ -100,7 +100,7 @@ def style(t):
     return (np.asarray(t) >= 0.5).astype(np.int64)
 
 
-# ---- splits ----------------------------------------------------------------------------------------------------------
+# ---- splits --------------------------------------------------------------------------------------
 
 def rank_in_class(labels, seed):
     """The rank of each image in a random order of its class, drawn by `seed`: int64 [N], 0 .. class size - 1."""
@@ -125,7 +125,7 @@ def stratified_split(labels, fraction, seed):
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-# ---- load ------------------------------------------------------------------------------------------------------------
+# ---- load ----------------------------------------------------------------------------------------
 
 def load(name=None, data_dir=None, seed=0, center=True):
     """A data set as Glyphs: a name of SOURCES, or the path of one's own folder, .npz or .csv.
@@ -235,8 +235,7 @@ def read_images(path, data_dir=None, center=True):
     `path`: "mnist:test" or any "NAME:SPLIT" (train, val, test; thickness is then the rank in the training split), a
     folder (by its labels.csv, its sub-folders or neither), an .npz (see readers.read_npz_images), .npy or idx file, or
     one picture. Grey images of 28 x 28 in a set are taken as they are; a broken one is an error, since a measure over
-    the rest would mislead.
-    """
+    the rest would mislead."""
     text, path = str(path), Path(path).expanduser()
     name, _, split = text.rpartition(":")
     if name and split in ("train", "val", "test") and not path.exists():
@@ -264,7 +263,7 @@ def read_images(path, data_dir=None, center=True):
     return x, None if y is None else y.astype(np.int64), t, classes
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def print_summary(g):
     """Counts and ink of every class of a Glyphs, its source and its hash."""

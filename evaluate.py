@@ -11,18 +11,16 @@ Real images are shown only with --show-real: not every licence allows to pass th
 """
 import hashlib
 import json
-import platform
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import data
 from datasets.download import SOURCES
 from study import classifier, epochs, generators, ocr, report, robustness, saliency_checks
 from study.context import Context
-from training.run import processor_name
+from training.run import describe_machine
 from utils import cli
 from utils.files import UserError
 
@@ -129,12 +127,10 @@ def check_stored(args, glyphs):
 def protocol_of(key, context, seconds):
     """How a section was measured, beside its numbers; real_images: whether its figures may show some."""
     g, form = context.glyphs, "quick" if context.quick else "full"
-    machine = {"processor": processor_name(), "threads": torch.get_num_threads(), "device": str(context.device)}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {"dataset": g.name, "dataset_sha256": g.sha256, "test_images": len(g.x_test),
             "models": hash_models(context.models, key), "form": form, "seeds": context.seeds,
             "per_class": context.per_class, "seconds": round(seconds, 1), "real_images": context.show_real,
-            "machine": machine, "versions": versions,
+            **describe_machine(context.device),
             "command": f"{context.command} --only {key} {'' if context.quick else '--full '}--seeds {context.seeds}"}
 
 

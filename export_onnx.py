@@ -34,7 +34,7 @@ CALIBRATION_IMAGES = 500         # training images that show how large activatio
 MAX_INT8_LOSS = 0.1              # points of accuracy that int8 may lose on the validation split
 
 
-# ---- networks as the graph has them: no batch norm, uint8 at the door -----------------------------------------------
+# ---- networks as the graph has them: no batch norm, uint8 at the door ----------------------------
 
 def scale_and_shift(bn):
     """A batch norm in eval mode as y = scale * x + shift, both float [C]."""
@@ -119,7 +119,7 @@ class ClassifierGraph(nn.Module):
         return logits, logits.softmax(1), features
 
 
-# ---- the file -------------------------------------------------------------------------------------------------------
+# ---- the file ------------------------------------------------------------------------------------
 
 def store_as_half(graph, network, exact):
     """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each; a convolution that a batch norm
@@ -260,7 +260,7 @@ def accuracy(path, images, labels):
     return float((np.concatenate(logits).argmax(1) == labels).mean())
 
 
-# ---- 8 bits ---------------------------------------------------------------------------------------------------------
+# ---- 8 bits --------------------------------------------------------------------------------------
 
 def quantize_int8(checkpoint, path, glyphs):
     """Write a classifier (models.Checkpoint) as an ONNX file of the same contract, its convolutions in int8.
@@ -304,7 +304,7 @@ def quantize_int8(checkpoint, path, glyphs):
     return {"bytes": Path(path).stat().st_size, "val_accuracy": after, "fp32_val_accuracy": before}
 
 
-# ---- the command ----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])

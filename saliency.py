@@ -154,7 +154,7 @@ SENSITIVITIES = ("gradient", "SmoothGrad")   # how strongly a pixel acts, either
 TIMES_INPUT = ("gradient x input", "integrated gradients")                # zero where there is no ink, in any network
 
 
-# ---- do the maps mean anything? --------------------------------------------------------------------------------------
+# ---- do the maps mean anything? ------------------------------------------------------------------
 
 def cascading_randomization(model, seed=0):
     """Yield (layer, copy of the network) with ever more layers re-initialised, from the last to the first, each with
@@ -207,7 +207,7 @@ def sobel(images):
     return torch.hypot(across, down)
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def main(argv=None):
     parser = Parser("Say what a classifier answers, and draw which pixels speak for it: saliency maps over the images.")

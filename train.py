@@ -31,7 +31,7 @@ from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
 from utils.files import UserError
 
-# ---- settings ----------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 # How long a model trains by default: `minutes` decide the epochs, so that everything is there within 6 (classifiers: 10)
 # on 2 cores; never more `images` in all, after which more of them gained nothing on MNIST, nor more `passes` over a
 # handful of images. Learning rate and weights of the losses stand with the losses, in training/*.py.
@@ -151,7 +151,7 @@ def resolve(args, glyphs):
             setattr(args, setting.name, setting.default)
 
 
-# ---- how long ----------------------------------------------------------------------------------------
+# ---- how long ------------------------------------------------------------------------------------
 
 def max_epochs(run):
     """The most epochs that a run without --epochs takes, however fast the machine."""
@@ -171,7 +171,7 @@ def plan_epochs(run, steps_per_second):
     return min(fit, run.epochs if too_slow else max_epochs(run))
 
 
-# ---- the loop ----------------------------------------------------------------------------------------
+# ---- the loop ------------------------------------------------------------------------------------
 
 def train_step(trainer, batch, lr):
     """One step of every optimizer; of a GAN the discriminator's first. -> {name: loss, a tensor}"""
@@ -246,7 +246,7 @@ def stop_at_nan(run):
                     f"{run.path('.pth')}: start anew with a lower --lr")
 
 
-# ---- measuring and writing ---------------------------------------------------------------------------
+# ---- measuring and writing -----------------------------------------------------------------------
 
 def measure_generator(run):
     """How well samples of the averaged generator keep to the thickness they should have, and how much
@@ -304,7 +304,7 @@ def finish(run, progress):
     progress(f"{run.wall_seconds:.0f} s in all. Wrote {written} and {run.name}.json, {run.name}_* beside them")
 
 
-# ---- the command -------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def main(argv=None):
     started = time.perf_counter()
@@ -328,10 +328,8 @@ def main(argv=None):
     progress(f"{run.title}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, {device.type}, "
              f"{torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
     progress("settings: " + json.dumps(run.record()["settings"]))
-    if glyphs.notice:
-        progress(f"NOTE: {glyphs.notice.upper()}")
-    for warning in glyphs.warnings:
-        progress(f"NOTE: {warning}")
+    for note in filter(None, [glyphs.notice.upper(), *glyphs.warnings]):
+        progress(f"NOTE: {note}")
     if args.dry_run:
         losses = train_step(run.trainer, run.batches.batch(0, run.steps), args.lr)
         progress("dry run, nothing written; one step: " + ", ".join(f"{k} {float(v):.3f}" for k, v in losses.items()))

@@ -34,7 +34,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 CACHE_NAME = ".glyphs-cache.npz"
 
 
-# ---- arrays in files: idx, npy, npz, csv -----------------------------------------------------------------------------
+# ---- arrays in files: idx, npy, npz, csv ---------------------------------------------------------
 
 @contextlib.contextmanager
 def reading(path):
@@ -149,7 +149,7 @@ def read_csv_images(path, center=True):
     return images, arrays["labels"], None, None, notes
 
 
-# ---- many pictures: folders and zip archives -------------------------------------------------------------------------
+# ---- many pictures: folders and zip archives -----------------------------------------------------
 
 def list_folder(root):
     """The images of a folder: (names relative to root, labels int64 [N] or None, classes or None, None, notes). One

@@ -382,8 +382,7 @@ def generate(n, seed=0, kind="digits", labels=None, threads=2):
     kind: "digits" or "arabic" (Arabic-Indic), whose classes are CLASSES[kind].
     labels: class indices [n] to draw; by default in random order, every class once in each run of ten.
     Image i is a function of (seed, i, kind, its label) alone: the same for any n and any number of threads.
-    Raises ValueError for an unknown kind and for labels that are not n class indices.
-    """
+    Raises ValueError for an unknown kind and for labels that are not n class indices."""
     key = _hash(np.uint64([seed % 2 ** 64]) * GOLDEN + np.uint64(1 + list(CLASSES).index(kind)))
     classes = len(CLASSES[kind])
     if labels is None:

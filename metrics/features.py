@@ -71,7 +71,6 @@ class Extractor:
     def _open_inside(self, path, content, names, depths):
         """Open the model again with more outputs: an inner tensor, the averages after each pooling."""
         import onnx
-        import onnxruntime as ort
         model = onnx.load_model_from_string(content)
         nodes = model.graph.node
         if not any(self.output in node.output for node in nodes):
@@ -81,9 +80,7 @@ class Extractor:
             self.outputs[f"depth {i}"] = f"fid_depth_{i}"
             nodes.append(onnx.helper.make_node("GlobalAveragePool", [tensor], [f"fid_depth_{i}"]))
         model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in self.outputs.values() if n not in names)
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        self.session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self.session = start_session(path, content=model.SerializeToString())
 
     def _read_input(self, path, input_range, input_size):
         """What the model takes: name, dtype, channels, size, batch, range."""

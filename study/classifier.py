@@ -11,7 +11,6 @@ from study.context import open_classifier
 from study.report import Figure, Section, Table
 from training.classifier import predict_probabilities
 from utils import charts, figures
-from utils.files import UserError
 
 MATRIX_CLASSES = 50           # up to which the confusion matrix is given
 
@@ -19,8 +18,6 @@ MATRIX_CLASSES = 50           # up to which the confusion matrix is given
 def measure(context):
     """Accuracy, precision and recall by class, calibration; mistakes are shown with context.show_real."""
     g, network = context.glyphs, open_classifier(context)
-    if network is None:
-        raise UserError(f"no classifier.pth in {context.models}: train one with `python train.py --model classifier`")
     context.say("classifies the test images")
     probabilities, n = predict_probabilities(network, g.x_test), len(g.x_test)
     matrix = statistics.confusion_matrix(g.y_test, probabilities.argmax(1), len(g.classes))

@@ -63,11 +63,11 @@ def open_generators(context, stems=tuple(GENERATORS)):
 
 
 def open_classifier(context, stem="classifier"):
-    """The network of <stem>.pth, in eval mode on the context's device; None where there is no such file. Raises
-    UserError where it is broken or knows other classes than the data set."""
+    """The network of <stem>.pth, in eval mode on the context's device. Raises UserError where there is no such file,
+    or it is broken or knows other classes than the data set."""
     path = context.models / f"{stem}.pth"
     if not path.is_file():
-        return None
+        raise UserError(f"no {path.name} in {context.models}: train one with `python train.py --model {stem}`")
     checkpoint = models.load(path, "classifier")
     if list(checkpoint.classes) != context.glyphs.classes:
         raise UserError(f"{path} knows other classes than those of {context.glyphs.name}: name its data set")
@@ -134,8 +134,7 @@ class RunCache:
             cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types, kept as {**key, **row}
 
     A kill in the middle of a write leaves a line without an end, which is cut off when the file is opened next.
-    Raises UserError for a file that is no such cache.
-    """
+    Raises UserError for a file that is no such cache."""
 
     def __init__(self, path):
         self.path, self.index = Path(path), {}                 # index: key as text -> row, oldest first

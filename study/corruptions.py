@@ -19,7 +19,7 @@ BLOCK = 500                      # images at a time: a block's random numbers ta
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE].astype(np.float64)[:, None]           # of every pixel, [1, 28, 28] each
 
 
-# ---- helpers: x float64 [N, 28, 28] in [0, 1], u float64 [N, k] ~ U[0, 1) --------------------------------------------
+# ---- helpers: x float64 [N, 28, 28] in [0, 1], u float64 [N, k] ~ U[0, 1) ------------------------
 
 def normals(u):
     """Uniform numbers [N, 2 * 784] -> standard normals [N, 28, 28] (Box and Muller 1958)."""
@@ -85,7 +85,7 @@ def cloud_field(u, roughness):
     return (field - low) / (high - low)
 
 
-# ---- the kinds: f(x, u, v) with v the value of the severity ---------------------------------------------------------
+# ---- the kinds: f(x, u, v) with v the value of the severity --------------------------------------
 
 def shot_noise(x, u, v):
     """Few photons: each pixel is a Poisson count of mean v x, divided by v; background counts as 0.02, not as none."""

@@ -76,7 +76,7 @@ def describe(numbers):
                    numbers, f"Their distance to real images (FID) changes: {changes}.", {"seeds": seeds})
 
 
-# ---- runtime ---------------------------------------------------------------------------------------------------------
+# ---- runtime -------------------------------------------------------------------------------------
 
 def measure_runtime(context):
     """Seconds of training from the records of the runs, speed of drawing as measured now."""

@@ -82,7 +82,7 @@ def measure(context):
     return section
 
 
-# ---- text, table, charts of the numbers ------------------------------------------------------------------------------
+# ---- text, table, charts of the numbers ----------------------------------------------------------
 
 def describe(numbers):
     """The Section of stored numbers, without the figures that show glyphs."""
@@ -164,7 +164,7 @@ def fid_charts(numbers):
     return out
 
 
-# ---- figures of glyphs, files of the training ------------------------------------------------------------------------
+# ---- figures of glyphs, files of the training ----------------------------------------------------
 
 def samples_figure(context, sources):
     """A row per class; a block of columns, thin to thick, per generator (and, with show_real, of test images)."""

@@ -103,7 +103,7 @@ def simulated_script(glyphs, named=False):
     return "digits" if glyphs.classes == strokes.CLASSES["digits"] and (named or glyphs.name == "mnist") else None
 
 
-# ---- cases: the real images that all arms of a seed train on ---------------------------------------------------------
+# ---- cases: the real images that all arms of a seed train on -------------------------------------
 
 @dataclass
 class Case:
@@ -274,7 +274,7 @@ def score(model, x, y, k, rare, bits=False):
     return row
 
 
-# ---- the study -------------------------------------------------------------------------------------------------------
+# ---- the study -----------------------------------------------------------------------------------
 
 def run_study(context, protocols=None, arms=None, **budget):
     """Run the study, or what is left of it; returns the rows of its measured runs. budget: steps, generator_steps and

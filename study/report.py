@@ -116,7 +116,7 @@ def remove(key, folder):
         (folder / name).unlink(missing_ok=True)
 
 
-# ---- the page --------------------------------------------------------------------------------------------------------
+# ---- the page ------------------------------------------------------------------------------------
 
 def prose(text):
     """Plain text as HTML; `code` in backticks."""
@@ -211,7 +211,7 @@ def write_page(folder):
         tmp.write_text(page(sections, folder), encoding="utf-8")
 
 
-# ---- Markdown --------------------------------------------------------------------------------------------------------
+# ---- Markdown ------------------------------------------------------------------------------------
 
 def table_lines(table):
     """Lines of a Markdown table, numbers to the right, its title above and its note below."""

@@ -41,9 +41,9 @@ def measure(context):
     size["seeds"] = min(size["seeds"], context.seeds) if context.quick else context.seeds
     x, y = attacks.random_subset(context.glyphs.x_test, context.glyphs.y_test, size["corrupted"], seed=0)
     test = x, y, {kind: corrupt(x, kind, SEVERITY) for kind in CORRUPTIONS}
-    networks = {name: open_classifier(context, stem) for stem, name in CLASSIFIERS.items()}
-    missing = [f"Not measured: there is no {stem}.pth." for stem, name in CLASSIFIERS.items() if networks[name] is None]
-    networks = {name: network for name, network in networks.items() if network is not None}
+    present = [stem for stem in CLASSIFIERS if (context.models / f"{stem}.pth").is_file()]
+    networks = {CLASSIFIERS[stem]: open_classifier(context, stem) for stem in present}
+    missing = [f"Not measured: there is no {stem}.pth." for stem in CLASSIFIERS if stem not in present]
     sources, notes = open_generators(context, ("generator", "cvae"))
     counts = {k: min(size[k], len(context.glyphs.x_test)) for k in ("images", "corrupted", "attacked")}
     numbers = {"protocol": {**size, **counts, "severity": SEVERITY, "version": VERSION, "split": "test"}}
@@ -153,7 +153,7 @@ def differences(measures):
     return results
 
 
-# ---- text, tables, charts of the numbers -----------------------------------------------------------------------------
+# ---- text, tables, charts of the numbers ---------------------------------------------------------
 
 def describe(numbers):
     """The Section of numbers, measured now or stored; those stored by earlier versions lack the curves of the study."""

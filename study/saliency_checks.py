@@ -18,7 +18,6 @@ from study.context import GENERATORS, example_glyphs, join_names, open_classifie
 from study.report import Figure, Section, Table
 from training.classifier import accuracy, predict, train_classifier
 from utils import charts, figures
-from utils.files import UserError
 
 TEST_IMAGES = 2000                                          # of which the first are explained
 OVERLAID = ("SmoothGrad", "Grad-CAM")                       # methods in figures that compare classifiers
@@ -33,8 +32,6 @@ COARSE = {**METHODS, "SmoothGrad": partial(saliency.smoothgrad, samples=16),    
 def measure(context):
     """The Section; raises UserError without a classifier, or for one of other classes."""
     network, glyphs, examples = open_classifier(context), context.glyphs, example_glyphs(context)
-    if network is None:
-        raise UserError(f"no classifier.pth in {context.models}: train one with `python train.py --model classifier`")
     size = dict(QUICK if context.quick else FULL)
     size["seeds"] = min(size["seeds"], context.seeds) if context.quick else max(size["seeds"], context.seeds)
     chosen = np.random.default_rng(0).permutation(len(glyphs.x_test))[:TEST_IMAGES]
@@ -181,7 +178,7 @@ def measure_epochs(context, arms, size, test, x, y):
     return numbers, by_epoch
 
 
-# ---- figures of glyphs -----------------------------------------------------------------------------------------------
+# ---- figures of glyphs ---------------------------------------------------------------------------
 
 def overlay(glyph, values):
     """A map [H, W] over its glyph, uint8 [H, W]; red for the class, blue against it."""
@@ -218,7 +215,7 @@ def overlay_figure(key, networks, classes, images, labels, origin):
     return Figure(key, page, f"Maps of classifiers trained on {join_names(networks)}, over the same glyphs.")
 
 
-# ---- text, tables, charts of the numbers -----------------------------------------------------------------------------
+# ---- text, tables, charts of the numbers ---------------------------------------------------------
 
 def describe(numbers):
     """The Section of numbers, measured now or stored; those of earlier versions lack some curves and intervals."""

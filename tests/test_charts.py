@@ -41,7 +41,7 @@ def test_log_ticks_and_their_text():
     assert [charts.tick_text(v) for v in written] == list(written.values())
 
 
-# ---- curves ----------------------------------------------------------------------------------------------------------
+# ---- curves --------------------------------------------------------------------------------------
 
 def colour_columns(image, colour):
     """Columns that show a series' colour below the legend."""
@@ -113,7 +113,7 @@ def test_dashes_follow_the_line():
     assert [np.round(p, 9).tolist() for p in corner] == [[0, 0], [10, 0], [10, 5]]
 
 
-# ---- bars and heat maps ----------------------------------------------------------------------------------------------
+# ---- bars and heat maps --------------------------------------------------------------------------
 
 def test_bars_have_heights_in_proportion_and_missing_ones_are_named():
     image = charts.bars({"g": {"a": 0.25, "b": 0.5, "c": math.nan}}, y_range=(0, 1))

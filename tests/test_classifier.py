@@ -32,7 +32,7 @@ def stroke_batch(seed=0):
                  torch.Generator().manual_seed(seed))
 
 
-# ---- the trainers of train.py ----------------------------------------------------------------------------------------
+# ---- the trainers of train.py --------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", CLASSIFIER_TRAINERS)
 def test_a_step_learns_and_repeats(name):
@@ -105,7 +105,7 @@ def test_attacked_images_stay_in_the_ball_and_mislead():
     assert trainer.ATTACK_STEPS == 2 and not torch.equal(trainer.augment(batch), x), "it is what training sees"
 
 
-# ---- a training on few images ----------------------------------------------------------------------------------------
+# ---- a training on few images --------------------------------------------------------------------
 
 def weights(network):
     return torch.cat([v.flatten().float() for v in network.state_dict().values()])

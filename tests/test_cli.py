@@ -15,7 +15,7 @@ def parse(option_type, text):
     return parser.parse_args(["--option", text]).option
 
 
-# ---- options ---------------------------------------------------------------------------------------------------------
+# ---- options -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("option_type, text, value", [
     (number(int, at_least=1), "1", 1), (number(float, above=0, at_most=1), "1", 1.0), (number(float), "1e-5", 1e-5),
@@ -66,7 +66,7 @@ def test_default_folders():
     assert cli.default_folder("results", "k49").name == "k49"
 
 
-# ---- progress --------------------------------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------------------
 
 class Screen(io.StringIO):
     """A stream that may be a terminal."""
@@ -154,7 +154,7 @@ def test_a_new_series_has_its_own_speed(clock):
     assert screen.getvalue().endswith("resumed  60/100  ETA 0:40\n")
 
 
-# ---- the frame of every command --------------------------------------------------------------------------------------
+# ---- the frame of every command ------------------------------------------------------------------
 
 def fail_with(error):
     def main():

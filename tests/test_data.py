@@ -35,7 +35,7 @@ def check_sound(g):
     assert len(g.sha256) == 64 and "/" not in g.source.replace("/ ", "") and g.license
 
 
-# ---- style -----------------------------------------------------------------------------------------------------------
+# ---- style ---------------------------------------------------------------------------------------
 
 def test_ink_counts_pixels_above_127():
     x = np.zeros((3, 28, 28), np.uint8)
@@ -78,7 +78,7 @@ def test_thick_means_more_ink_and_small_classes_work():
     assert table[1].tolist() == data.ink_table(x, np.zeros(4, int), 1)[0].tolist()  # an empty class: all images
 
 
-# ---- splits and subsets ----------------------------------------------------------------------------------------------
+# ---- splits and subsets --------------------------------------------------------------------------
 
 def test_splits_are_stratified_disjoint_and_keep_every_class():
     y = np.repeat(np.arange(6), [1, 2, 3, 30, 300, 3000])
@@ -104,7 +104,7 @@ def test_subset_is_seeded_nested_and_leaves_val_and_test():
     assert len(g.subset(1000, seed=0).x_train) == len(g.x_train)
 
 
-# ---- one's own images ------------------------------------------------------------------------------------------------
+# ---- one's own images ----------------------------------------------------------------------------
 
 def test_own_folder(tmp_path):
     g = data.load(make_folder(tmp_path / "letters"))
@@ -174,7 +174,7 @@ def test_many_classes_of_one_image_each():
     assert (data.thickness(g.x_train, g.y_train, data.ink_table(g.x_train, g.y_train, n)) == 0.5).all()
 
 
-# ---- read_images -----------------------------------------------------------------------------------------------------
+# ---- read_images ---------------------------------------------------------------------------------
 
 def test_read_images_of_every_kind(tmp_path):
     x, y = some_glyphs(20)
@@ -220,7 +220,7 @@ def test_read_images_of_folders(tmp_path):
             data.read_images(missing)
 
 
-# ---- the command, and what is imported -------------------------------------------------------------------------------
+# ---- the command, and what is imported -----------------------------------------------------------
 
 def test_summary(tmp_path, capsys):
     make_folder(tmp_path / "letters")
@@ -271,7 +271,7 @@ def test_command_and_what_it_imports(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=Path(data.__file__).parent, check=True)
 
 
-# ---- real data, where it is ------------------------------------------------------------------------------------------
+# ---- real data, where it is ----------------------------------------------------------------------
 
 REAL = Path(os.environ.get("GLYPHS_DATA", "nowhere"))
 

@@ -93,7 +93,7 @@ def set_mirrors(monkeypatch, *urls, name="mnist"):
     monkeypatch.setitem(download.SOURCES, name, replace(download.SOURCES[name], mirrors=urls))
 
 
-# ---- mnist: files and mirrors ----------------------------------------------------------------------------------------
+# ---- mnist: files and mirrors --------------------------------------------------------------------
 
 def test_files_on_disk_gz_or_not(small_mnist, tmp_path):
     put(tmp_path / "a" / "mnist", small_mnist)
@@ -184,7 +184,7 @@ def test_real_wait_is_below_ten_seconds():
     assert all(download.ANSWER_SECONDS * len(source.mirrors) < 10 for source in download.SOURCES.values())
 
 
-# ---- strokes, kuzushiji, arabic --------------------------------------------------------------------------------------
+# ---- strokes, kuzushiji, arabic ------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", ["strokes", "strokes-arabic"])
 def test_strokes_are_drawn_once(tmp_path, monkeypatch, name):

@@ -102,7 +102,7 @@ def test_a_missing_generator_is_said(evaluated):
     assert "No ACGAN: there is no `acgan.onnx`" in text and "No CGAN" not in text
 
 
-# ---- planted studies -------------------------------------------------------------------------------------------------
+# ---- planted studies -----------------------------------------------------------------------------
 
 def planted(key, form=None, image=None, fails=None):
     def measure(given):
@@ -205,7 +205,7 @@ def test_a_study_that_cannot_be_measured_is_a_line_and_no_failure(planned, place
         planned("--only", "quality", quality=planted("quality", fails="gone"))
 
 
-# ---- mistakes --------------------------------------------------------------------------------------------------------
+# ---- mistakes ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("words, says", [
     (["--models", "none"], "none.*train.py"), (["--only", "quality,colour"], "colour.*robustness"),

@@ -32,7 +32,7 @@ def dark(image):
     return int((np.asarray(image.convert("L")) < 128).sum())
 
 
-# ---- sheets ----------------------------------------------------------------------------------------------------------
+# ---- sheets --------------------------------------------------------------------------------------
 
 def test_every_glyph_is_on_the_sheet_unchanged_and_in_its_column():
     images, labels, t = glyphs(6, 4)
@@ -96,7 +96,7 @@ def test_headings_differ_between_classes_and_say_the_class():
     assert len({c.tobytes() for c in columns}) == 10
 
 
-# ---- text ------------------------------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------
 
 AWKWARD = ["٧", "あ", "漢", "é", "e\u0301", "سبعة", "🦄", "\ud800", "\uffff", "", " ", "\n\t", "a\nb",
            "\x00", "\u200b", "lowercase_a", "x" * 5000, "−1 × 2 → 3"]
@@ -154,7 +154,7 @@ def test_turned_text_is_the_same_ink_on_its_side():
     assert abs((f + h) / 2 - 100) <= 2 and abs((e + g) / 2 - 20) <= 2
 
 
-# ---- GIFs ------------------------------------------------------------------------------------------------------------
+# ---- GIFs ----------------------------------------------------------------------------------------
 
 def test_a_gif_has_few_frames_that_grow_a_bar_and_ends_with_the_last_picture(tmp_path):
     images, labels, t = glyphs(5, 2)
@@ -191,7 +191,7 @@ def test_evenly_spaced_indices_hold_both_ends():
     assert figures.evenly_spaced(100, 4).tolist() == [0, 33, 66, 99]
 
 
-# ---- colours, overlays, grids ----------------------------------------------------------------------------------------
+# ---- colours, overlays, grids --------------------------------------------------------------------
 
 def luminance(rgb):
     return rgb.astype(float) @ (0.299, 0.587, 0.114)

@@ -14,7 +14,7 @@ MODELS = ROOT / "saved_models"
 KNOWN_NOISE, KNOWN_U = [0.7462022, -0.0031871, -1.3263309, 0.6544232], [0.6757693896157496]
 
 
-# ---- what a sample is ------------------------------------------------------------------------------------------------
+# ---- what a sample is ----------------------------------------------------------------------------
 
 class Echo:
     """A generator whose images say what they were made from: the sampling law can be read off them."""
@@ -81,7 +81,7 @@ def test_styles_keep_to_their_half():
     assert (t == np.float32(0.8)).all()
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def generate(out, *words, generator="generator.onnx"):
     generate_digits.main(["--generator", str(MODELS / generator), "--out", str(out), *map(str, words)])

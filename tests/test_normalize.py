@@ -7,7 +7,7 @@ from test_readers import seven
 from datasets import normalize
 from utils.files import UserError
 
-# ---- one picture -----------------------------------------------------------------------------------------------------
+# ---- one picture ---------------------------------------------------------------------------------
 
 def with_alpha(a, value):
     return Image.fromarray(np.dstack([np.full_like(a, value)] * 3 + [a]), "RGBA")
@@ -62,7 +62,7 @@ def test_unclear_border_follows_the_data_set():
         normalize.normalize_image(np.full((20, 20), 7, np.uint8), False)
 
 
-# ---- arrays of images ------------------------------------------------------------------------------------------------
+# ---- arrays of images ----------------------------------------------------------------------------
 
 def test_arrays_of_any_shape_and_range():
     x = np.stack([seven(), seven()[:, ::-1]])

@@ -193,7 +193,7 @@ def test_numbers_of_images_are_those_that_mean_something(context):
     assert sizes("rare") == [] and sizes("few") == [None]              # one image of each class: none can be rarer
 
 
-# ---- the report: planted rows, known answers -------------------------------------------------------------------------
+# ---- the report: planted rows, known answers -----------------------------------------------------
 
 def planted(arm, seed, accuracy, n=10, val=None):
     right = np.arange(1000) < round(1000 * accuracy)
@@ -252,7 +252,7 @@ def test_one_seed_claims_nothing(context):
     json.dumps(section.numbers)
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 def test_command_resumes_and_reports(small_npz, tmp_path, capsys):
     words = ("--dataset", small_npz, "--only", "ocr", "--protocols", "few", "--per-class", "3", "--arms", "real,tuned",

@@ -25,7 +25,7 @@ def seven(size=28):
     return np.asarray(Image.fromarray(a).resize((size, size)))
 
 
-# ---- idx -------------------------------------------------------------------------------------------------------------
+# ---- idx -----------------------------------------------------------------------------------------
 
 def test_idx_round_trip_plain_and_gz(tmp_path):
     a = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
@@ -62,7 +62,7 @@ def test_idx_damaged_gzip_bomb_and_wrong_hash(tmp_path):
         readers.read_idx(tmp_path / "other.gz", sha256="00" * 32)
 
 
-# ---- npz -------------------------------------------------------------------------------------------------------------
+# ---- npz -----------------------------------------------------------------------------------------
 
 def test_npz_reads_what_numpy_writes(tmp_path):
     arrays = {"x": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "f": np.asfortranarray(np.eye(3)[:, :2]),
@@ -121,7 +121,7 @@ def test_npy_of_another_version_claims_no_memory(tmp_path):
         readers.read_npz(tmp_path / "a.npy")
 
 
-# ---- csv -------------------------------------------------------------------------------------------------------------
+# ---- csv -----------------------------------------------------------------------------------------
 
 def test_csv_with_and_without_header(tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (3, 784))
@@ -147,7 +147,7 @@ def test_csv_faults_name_the_line(tmp_path, line, word):
     assert "a.csv" in str(fault.value) and "2" in str(fault.value)
 
 
-# ---- folders ---------------------------------------------------------------------------------------------------------
+# ---- folders -------------------------------------------------------------------------------------
 
 def make_folder(root):
     for name, count in (("10", 4), ("2", 3), ("が", 1)):

@@ -121,7 +121,7 @@ def test_colours_are_readable_in_both_modes():
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (mode, name)
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 GLYPHS = Glyphs("ink", ["a", "b"], *(np.zeros((n, 28, 28), np.uint8) if i % 2 == 0 else np.zeros(n, np.int64)
                                      for i, n in enumerate([10, 10, 2, 2, 1000, 1000])), "drawn", "MIT", False)

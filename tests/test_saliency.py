@@ -161,7 +161,7 @@ def test_wrong_input_is_refused(images):
             saliency.gradient(net, x, y)
 
 
-# ---- do they mean anything? ------------------------------------------------------------------------------------------
+# ---- do they mean anything? ----------------------------------------------------------------------
 
 def rank_correlation(a, b):
     """Of the magnitudes of two maps of each image, over all pixels: float64 [N]."""
@@ -223,7 +223,7 @@ def test_sobel_finds_the_edge():
     assert (edges[:, 12:14] == 4).all() and edges.sum() == 4 * 2 * 26
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def files(quick, glyphs, tmp_path_factory):

@@ -48,7 +48,7 @@ def short(monkeypatch):
     monkeypatch.setattr(train, "MEASURED", 64)
 
 
-# ---- what a run leaves -----------------------------------------------------------------------------------------------
+# ---- what a run leaves ---------------------------------------------------------------------------
 
 def test_a_run_leaves_what_the_readme_names(trained):
     names = {p.name for p in trained.iterdir()}
@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_weights(small_npz, tmp_path, short):
     assert not same(tmp_path / "a" / "generator.pth", tmp_path / "other" / "generator.pth")
 
 
-# ---- settings --------------------------------------------------------------------------------------------------------
+# ---- settings ------------------------------------------------------------------------------------
 
 def resolved(glyphs, *words):
     args = train.parse_args(list(words))
@@ -168,7 +168,7 @@ def test_the_plan_follows_the_speed(small_npz):
     assert train.plan_epochs(run, per_epoch) == 30, "no time is left: this epoch is the last"
 
 
-# ---- kill and resume -------------------------------------------------------------------------------------------------
+# ---- kill and resume -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize("model", ["cgan", "cvae", "classifier"])
 @pytest.mark.parametrize("step", [3, 14])
@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_weights(killed, tmp_pat
     assert not (folder / "generator.onnx").exists()
 
 
-# ---- mistakes --------------------------------------------------------------------------------------------------------
+# ---- mistakes ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("model", ["acgan", "cvae", "classifier"])
 def test_dry_run_writes_nothing(small_npz, tmp_path, capsys, model):

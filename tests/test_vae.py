@@ -78,7 +78,7 @@ def test_thin_and_thick_have_priors_of_their_own():
         assert (drawn.mean(0) - center).abs().max() < 0.5
 
 
-# ---- mixtures --------------------------------------------------------------------------------------------------------
+# ---- mixtures ------------------------------------------------------------------------------------
 
 def blobs(n, seed=0):
     """Points of two well-separated Gaussians, a quarter and three quarters."""

@@ -16,8 +16,7 @@ def shift(images, pixels, rng):
     is lost.
 
     images float [N, 1, H, W], background 0; rng: a CPU torch.Generator. Differentiable, so it serves as the
-    translation of differentiable augmentation too (Zhao et al. 2020, arXiv:2006.10738).
-    """
+    translation of differentiable augmentation too (Zhao et al. 2020, arXiv:2006.10738)."""
     n, _, height, width = images.shape
     moves = torch.randint(0, 2 * pixels + 1, (2, n), generator=rng).to(images.device)
     rows = moves[0, :, None] + torch.arange(height, device=images.device)                # [N, H]
@@ -35,8 +34,7 @@ def warp(images, rng, degrees=15, scale=0.15, shear=0.15, pixels=2, elastic=8.0)
     each axis within 1 +- `scale`, a rotation within +-`degrees`, a horizontal shear within +-`shear`.
     `elastic` is the alpha of Simard et al. 2003 at sigma 4: 8 moves a pixel by 0.33 pixels (root mean
     square, along each axis), 20 by 0.81, 0 not at all. What leaves the frame is lost; nothing is flipped.
-    rng: a CPU torch.Generator; all that is drawn comes from it.
-    """
+    rng: a CPU torch.Generator; all that is drawn comes from it."""
     n, _, height, width = images.shape
     u = (2 * torch.rand(6, n, generator=rng) - 1).to(images.device)
     turn, lean = u[0] * math.radians(degrees), u[1] * shear
@@ -66,8 +64,7 @@ def bumps(size):
     [size, knots].
 
     White noise on the knots times these is smooth noise of variance 1 at every pixel: what smoothing white
-    noise on all pixels gives, for a tenth of the numbers.
-    """
+    noise on all pixels gives, for a tenth of the numbers."""
     knots = torch.arange(-2 * SIGMA, size + 2 * SIGMA, SIGMA)
     return F.normalize(torch.exp(-(torch.arange(size)[:, None] - knots) ** 2 / (2 * SIGMA ** 2)), dim=1)
 

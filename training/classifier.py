@@ -126,7 +126,7 @@ class AdversarialClassifierTrainer(ClassifierTrainer):
 CLASSIFIER_TRAINERS = {t.name: t for t in (ClassifierTrainer, TinyClassifierTrainer, AdversarialClassifierTrainer)}
 
 
-# ---- a training on few images ------------------------------------------------------------------------
+# ---- a training on few images --------------------------------------------------------------------
 
 def shuffled_passes(indices, rng):
     """Endless shuffled passes over `indices` int64 [N]: a function n -> the next n of them."""
@@ -143,10 +143,7 @@ def shuffled_passes(indices, rng):
 
 def class_balanced(labels, is_synthetic, share, rng):
     """Random images with every class equally often: a function n -> indices int64 [n] (with repetition).
-
-    Of the classes that have both kinds a synthetic image (`is_synthetic` bool [N]) is taken with probability
-    `share`.
-    """
+    Of classes that have both kinds a synthetic image (`is_synthetic` bool [N]) is taken with probability `share`."""
     cell = 2 * labels + is_synthetic
     counts = torch.bincount(cell, minlength=2 * int(labels.max()) + 2).double()
     both = (counts[0::2] > 0) & (counts[1::2] > 0)
@@ -182,8 +179,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     et al. 2018), 0: none. AdamW, warm-up, then a cosine to zero.
 
     Whatever is random follows from the seed; the global random state is left as it was. Raises UserError
-    where there is no image, or for another `augment`.
-    """
+    where there is no image, or for another `augment`."""
     device = torch.device(device)
     if augment not in ("none", "classical"):
         raise UserError(f"augment {augment!r}: choose none or classical")
@@ -234,7 +230,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     return network.eval().requires_grad_(False)
 
 
-# ---- answers -----------------------------------------------------------------------------------------
+# ---- answers -------------------------------------------------------------------------------------
 
 @torch.inference_mode()
 def predict_probabilities(network, images):

@@ -33,7 +33,7 @@ class ACGANSettings(GANSettings):
     g_label_weight: float = 0.5
 
 
-# ---- what the generators of a GAN and of a VAE share -------------------------------------------------
+# ---- what the generators of a GAN and of a VAE share ---------------------------------------------
 
 def soft_ink(images):
     """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127), made differentiable."""
@@ -64,12 +64,8 @@ def update_ema(ema, network, decay, step):
 
 class AdversarialLoss:
     """A discriminator and both sides' losses: non-saturating logistic (Goodfellow et al. 2014) with lazy R1
-    (Mescheder et al. 2018, Karras et al. 2020) and an auxiliary label loss (Odena et al. 2017,
-    arXiv:1610.09585).
-
-    `projection`: the score sees label and thickness (Miyato and Koyama 2018); `fake_labels`: the label head
-    learns from fakes, too.
-    """
+    (Mescheder et al. 2018, Karras et al. 2020) and an auxiliary label loss (Odena et al. 2017). `projection`: the
+    score sees label and thickness (Miyato and Koyama 2018); `fake_labels`: the label head learns from fakes, too."""
 
     def __init__(self, trainer, n_classes, projection=True, fake_labels=False):
         self.settings, self.autocast, self.fake_labels = trainer.settings, trainer.autocast, fake_labels
@@ -118,7 +114,7 @@ class AdversarialLoss:
         return loss, {"G": adversarial.detach(), "label": label.detach()}
 
 
-# ---- the GANs ----------------------------------------------------------------------------------------
+# ---- the GANs ------------------------------------------------------------------------------------
 
 class ConditionalGAN(Trainer):
     """A projection GAN with an ink loss for the thickness dial and an averaged generator. The same fake

@@ -157,7 +157,6 @@ class Run:
     def record(self):
         """The run's record as a dict of JSON types; no local paths."""
         g, local = self.glyphs, ("dataset", "data_dir", "out", "resume", "dry_run")
-        machine = {"processor": processor_name(), "threads": torch.get_num_threads(), "device": str(self.device)}
         return {"model": self.args.model, "dataset": g.name, "dataset_sha256": g.sha256, "source": g.source,
                 "license": g.license, "synthetic": g.synthetic, "notice": g.notice, "warnings": g.warnings,
                 "classes": g.classes, "train_images": len(g.x_train),
@@ -166,8 +165,7 @@ class Run:
                 "epochs": self.epochs, "plans": self.plans, "steps": self.step,
                 "training_seconds": round(self.seconds, 1),
                 "images_per_second": round(self.step * self.batches.size / max(self.seconds, 1e-9)),
-                "machine": machine, "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                                                 "numpy": np.__version__}}
+                **describe_machine(self.device)}
 
     def write_record(self, **more):
         text = json.dumps({**self.record(), **more}, indent=1, ensure_ascii=False)
@@ -271,23 +269,25 @@ def read_state(path):
     return state
 
 
-def processor_name():
-    """The processor's name as the system gives it."""
+def describe_machine(device):
+    """{"machine": ..., "versions": ...} of a record: JSON types."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return {"machine": {"processor": next(names, platform.processor()), "threads": torch.get_num_threads(),
+                        "device": str(device)},
+            "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}}
 
 
-# ---- without a command line --------------------------------------------------------------------------
+# ---- without a command line ----------------------------------------------------------------------
 
 def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0, **settings):
     """Train a generator on the training images of `glyphs` alone, without files; returns a source for
     generate_digits.sample_all.
 
-    model: "cgan", "acgan" or "cvae"; balance: see Batches; settings: of the trainer's own. The
-    discriminator's images are shifted by 2 pixels unless told otherwise, as it would learn few images by
-    heart. The global random state is left as it was.
-    """
+    model: "cgan", "acgan" or "cvae"; balance: see Batches; settings: of the trainer's own. The discriminator's
+    images are shifted by 2 pixels unless told otherwise, as it would learn few images by heart. The global random
+    state is left as it was."""
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -1,14 +1,5 @@
-"""What the training of every model has in common: its networks and optimizers, batches, learning rate,
-precision.
-
-A Trainer turns batches into losses; the loop belongs to whoever trains (train.py, run.train_generator):
-
-    for optimizer, loss, parts in trainer.losses(batch):     # of a GAN first the discriminator's, then the generator's
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    trainer.end_step(batch)
-"""
+"""What the training of every model has in common. A Trainer turns batches into losses; the loop belongs to whoever
+trains (train.train_step, run.train_generator)."""
 import contextlib
 import math
 from dataclasses import dataclass

@@ -27,8 +27,7 @@ class ConditionalVAE(Trainer):
 
     A mixture prior is fitted to the codes every few hundred steps and at the end (models.Prior). What is
     decoded from it must pass a discriminator, too, against blur (Larsen et al. 2016; reconstructions are not
-    shown to it here).
-    """
+    shown to it here)."""
     name = "cvae"
     makes_images, Settings = True, VAESettings
 
@@ -101,7 +100,7 @@ def kl_divergence(mean, log_var):
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(1)
 
 
-# ---- the prior: mixtures of Gaussians, by expectation maximisation (Dempster et al. 1977) ------------
+# ---- the prior: mixtures of Gaussians, by expectation maximisation (Dempster et al. 1977) --------
 
 def log_density(x, mean, cov):
     """log N(x; mean_c, cov_c) of x [N, d] for components mean [C, d], cov [C, d, d] -> [N, C]."""
@@ -117,8 +116,7 @@ def fit_gmm(x, components, rng, start=None, prior_cov=None, prior_count=0.0, ste
     """Fit a Gaussian mixture to x float [N, d]: (weights [C], means [C, d], covariances [C, d, d]), float64.
 
     `start`: a mixture to begin from, else random points. `prior_cov` [d, d] counts as `prior_count` more
-    points in every component's covariance, so that components of few points stay sane.
-    """
+    points in every component's covariance, so that components of few points stay sane."""
     x = np.asarray(x, np.float64)
     n, d = x.shape
     prior_cov = np.cov(x.T, bias=True) if prior_cov is None else prior_cov
@@ -151,8 +149,7 @@ def fit_prior(codes, labels, thick, n_classes, components, seed=0):
     passes the middle. Fewer than 40 codes for a component make fewer components; covariances lean on that of
     all codes about their class's mean with the weight of 20 codes (d = 16 wants more than 16). A half
     without codes takes the mixture of its class, a class without any the standard normal. -> thresholds [2
-    K, C], mean [2 K C, d], Cholesky factors [2 K C, d, d], float32.
-    """
+    K, C], mean [2 K C, d], Cholesky factors [2 K C, d, d], float32."""
     codes, d = np.asarray(codes, np.float64), codes.shape[1]
     rng = np.random.default_rng(seed)
     thresholds = np.full((2 * n_classes, components), 1e9)

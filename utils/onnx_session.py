@@ -23,8 +23,9 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
             "classifier": ("kind", "dataset", "classes", "version", "license")}
 
 
-def start_session(path, threads=None):
-    """onnxruntime.InferenceSession on the CPU. Raises UserError for a file that is missing or not ONNX."""
+def start_session(path, threads=None, content=None):
+    """onnxruntime.InferenceSession on the CPU of a file, or of the bytes `content` made of it. Raises UserError for a
+    file that is missing or not ONNX."""
     import onnxruntime as ort
     path = Path(path)
     if not path.is_file():
@@ -34,7 +35,7 @@ def start_session(path, threads=None):
     options.intra_op_num_threads = threads or 0
     try:
         # from bytes, not from the path: a model that refers to other files on this disk is refused
-        return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(content or path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as e:                    # onnxruntime raises one type per cause; all mean the same to the user
         reason = (f"is not an ONNX model that onnxruntime can load ({first_line(e)})" if "External data" not in str(e) else
                   "keeps weights in other files (external data)")
@@ -64,8 +65,7 @@ def open_session(path, kind, threads=None):
     """(session, metadata) of a file that keeps the contract of `kind`, "generator" or "classifier".
 
     Metadata values are str, but `classes` is a list of str and `latent_dim` an int, both checked against the graph.
-    Raises UserError that names the file and what was expected where it does not.
-    """
+    Raises UserError that names the file and what was expected where it does not."""
     session = start_session(path, threads)
     check_ports(path, "input", session.get_inputs(), CONTRACT[kind][0])
     check_ports(path, "output", session.get_outputs(), CONTRACT[kind][1])
