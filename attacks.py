@@ -31,7 +31,7 @@ from torch import nn
 
 import data
 import models
-from utils.cli import Parser, Progress, add_data_options, number, run_command
+from utils.cli import Parser, Progress, add_data_options, non_empty_path, number, run_command
 from utils.files import UserError
 
 BATCH = 64                  # images at a time: on a CPU larger ones leave the cache
@@ -474,7 +474,7 @@ def random_subset(images, labels, n, seed):
 def main(argv=None):
     parser = Parser("Attack a classifier and print its accuracy, attack by attack, with checks.")
     add = parser.add_argument
-    add("classifier", help="a classifier file of train.py (.pth)")
+    add("classifier", type=non_empty_path, help="a classifier file of train.py (.pth)")
     add("--on", default="mnist:test", help="NAME:SPLIT, or labelled images as fid.py takes them")
     add("--n", type=number(int, above=0), default=1000, help="images, drawn by --seed")
     add("--eps", type=number(float, at_least=0, at_most=1000), default=0.1,

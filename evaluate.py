@@ -38,10 +38,10 @@ RESULTS, DOCUMENT = Path("results"), Path("docs/results.md")
 def parse_args(argv=None):
     parser = cli.Parser("Compare the models of a folder, run the studies, write results and a report.")
     add = parser.add_argument
-    add("--models", type=Path, help="folder of trained models (default: saved_models, or saved_models/<dataset>)")
-    add("--dataset", help="a name or the path of your own (default: what the models were trained on)")
+    add("--models", type=cli.non_empty_path, help="folder of trained models (default: saved_models[/<dataset>])")
+    add("--dataset", type=cli.non_empty_path, help="a name or a path (default: what the models were trained on)")
     cli.add_data_options(parser)
-    add("--out", type=Path, help="folder to write to (default: results for mnist, else results/<dataset>)")
+    add("--out", type=cli.non_empty_path, help="folder to write to (default: results for mnist, else results/<dataset>)")
     add("--only", type=cli.names_from(STUDIES), help=f"comma-separated, of {','.join(STUDIES)} (default: all)")
     add("--seeds", type=cli.number(int, above=0), help="repetitions of whatever is trained (default: 3, with --full 5)")
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
@@ -59,8 +59,9 @@ def parse_args(argv=None):
             "with --full all but strokes)"),
         add("--steps", type=cli.number(int, above=0), help="optimiser steps of a classifier (default: 400, full 2000)"),
         add("--generator-steps", type=cli.number(int, above=0), help="and of a generator (default: 400, full 2000)"),
-        add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from on val (default: 1, full 3)")]
+        add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from (default: 1, full 3)")]
     args = parser.parse_args(argv)
+    args.models, args.out = (Path(path) if path else None for path in (args.models, args.out))
     args.seeds = args.seeds or (5 if args.full else 3)
     args.ocr = {o.dest: getattr(args, o.dest) for o in options if getattr(args, o.dest) is not None}
     if args.ocr and "ocr" not in (args.only or ()):
@@ -105,8 +106,8 @@ def hash_models(folder, key):
 
 
 def check_stored(args, glyphs):
-    """Mark the sections in the folder that are stale, which their page then says, and remove those that show real images
-    where --show-real is not given; returns a line for each."""
+    """Mark the sections in the folder that are stale, which their page then says, and remove those that show real
+    images where --show-real is not given; returns a line for each."""
     lines = []
     for key, section in report.read_all(args.out).items():
         protocol, now = section["protocol"], hash_models(args.models, key)
