@@ -254,7 +254,7 @@ def test_json_of_the_command(small_npz, files, capsys):
 
 @pytest.mark.parametrize("file, words, message", [
     ("classifier.pth", ["--attacks", "fgsm,deepfool"], "deepfool.*apgd-dlr"), ("classifier.pth", ["--eps", "-1"], "eps"),
-    ("classifier.pth", ["--on", ""], "no images"), ("generator.pth", [], "generator.pth.*classifier"), ("", [], "no such file")])
+    ("classifier.pth", ["--on", ""], "no images"), ("generator.pth", [], "generator.pth.*classifier"), ("", [], "empty")])
 def test_bad_input_of_the_command(small_npz, files, monkeypatch, file, words, message):
     monkeypatch.chdir(files)
     with pytest.raises(UserError, match=message) as fault:
