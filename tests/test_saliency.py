@@ -75,15 +75,16 @@ def test_square_has_the_integral_that_paper_gives(images):
     torch.testing.assert_close(maps, images[:, 0].square(), rtol=1e-3, atol=1e-6)
 
 
-def test_integrated_gradients_are_complete(quick):
-    net, x, y = (quick[0], *(v[:3] for v in quick[1:]))
-    for target in (y, (y + 2) % 10):
+def test_integrated_gradients_are_complete(quick, monkeypatch):
+    monkeypatch.setattr(saliency, "MAX_STEPS", 2 ** 15)          # the network decides how many are needed, not a limit
+    net, x, y = (quick[0], *(v[:4] for v in quick[1:]))
+    for target in (y, (y + 1) % 10):
         maps = saliency.integrated_gradients(net, x, target)
         error = saliency.completeness_error(net, x, target, maps)
         with torch.no_grad():
             wanted = (net(x) - net(torch.zeros_like(x))).gather(1, target[:, None])[:, 0]
         torch.testing.assert_close(error, (maps.sum((1, 2)) - wanted).abs() / wanted.abs().clamp(min=0.1), rtol=0, atol=1e-4)
-        assert error[wanted.abs() > 1].le(0.01).all() and error.max() < 0.1      # MAX_STEPS may not do for a small one
+        assert error.max() <= 0.01
     rough = saliency.integrated_gradients(net, x, y, steps=2, tolerance=9.0)
     assert saliency.completeness_error(net, x, y, rough).max() > 0.01          # the check can fail
 
