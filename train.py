@@ -27,6 +27,7 @@ from metrics import statistics
 from training.classifier import AdversarialClassifierTrainer, predict
 from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
 from training.run import TRAINERS, LossLog, Run, read_state
+from training.threads import ThreadTuner
 from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
 from utils.files import UserError
@@ -102,6 +103,8 @@ def parse_args(argv=None):
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
                 "the like; less where they turn one class into another; 0: shifts alone")
     cli.add_device_option(parser)
+    add("--threads", type=cli.number(int, above=0), help="of the CPU (default: as many as are fastest, measured as the "
+        "run goes on, so that other processes slow it down little; with --epochs all, so that --resume is exact)")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
     add("--save-every", type=positive, default=20, help="seconds between two saves of what --resume needs")
@@ -160,11 +163,11 @@ def max_epochs(run):
 
 
 def plan_epochs(run, steps_per_second):
-    """The epochs that fit into --minutes at this speed. In the first quarter of a run their number may grow; later,
-    as the learning rate is on its way down, only shrink, when the machine has become clearly slower."""
+    """The epochs that fit into --minutes at this speed. In the first half of a run their number may grow; later, as
+    the learning rate is low already, only shrink, when the machine has become clearly slower."""
     seconds_left = max(0.0, 60 * run.args.minutes - run.seconds)
     too_slow = (run.steps - run.step) / steps_per_second > 1.05 * seconds_left
-    if run.step >= run.steps / 4 and not too_slow:
+    if run.step >= run.steps / 2 and not too_slow:
         return run.epochs
     fit = math.floor((run.step + seconds_left * steps_per_second) / run.batches.per_epoch)
     fit = max(1, fit, math.ceil(run.step / run.batches.per_epoch))
@@ -193,11 +196,15 @@ def train(run, progress):
     started = time.perf_counter() - run.seconds
     log, saved_at = LossLog(run), run.seconds
     timed_step, timed_at = run.step, run.seconds                 # since when the speed is measured
+    tuner = ThreadTuner() if run.tunes_threads else None
     while run.step < run.steps:
         batches.refit_prior(trainer, run.step)
         batch = batches.batch(run.step, run.steps)
         lr = learning_rate(run.step, run.steps, settings.lr, settings.warm_up, settings.final_lr)
+        step_began = time.perf_counter()
         losses = train_step(trainer, batch, lr)
+        if tuner:
+            tuner.add(time.perf_counter() - step_began)
         run.step += 1
         run.seconds = time.perf_counter() - started
         log.add(losses)
@@ -315,6 +322,8 @@ def main(argv=None):
     args.bf16 = has_bf16(device) if args.precision == "auto" else args.precision == "bf16"
     torch.set_flush_denormal(True)             # as Adam's moments fade they would slow the CPU down
     torch.backends.cudnn.benchmark = True
+    if args.threads:
+        torch.set_num_threads(args.threads)
     glyphs = data.load(args.dataset, args.data_dir, center=not args.no_center)
     args.dataset = args.dataset or glyphs.name       # if this run is resumed, on the same data
     if args.per_class:
@@ -326,7 +335,7 @@ def main(argv=None):
     run, progress = Run(args, glyphs, device, started), cli.Progress()
     run.plan(args.epochs or max_epochs(run))
     progress(f"{run.title}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, {device.type}, "
-             f"{torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
+             f"{'up to ' if run.tunes_threads else ''}{torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
     progress("settings: " + json.dumps(run.record()["settings"]))
     for note in filter(None, [glyphs.notice.upper(), *glyphs.warnings]):
         progress(f"NOTE: {note}")

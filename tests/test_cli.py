@@ -176,3 +176,21 @@ def test_errors_become_a_line_and_a_status(capsys, error, status, said):
 def test_a_fault_of_the_code_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: 1 / 0)
+
+
+def test_the_time_left_follows_the_speed_of_the_last_minute(clock):
+    screen = Screen(tty=False)
+    progress = Progress(screen)
+    for done in range(0, 600, 10):                   # 10 a second for a minute ...
+        progress("work", done, 10_000)
+        clock[0] += 1
+    for done in range(600, 720):                     # ... then one
+        progress("work", done, 10_000)
+        clock[0] += 1
+    assert abs(9280 - eta_seconds(screen.getvalue())) < 0.05 * 9280
+
+
+def eta_seconds(text):
+    """Seconds of the last "ETA 2:34:56" in a text."""
+    parts = [int(part) for part in text.rsplit("ETA ", 1)[1].split()[0].split(":")]
+    return sum(part * 60 ** i for i, part in enumerate(reversed(parts)))

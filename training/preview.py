@@ -41,7 +41,7 @@ class Preview:
 def save_loss_curves(run):
     """Write <name>_losses.png from the run's log."""
     rows = run.log_rows()
-    names = [k for k in rows[-1] if k not in ("step", "epoch", "seconds", "images_per_second")]
+    names = [k for k in rows[-1] if k not in ("step", "epoch", "seconds", "images_per_second", "threads")]
     series = {k: ([r["epoch"] for r in rows if k in r], [r[k] for r in rows if k in r]) for k in names}
     picture = charts.curves(series, run.title, "epoch", "loss", smooth=max(1, len(rows) // 40))
     figures.save(picture, run.path("_losses.png"))

@@ -106,6 +106,11 @@ class Run:
         return self.epochs * self.batches.per_epoch
 
     @property
+    def tunes_threads(self):
+        """Whether the number of threads may change: not where the weights must not depend on the machine's load."""
+        return self.device.type == "cpu" and not self.args.threads and not self.args.epochs
+
+    @property
     def wall_seconds(self):
         """From the command to now, the processes that were stopped included."""
         return self.seconds_before + time.perf_counter() - self.started
@@ -255,7 +260,8 @@ class LossLog:
     def write(self):
         r, (means, speed) = self.run, self.means()
         row = {"step": r.step, "epoch": round(r.step / r.batches.per_epoch, 3), "seconds": round(r.seconds, 2),
-               "images_per_second": round(speed), **{name: round(v, 5) for name, v in means.items()}}
+               "images_per_second": round(speed), "threads": torch.get_num_threads(),
+               **{name: round(v, 5) for name, v in means.items()}}
         with open(r.log, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")
         self._restart()

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 from utils.files import UserError
@@ -103,8 +104,9 @@ def format_duration(seconds):
 class Progress:
     """progress(text) writes a line; progress(text, done, total) one with the time left.
     On a terminal the latter is redrawn in place, elsewhere written every ten seconds and at the end; never before the
-    work has lasted `delay` seconds. `total` 0 or None: unknown. The time left follows from the speed since the first
-    call of a series; a new series begins with another total, or when `done` goes back."""
+    work has lasted `delay` seconds. `total` 0 or None: unknown. The time left follows from the speed of the last
+    RECENT seconds; a new series begins with another total, or when `done` goes back."""
+    RECENT = 60
 
     def __init__(self, stream=None, prefix="", delay=0.0):
         self.stream, self.prefix, self.delay = stream or sys.stdout, prefix, delay
@@ -116,14 +118,18 @@ class Progress:
         line, now, ended = f"{self.prefix}{text}", time.monotonic(), True
         if done is not None:
             if total != self.total or done < self.done:
-                self.total, self.started, self.first, self.shown = total, now, done, -math.inf
+                self.total, self.started, self.shown, self.past = total, now, -math.inf, deque()
+            self.past.append((now, done))
+            while self.past[0][0] < now - self.RECENT and len(self.past) > 2:
+                self.past.popleft()
             self.done, ended = done, bool(total) and done >= total
             if now - self.started < self.delay or not (ended or now - self.shown >= self.every):
                 return
             self.shown = now
             line += f"  {done:,}/{total:,}" if total else f"  {done:,}"
-            if total and self.first < done < total:
-                line += f"  ETA {format_duration((now - self.started) / (done - self.first) * (total - done))}"
+            since, first = self.past[0]
+            if total and first < done < total:
+                line += f"  ETA {format_duration((now - since) / (done - first) * (total - done))}"
         self.is_live = self.tty and not ended
         if self.is_live:                           # cut: what the terminal wraps cannot be redrawn
             line = line[:shutil.get_terminal_size().columns - 1]

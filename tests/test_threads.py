@@ -1,0 +1,58 @@
+"""The number of threads follows the speed of steps, on a simulated machine of so many cores."""
+import random
+
+import pytest
+
+from training import threads
+
+
+class Machine:
+    """Steps of 50 ms on one thread, of which the others may take over 80 %; `busy(now)`: whether another process
+    computes, so that threads on all cores wait for one of them at every operation."""
+
+    def __init__(self, monkeypatch, cores, busy):
+        self.threads, self.cores, self.busy, self.now = cores, cores, busy, 0.0
+        self.random, self.history = random.Random(0), []
+        monkeypatch.setattr(threads.torch, "get_num_threads", lambda: self.threads)
+        monkeypatch.setattr(threads.torch, "set_num_threads", lambda n: setattr(self, "threads", n))
+
+    def step(self):
+        seconds = 0.05 * (0.2 + 0.8 / self.threads) * self.random.uniform(0.95, 1.1)
+        if self.busy(self.now) and self.threads == self.cores:
+            seconds *= 5
+        self.now += seconds
+        self.history.append((self.now, self.threads))
+        return seconds
+
+    def run(self, seconds):
+        tuner = threads.ThreadTuner()
+        while self.now < seconds:
+            tuner.add(self.step())
+        return self
+
+    def share(self, n, since=0.0):
+        """Of the time since then, the share with n threads."""
+        counted = [(now - before, k) for (before, _), (now, k) in zip(self.history, self.history[1:]) if now > since]
+        return sum(t for t, k in counted if k == n) / sum(t for t, k in counted)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8])
+def test_an_idle_machine_keeps_all_threads(monkeypatch, cores):
+    assert Machine(monkeypatch, cores, lambda now: False).run(60).share(cores) > 0.97
+
+
+@pytest.mark.parametrize("cores", [2, 8])
+def test_beside_a_busy_process_half_the_threads_work(monkeypatch, cores):
+    assert Machine(monkeypatch, cores, lambda now: True).run(120).share(cores // 2) > 0.9
+
+
+def test_threads_follow_a_process_that_comes_and_goes(monkeypatch):
+    machine = Machine(monkeypatch, 2, lambda now: 60 < now < 120).run(240)
+    assert machine.share(2, since=180) > 0.95                   # found out at most a minute later
+    during = [k for now, k in machine.history if 62 < now < 120]
+    assert during.count(1) > 0.95 * len(during)
+
+
+def test_a_hiccup_is_soon_forgotten(monkeypatch):
+    machine = Machine(monkeypatch, 2, lambda now: 10 < now < 10.5).run(30)
+    assert machine.share(2, since=15) > 0.97
