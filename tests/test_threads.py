@@ -13,6 +13,7 @@ class Machine:
     def __init__(self, monkeypatch, cores, busy):
         self.threads, self.cores, self.busy, self.now = cores, cores, busy, 0.0
         self.random, self.history = random.Random(0), []
+        monkeypatch.setattr(threads, "MOST", cores)
         monkeypatch.setattr(threads.torch, "get_num_threads", lambda: self.threads)
         monkeypatch.setattr(threads.torch, "set_num_threads", lambda n: setattr(self, "threads", n))
 
@@ -56,3 +57,9 @@ def test_threads_follow_a_process_that_comes_and_goes(monkeypatch):
 def test_a_hiccup_is_soon_forgotten(monkeypatch):
     machine = Machine(monkeypatch, 2, lambda now: 10 < now < 10.5).run(30)
     assert machine.share(2, since=15) > 0.97
+
+
+def test_the_next_training_begins_where_the_last_one_ended_and_may_grow(monkeypatch):
+    machine = Machine(monkeypatch, 2, lambda now: now < 30).run(30)
+    assert machine.threads == 1
+    assert machine.run(60).share(2, since=40) > 0.9

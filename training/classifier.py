@@ -13,6 +13,7 @@ from torch import nn
 
 import models
 from training.augment import shift, warp
+from training.threads import ThreadTuner
 from training.trainer import Trainer, has_bf16, learning_rate, set_lr
 from utils.files import UserError
 
@@ -203,6 +204,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
         torch.manual_seed(seed)
         network = models.SmallClassifier(n_classes).to(device, memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02, fused=True)
+        tuner = ThreadTuner()
         for step in range(steps):
             if balanced and step >= first * steps:
                 chosen = next_balanced(batch)
@@ -227,6 +229,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            tuner.tick()
     return network.eval().requires_grad_(False)
 
 

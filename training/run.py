@@ -20,6 +20,7 @@ import models
 from generate_digits import TorchGenerator
 from training.classifier import CLASSIFIER_TRAINERS
 from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
+from training.threads import ThreadTuner
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
 from utils.files import UserError, atomic
@@ -302,6 +303,7 @@ def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0,
         trainer = trainer(settings, len(glyphs.classes), device, has_bf16(device))
         batches = Batches(glyphs, seed, 128, balance, device)
         whole_epochs = math.ceil(steps / batches.per_epoch) * batches.per_epoch       # the learning rate's horizon
+        tuner = ThreadTuner()
         for step in range(steps):
             batches.refit_prior(trainer, step)
             batch = batches.batch(step, whole_epochs)
@@ -311,5 +313,6 @@ def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0,
                 loss.backward()
                 optimizer.step()
             trainer.end_step(batch)
+            tuner.tick()
         trainer.finish(*batches.all())
     return TorchGenerator(trainer.ema, glyphs.classes)

@@ -4,27 +4,36 @@ PyTorch shares every operation among its threads and waits for the slowest. On a
 another process computes, some thread waits for its turn hundreds of times a step: two threads on two cores then take 2
 to 50 times as long as one.
 """
+import time
+
 import torch
 
 WINDOW = 16                    # steps of one measurement: a gradient penalty comes once in so many (gan.R1_EVERY)
 SLOWER = 1.3                   # times as long a step as when the number was chosen: measure anew
 HOPELESS = 1.5                 # times as long as before, over three steps or more: the trial has lost
 RETRY, MAX_RETRY = 2.0, 60.0   # seconds until more threads are tried again; doubled each time that they lose
+MOST = torch.get_num_threads()
 
 
 class ThreadTuner:
-    """Sets the number of threads by the seconds that steps take: `tuner.add(seconds)` after each.
+    """Sets the number of threads by the seconds that steps take: `tuner.add(seconds)` or `tuner.tick()` after each.
 
-    It tries half as many at the start and whenever steps have become slower, and from time to time twice as many, up
-    to what torch had at first. A trial lasts WINDOW steps, or until it has taken longer than WINDOW steps of before;
+    It begins with the present number, as the last training left it, tries half as many at once and whenever steps have
+    become slower, and from time to time twice as many, up to MOST. A trial lasts WINDOW steps, or until it has taken longer than WINDOW steps of before;
     the faster number stays."""
 
     def __init__(self):
-        self.most = self.threads = torch.get_num_threads()
+        self.threads = torch.get_num_threads()
         self.chosen = 0.0                      # seconds a step when the number was chosen; 0: not chosen yet
         self.before = None                     # while another number is tried: (threads, seconds a step) of before
         self.retry, self.since_trial = RETRY, 0.0
         self.steps, self.seconds = 0, 0.0      # of this measurement
+        self.ticked = time.perf_counter()
+
+    def tick(self):
+        """Take note of a step that has lasted since the last tick."""
+        before, self.ticked = self.ticked, time.perf_counter()
+        self.add(self.ticked - before)
 
     def add(self, seconds):
         """Take note of one more step; perhaps change the number of threads."""
@@ -55,7 +64,7 @@ class ThreadTuner:
 
     def _try(self, threads, step_seconds):
         """Begin a trial, where there are so many threads."""
-        if 1 <= threads <= self.most:
+        if 1 <= threads <= MOST:
             self.before = self.threads, step_seconds
             self._set(threads)
         self.since_trial = 0.0
