@@ -19,8 +19,8 @@ class ThreadTuner:
     """Sets the number of threads by the seconds that steps take: `tuner.add(seconds)` or `tuner.tick()` after each.
 
     It begins with the present number, as the last training left it, tries half as many at once and whenever steps have
-    become slower, and from time to time twice as many, up to MOST. A trial lasts WINDOW steps, or until it has taken longer than WINDOW steps of before;
-    the faster number stays."""
+    become slower, and from time to time twice as many, up to MOST. A trial lasts WINDOW steps, or until it has clearly
+    lost; the faster number stays."""
 
     def __init__(self):
         self.threads = torch.get_num_threads()
