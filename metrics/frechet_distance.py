@@ -120,7 +120,7 @@ def load_moments(path):
     path = Path(path).expanduser()
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
-    stats = read_npz(path, ["mu", "sigma", "n", "extractor"])
+    stats = read_npz(path)
     if "mu" not in stats or "sigma" not in stats:
         return None
     mu, sigma = stats["mu"], stats["sigma"]
