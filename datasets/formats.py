@@ -74,6 +74,16 @@ def reading(path):
         raise UserError(f"cannot read {path}: {reason}; get it again") from e
 
 
+def expand_home(path):
+    """The Path with ~ as a user's folder. Raises UserError for one that no system takes."""
+    try:
+        path = Path(path).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError, OSError) as e:   # no such user, a zero byte, a name too long
+        raise UserError(f"cannot use the path {str(path)[:200]!r}: {getattr(e, 'strerror', None) or e}") from e
+    return path
+
+
 def check_regular(path):
     """Refuse what is no regular file: opening a pipe would wait for ever, a device has no end."""
     if not os.path.isfile(path):

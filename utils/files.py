@@ -5,35 +5,15 @@
 """
 import contextlib
 import os
-import unicodedata
 from pathlib import Path
-
-MAX_MESSAGE = 2000             # characters of an error
-
-
-def one_line(text):
-    """The text as one line that a terminal can show: line ends are spaces, control characters escaped, the middle of
-    what is too long is left out. Names and messages of other programs may hold anything."""
-    text = "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs") else c
-                   for c in " ".join(str(text).strip().splitlines()))
-    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE // 2]} ... {text[-MAX_MESSAGE // 2:]}"
 
 
 class UserError(Exception):
     """A mistake of the user's or a broken file: one line that says what is wrong, which file, what to do."""
 
-    def __init__(self, message):
-        super().__init__(one_line(message))
-
-
-def expand_home(path):
-    """The Path with ~ as the user's own folder. Raises UserError for one that no system takes."""
-    try:
-        path = Path(path).expanduser()
-        path.exists()
-    except (RuntimeError, ValueError, OSError) as e:   # no such user, a zero byte, a name too long
-        raise UserError(f"cannot use the path {str(path)!r}: {getattr(e, 'strerror', None) or e}") from e
-    return path
+    def __str__(self):
+        """One line, whatever names from outside hold: line ends and what a terminal would obey are escaped."""
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in super().__str__())
 
 
 @contextlib.contextmanager
