@@ -20,9 +20,11 @@ import numpy as np
 
 from datasets import readers, strokes
 from datasets.download import PARTS, SOURCES, Missing, download
-from datasets.normalize import SIDE, left_out, normalize_images, normalize_pictures, open_picture
-from utils.cli import Parser, add_data_options, number, run_command
+from datasets.formats import expand_home
+from datasets.normalize import SIDE, left_out, normalize_pictures, open_picture
+from utils.cli import Parser, add_data_options, new_file, number, run_command
 from utils.files import UserError, atomic
+from utils.limits import MAX_CLASSES, MAX_IMAGES, check_class_names
 
 VAL_FRACTION = 1 / 12          # of the training images: 5,000 of MNIST's 60,000
 TEST_FRACTION = 1 / 6          # of one's own images where they come without a test split
@@ -181,7 +183,7 @@ def split_up(name, classes, x, y, x_test, y_test, seed, warnings, **rest):
 
 def load_own(name, seed, center):
     """One's own images as Glyphs: a folder with a sub-folder per class, an .npz or a .csv; see datasets/readers.py."""
-    path = Path(name).expanduser()
+    path = expand_home(name)
     kind = "folder" if path.is_dir() else path.suffix.lower()
     read = {"folder": readers.read_folder, ".npz": readers.read_npz_images, ".csv": readers.read_csv_images}.get(kind)
     if not read or not path.exists():
@@ -200,27 +202,29 @@ def load_own(name, seed, center):
     if x_test is not None:
         is_known, test = labels[len(x):] >= 0, "as given"
         x_test, y_test = x_test[is_known], labels[len(x):][is_known]
-    name = path.resolve().name if kind == "folder" else path.resolve().stem
+    name = readers.readable(path.resolve().name if kind == "folder" else path.resolve().stem)
     return split_up(name, classes, x, y, x_test, y_test, seed, source=f"the user's own images {name!r}, test {test}",
                     license="the user's own", warnings=warnings + notes)
 
 
 def number_classes(labels, n_train, classes, path):
-    """Labels (indices into `classes`, or names where that is None) -> (int64 0 .. K-1, K names in their order, notes).
-    A class without an image among the first `n_train` is left out: its labels are -1."""
-    if labels.dtype.kind in "iu" or (labels.dtype.kind == "f" and np.array_equal(labels, np.floor(labels))):
-        labels = labels.astype(np.int64)
+    """Labels (indices into `classes`, or where that is None names or any whole numbers) -> (int64 0 .. K-1, K names in
+    their order, notes). A class without an image among the first `n_train` is left out: its labels are -1."""
     if classes is None:
-        names, labels = np.unique(labels.astype(str), return_inverse=True)
-        classes = sorted(names.tolist(), key=readers.natural)
-        labels = np.argsort(classes)[labels]
+        values, labels = np.unique(labels, return_inverse=True)
+        if len(values) > MAX_CLASSES:
+            raise UserError(f"{path} holds {len(values):,} classes; possible are 2 to {MAX_CLASSES:,}")
+        names = values.astype(str).tolist()
+        classes = sorted(names, key=readers.natural)
+        place = {name: k for k, name in enumerate(classes)}
+        labels = np.array([place[name] for name in names])[labels]
     if labels.dtype != np.int64 or not 0 <= labels.min() <= labels.max() < len(classes):
         raise UserError(f"{path}: labels must be whole numbers from 0 to {len(classes) - 1}, places in the classes")
-    if len(set(classes)) < len(classes):
+    if len(set(check_class_names(classes, path))) < len(classes):
         raise UserError(f"{path}: two classes have the same name")
     used = np.bincount(labels[:n_train], minlength=len(classes)) > 0
-    if not 2 <= used.sum() <= readers.MAX_CLASSES:
-        raise UserError(f"{path} holds {used.sum():,} classes with images; possible are 2 to {readers.MAX_CLASSES:,}")
+    if used.sum() < 2:
+        raise UserError(f"{path} holds {used.sum():,} classes with images; possible are 2 to {MAX_CLASSES:,}")
     labels = np.where(used, np.cumsum(used) - 1, -1)[labels]
     notes = left_out("classes without a training image left out", [classes[i] for i in np.flatnonzero(~used)])
     if (labels < 0).any():
@@ -236,7 +240,7 @@ def read_images(path, data_dir=None, center=True):
     folder (by its labels.csv, its sub-folders or neither), an .npz (see readers.read_npz_images), .npy or idx file, or
     one picture. Grey images of 28 x 28 in a set are taken as they are; a broken one is an error, since a measure over
     the rest would mislead."""
-    text, path = str(path), Path(path).expanduser()
+    text, path = str(path), expand_home(path)
     name, _, split = text.rpartition(":")
     if name and split in ("train", "val", "test") and not path.exists():
         glyphs = load(name, data_dir, center=center)
@@ -248,19 +252,24 @@ def read_images(path, data_dir=None, center=True):
     if path.is_dir():
         x, y, classes, t, _ = readers.read_folder(path, center, exact=True)
         return x, y, t, classes
+    if not path.is_file():  # opening a pipe would wait for ever, a device has no end
+        raise UserError(f"{path} is neither a folder nor a regular file")
     if path.suffix.lower() in readers.SUFFIXES:
         x, ok, notes = normalize_pictures(1, lambda i: open_picture(path), lambda i: path, center)
         if not ok[0]:
             raise UserError(f"{notes[-1]}: give a picture of one glyph")
         return x, None, None, None
     if path.suffix.lower() not in (".npz", ".npy"):
-        return normalize_images(readers.read_idx(path), path.name, center, as_is=True)[0], None, None, None
+        return readers.read_idx_images(path, center, exact=True)[0], None, None, None
     x, y, classes, t, _ = readers.read_npz_images(path, center, exact=True)
     if x is None:
         raise UserError(f"{path}: expected images, x_train or arr_0 in it")
-    if y is not None and y.dtype.kind not in "iu":
+    if y is not None and y.dtype != np.int64:
         raise UserError(f"{path}: its labels are no whole numbers; use {path}:train, which numbers its classes")
-    return x, None if y is None else y.astype(np.int64), t, classes
+    most = MAX_CLASSES if classes is None else len(classes)
+    if y is not None and not 0 <= y.min() <= y.max() < most:
+        raise UserError(f"{path}: labels from {y.min()} to {y.max()}; expected numbers of classes, 0 to {most - 1}")
+    return x, y, t, classes
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -282,15 +291,20 @@ def main(argv=None):
     parser = Parser("Say what a data set holds, or write it into one file.")
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     add_data_options(parser)
-    parser.add_argument("--out", type=Path, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
+    parser.add_argument("--out", type=new_file, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
                         "all images (x_train, val among them, y_train x_test y_test chars), for --dataset")
-    parser.add_argument("--per-class", type=number(int, above=0), default=10, help="images of each class on a sheet")
-    parser.add_argument("--num", type=number(int, above=0), help="strokes and strokes-arabic: draw this many images "
-                        "for --out, not the data set (default with --seed: 200); an .npz holds images labels classes")
-    parser.add_argument("--seed", type=int, help="of these images (default with --num: 0)")
+    parser.add_argument("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet "
+                        "(default: 10)")
+    parser.add_argument("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes and strokes-arabic: draw "
+                        "this many images for --out, not the data set (default with --seed: 200); an .npz holds images "
+                        "labels classes")
+    parser.add_argument("--seed", type=number(int, at_least=0, below=2 ** 64), help="of these images (default with --num: 0)")
     args = parser.parse_args(argv)
+    args.out = args.out and Path(args.out)
     if args.out and args.out.suffix not in (".png", ".npz"):
         raise UserError(f"--out {args.out}: the name must end in .png or .npz")
+    if args.per_class and (not args.out or args.out.suffix == ".npz"):
+        raise UserError("--per-class is for a sheet: name one with --out FILE.png, or leave it out")
     if args.num is not None or args.seed is not None:
         if args.name not in ("strokes", "strokes-arabic") or not args.out:
             raise UserError("--num and --seed draw images anew: name strokes or strokes-arabic, and a file with --out")
@@ -310,7 +324,7 @@ def main(argv=None):
             np.savez_compressed(f, **arrays)
     else:
         from utils import figures  # here: who only wants arrays need not load fonts
-        some = np.flatnonzero(rank_in_class(y, 0) < args.per_class)
+        some = np.flatnonzero(rank_in_class(y, 0) < (args.per_class or 10))
         figures.save(figures.sheet(x[some], y[some], classes, title=name), args.out)
     print(args.out)
 

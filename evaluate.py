@@ -41,9 +41,9 @@ def parse_args(argv=None):
     add("--models", type=cli.non_empty_path, help="folder of trained models (default: saved_models[/<dataset>])")
     add("--dataset", type=cli.non_empty_path, help="a name or a path (default: what the models were trained on)")
     cli.add_data_options(parser)
-    add("--out", type=cli.non_empty_path, help="folder to write to (default: results for mnist, else results/<dataset>)")
+    add("--out", type=cli.new_folder, help="folder to write to (default: results for mnist, else results/<dataset>)")
     add("--only", type=cli.names_from(STUDIES), help=f"comma-separated, of {','.join(STUDIES)} (default: all)")
-    add("--seeds", type=cli.number(int, above=0), help="repetitions of whatever is trained (default: 3, with --full 5)")
+    add("--seeds", type=cli.number(int, above=0, at_most=1000), help="repetitions of whatever is trained (default: 3, with --full 5)")
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
     add("--show-real", action="store_true", help="show real images, too; leave them out of what you pass on")
     cli.add_device_option(parser)
@@ -57,8 +57,8 @@ def parse_args(argv=None):
             "--full few,predecessors, and rare or, for a data set that is itself imbalanced, tail)"),
         add("--arms", type=cli.names_from(ocr.ARM_NAMES), help=f"some of {', '.join(ocr.ARM_NAMES)} (default: a few; "
             "with --full all but strokes)"),
-        add("--steps", type=cli.number(int, above=0), help="optimiser steps of a classifier (default: 400, full 2000)"),
-        add("--generator-steps", type=cli.number(int, above=0), help="and of a generator (default: 400, full 2000)"),
+        add("--steps", type=cli.number(int, above=0, at_most=1_000_000), help="optimiser steps of a classifier (default: 400, full 2000)"),
+        add("--generator-steps", type=cli.number(int, above=0, at_most=1_000_000), help="and of a generator (default: 400, full 2000)"),
         add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from (default: 1, full 3)")]
     args = parser.parse_args(argv)
     args.models, args.out = (Path(path) if path else None for path in (args.models, args.out))

@@ -23,7 +23,7 @@ from torch import nn
 
 import data
 import models
-from utils.cli import Parser, non_empty_path, run_command
+from utils.cli import Parser, new_file, non_empty_path, run_command
 from utils.files import UserError, atomic
 from utils.onnx_session import CONTRACT, open_session, random_inputs, start_session
 
@@ -310,7 +310,7 @@ def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
     add = parser.add_argument
     add("file", type=non_empty_path, help="a .pth of train.py, or with --check an .onnx")
-    add("--out", type=non_empty_path, help="the ONNX file (default: beside the checkpoint, with .onnx)")
+    add("--out", type=new_file, help="the ONNX file (default: beside the checkpoint, with .onnx)")
     add("--check", action="store_true", help="check an ONNX file against the contract, write nothing")
     add("--on", type=non_empty_path, metavar="IMAGES",
         help="with --check of a classifier: labelled images to classify, such as mnist:test, a folder or an .npz")

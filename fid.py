@@ -18,39 +18,47 @@ from metrics import comparison
 from metrics.features import DEFAULT_MODEL, RANGES, Extractor, FeatureSet
 from metrics.frechet_distance import load_moments, save_moments
 from metrics.neighbours import DC_K, PR_K, copies
-from utils.cli import Parser, add_data_options, names_from, non_empty_path, number, run_command
+from utils.cli import Parser, add_data_options, names_from, new_file, non_empty_path, number, run_command
 from utils.files import UserError
+from utils.limits import MAX_SIDE
 
 METRICS = (*comparison.METRICS, "copies")
 
 
 def parse_args(argv=None):
     parser = Parser("FID and more between two sets of images: REAL first, then FAKE.")
-    add, count = parser.add_argument, number(int, at_least=0)
+    add = parser.add_argument
     add("real", metavar="REAL", type=non_empty_path, help="folder, .npz, .npy, idx, mnist:test or statistics (.npz)")
-    add("fake", metavar="FAKE", nargs="?", help="as REAL; may be left out with --save-stats")
-    add("--features", default=str(DEFAULT_MODEL), help="an ONNX model, or pixels")
-    add("--output", help="output of the model (default: features, or the only one)")
+    add("fake", metavar="FAKE", type=non_empty_path, nargs="?", help="as REAL; may be left out with --save-stats")
+    add("--features", type=non_empty_path, default=str(DEFAULT_MODEL), help="an ONNX model, or pixels")
+    add("--output", type=non_empty_path, help="output of the model (default: features, or the only one)")
     add("--input-range", choices=RANGES, help="what the model takes (default: 0-255 for uint8 models, else 0-1)")
-    add("--input-size", type=number(int, above=0), help="height and width for a model that takes any")
+    add("--input-size", type=number(int, above=0, at_most=MAX_SIDE), help="height and width for a model that takes any")
     add("--metrics", type=lambda text: METRICS if text == "all" else names_from(METRICS)(text),
         help=f"all, or some of {','.join(METRICS)} (default: {','.join(comparison.DEFAULT_METRICS)}). depths: FID at "
         "every pooling of the model; conditional: needs labels; copies: memorisation")
     add("--floor", type=non_empty_path, default="auto",
         help="a second real set; none; auto: NAME:train for NAME:test, else halves of REAL")
     add("--train", type=non_empty_path, help="training images for copies (default: NAME:train for NAME:test)")
-    add("--pairs", metavar="PNG", help="picture of the fakes closest to training images (implies copies)")
-    add("--bootstrap", type=count, help="resamplings for the interval of FID, or 0 (default: 100 up to 512 features)")
+    add("--pairs", metavar="PNG", type=new_file, help="picture of the fakes closest to training images (implies copies)")
+    add("--bootstrap", type=number(int, at_least=0, at_most=10_000), help="resamplings for the interval of FID, or 0 (default: 100 up to 512 features)")
     add("--infinity", action="store_true", help="FID extrapolated to infinitely many images, too")
-    add("--save-stats", metavar="NPZ", help="write the statistics of REAL")
+    add("--save-stats", metavar="NPZ", type=new_file, help="write the statistics of REAL")
     add_data_options(parser, center=False)
-    add("--seed", type=count, default=0, help="of subsets and resampling")
+    add("--seed", type=number(int, at_least=0, below=2 ** 32), default=0, help="of subsets and resampling")
     add("--json", action="store_true", help="print JSON instead of a table")
     args = parser.parse_args(argv)
     if not args.fake and not args.save_stats:
         parser.error("FAKE is missing (it may be left out only with --save-stats)")
     if args.bootstrap == 1:
         parser.error("--bootstrap 1 has no spread: take 0 or at least 2")
+    metrics, is_plain = args.metrics or comparison.DEFAULT_METRICS, args.features == "pixels"
+    if "fid" not in metrics and (args.bootstrap or args.infinity):
+        parser.error("--bootstrap and --infinity are about fid, which --metrics leaves out")
+    if args.train and not ("copies" in metrics or args.pairs):
+        parser.error("--train is for copies: add --metrics fid,copies or --pairs, or leave it out")
+    if is_plain and (args.output or args.input_range or args.input_size):
+        parser.error("--output, --input-range and --input-size are about a model: --features pixels takes none")
     return args
 
 

@@ -124,7 +124,8 @@ def parse_args(argv=None):
     add = parser.add_argument
     add("--generator", type=non_empty_path, default=str(Path(__file__).parent / "saved_models" / "generator.onnx"),
         help="a generator file of train.py, .pth or .onnx")
-    add("--num_digits", "--num-digits", type=number(int, at_least=1), default=10, help="how many images")
+    add("--num_digits", "--num-digits", type=number(int, at_least=1, at_most=10_000_000), default=10,
+        help="how many images")
     add("--digits", help="classes to make, in turn, as 0,3,9: names, or numbers where no name is one (default: all)")
     dial = parser.add_mutually_exclusive_group()
     dial.add_argument("--style", choices=["thin", "thick", "both"], default="both", help="both: in turn")
@@ -163,8 +164,10 @@ def write_pngs(folder, blocks, classes):
     """One PNG per image, as 00000_7_thick.png, then labels.csv. Those of an earlier run in the folder go first, so that
     no image is left without its label or with another's. UserError for a labels.csv that is not of this command."""
     labels = folder / "labels.csv"
-    if labels.is_file() and labels.read_bytes().splitlines()[:1] != [",".join(COLUMNS).encode()]:
-        raise UserError(f"{labels} was not written by this command: choose another --out")
+    if labels.is_file():
+        with open(labels, "rb") as f:
+            if f.readline(1000).strip() != ",".join(COLUMNS).encode():
+                raise UserError(f"{labels} was not written by this command: choose another --out")
     labels.unlink(missing_ok=True)
     for path in folder.glob("*.png"):
         if re.fullmatch(r"\d{5,}_.+_(thin|thick)\.png", path.name):

@@ -22,7 +22,7 @@ from torch import nn
 import data
 import models
 from utils import figures
-from utils.cli import Parser, add_data_options, non_empty_path, number, run_command
+from utils.cli import Parser, add_data_options, new_file, non_empty_path, number, run_command
 from utils.files import UserError
 
 BLOCK = 64                 # variants of an image in one pass: more is no faster on a CPU
@@ -213,8 +213,8 @@ def main(argv=None):
     parser = Parser("Say what a classifier answers, and draw which pixels speak for it: saliency maps over the images.")
     add = parser.add_argument
     add("classifier", type=non_empty_path, help="a classifier file of train.py (.pth)")
-    add("images", help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
-    add("--out", type=non_empty_path, default="saliency.png", help="the picture that is written: a row for each image")
+    add("images", type=non_empty_path, help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
+    add("--out", type=new_file, default="saliency.png", help="the picture that is written: a row for each image")
     add("--method", choices=[*METHODS, "all"], default="all")
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
     add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")

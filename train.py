@@ -31,6 +31,7 @@ from training.threads import ThreadTuner
 from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
 from utils.files import UserError
+from utils.limits import MAX_IMAGES
 
 # ---- settings ------------------------------------------------------------------------------------
 # How long a model trains by default: `minutes` decide the epochs, so that everything is there within 6 (classifiers: 10)
@@ -66,7 +67,8 @@ def by_model(values):
 
 def parse_args(argv=None):
     parser = cli.Parser("Train one model on one data set.")
-    add, positive, weight = parser.add_argument, cli.number(float, above=0), cli.number(float, at_least=0)
+    add, weight = parser.add_argument, cli.number(float, at_least=0, at_most=1e6)
+    positive = cli.number(float, above=0, at_most=1e6)
 
     def add_setting(option, kind, text):                 # of a trainer
         name = option.removeprefix("--").replace("-", "_")
@@ -78,15 +80,15 @@ def parse_args(argv=None):
     add("--dataset", type=cli.non_empty_path, help="mnist, kmnist, k49, arabic, strokes, strokes-arabic, or a path "
         "to your own (default: mnist where it can be had, else strokes, said loudly)")
     cli.add_data_options(parser)
-    add("--out", type=cli.non_empty_path, help="folder to write to (default: saved_models for mnist, else "
+    add("--out", type=cli.new_folder, help="folder to write to (default: saved_models for mnist, else "
         "saved_models/<dataset>)")
-    add("--epochs", type=cli.number(int, above=0), help="passes over the training images (default: as many as fit into "
+    add("--epochs", type=cli.number(int, above=0, at_most=1_000_000), help="passes over the training images (default: as many as fit into "
         f"--minutes, but no more images in all than {by_model({m: v['images'] for m, v in DEFAULTS.items()})})")
     add("--minutes", type=positive, help="training time that decides the epochs where --epochs is not given "
         f"(default: {by_model({m: v['minutes'] for m, v in DEFAULTS.items()})})")
-    add("--per-class", type=cli.number(int, above=0), help="train on so many images of each class, chosen by --seed")
+    add("--per-class", type=cli.number(int, above=0, at_most=MAX_IMAGES), help="train on so many images of each class, chosen by --seed")
     add("--seed", type=cli.number(int, at_least=0, below=2 ** 32), default=0, help="of weights, noise, order of images")
-    add("--batch", type=cli.number(int, above=0), default=BATCH, help="images per step")
+    add("--batch", type=cli.number(int, above=0, at_most=65_536), default=BATCH, help="images per step")
     add("--balance", type=cli.number(float, at_least=0, at_most=1), help="0: every image as often as the others, 1: every "
         f"class, between: classes as often as size ** (1 - balance) (default: {BALANCE} where one class is {UNEVEN} times "
         "as large as another, else 0)")

@@ -4,7 +4,6 @@
     arrays = SOURCES["mnist"].read(paths)                   # x_train, y_train, x_test, y_test
 """
 import hashlib
-import http.client
 import io
 import os
 import sys
@@ -21,16 +20,18 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import strokes
-from datasets.normalize import MAX_IMAGES, SIDE
-from datasets.readers import CACHE_NAME, cached, read_idx, read_labelled_zip, read_npz, reading, stat_digest
+from datasets.formats import NOTES, Form, read_idx, read_npz, reading
+from datasets.normalize import SIDE
+from datasets.readers import CACHE_NAME, cached, read_labelled_zip, stat_digest
 from utils.cli import Progress
 from utils.files import UserError, atomic
+from utils.limits import MAX_DOWNLOAD, MAX_IMAGES
 
 ANSWER_SECONDS = 4             # for a mirror to answer, and for each block of a transfer
 BLOCK = 1 << 14                # bytes
-DOWNLOAD_LIMIT = 256 << 20     # bytes of one file; the largest, Kuzushiji-49's, takes 63 MB
 STROKES = {"train": (60_000, 0), "test": (10_000, 1)}  # images, seed
 PARTS = ("x_train", "y_train", "x_test", "y_test")
+FORMS = {part: Form(("u1",), (None, SIDE, SIDE)) if part[0] == "x" else Form(("u", "i"), (None,)) for part in PARTS}
 
 
 class Missing(UserError):
@@ -62,7 +63,7 @@ def read_mnist(paths):
 
 
 def read_kuzushiji(paths):
-    arrays = {part: read_npz(path).get("arr_0") for part, path in paths.items()}
+    arrays = {part: read_npz(path, {"arr_0": FORMS[part]}).get("arr_0") for part, path in paths.items()}
     for part, path in paths.items():
         if arrays[part] is None:
             raise UserError(f"{path} holds no array arr_0, so it is no official Kuzushiji file")
@@ -85,7 +86,8 @@ def read_arabic(paths):
             arrays |= {"x_" + split: x, "y_" + split: y}
         return arrays | {"notes": np.array(notes, str)}
     folder = next(iter(paths.values())).parent
-    return cached(folder / CACHE_NAME, stat_digest(folder, [path.name for path in paths.values()]), build)
+    return cached(folder / CACHE_NAME, stat_digest(folder, [path.name for path in paths.values()]), build,
+                  FORMS | {"notes": NOTES})
 
 
 def draw_strokes(kind, paths):
@@ -96,7 +98,7 @@ def draw_strokes(kind, paths):
             arrays["x_" + split], arrays["y_" + split] = strokes.generate(n, seed, kind, threads=os.cpu_count() or 1)
         return arrays
     code = hashlib.sha256(Path(strokes.__file__).read_bytes()).hexdigest()
-    return cached(paths["cache"], [code, STROKES, kind], build)
+    return cached(paths["cache"], [code, STROKES, kind], build, FORMS)
 
 
 def kuzushiji_files(name, *digests):
@@ -151,16 +153,16 @@ def read_url(url):
     content, faults, progress = bytearray(), [], Progress(sys.stderr, delay=1)
 
     def read():
+        request = urllib.request.Request(url, headers={"User-Agent": "glyphs"})
         try:
-            request = urllib.request.Request(url, headers={"User-Agent": "glyphs"})
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-                while len(content) <= DOWNLOAD_LIMIT and (block := response.read(BLOCK)):
+            with reading(url), urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
+                while len(content) <= MAX_DOWNLOAD and (block := response.read(BLOCK)):
                     content.extend(block)
                     progress(f"downloading {url}, bytes", len(content), len(content) + (response.length or 0))
-                if response.length or len(content) > DOWNLOAD_LIMIT:
-                    faults.append(f"truncated at {len(content):,} bytes (at most {DOWNLOAD_LIMIT:,} are taken)")
-        except (OSError, ValueError, http.client.HTTPException) as e:
-            faults.append(str(e) or type(e).__name__)
+                if response.length or len(content) > MAX_DOWNLOAD:
+                    raise UserError(f"truncated at {len(content):,} bytes (at most {MAX_DOWNLOAD:,} are taken)")
+        except UserError as e:  # whatever a broken server makes urllib raise
+            faults.append(str(e.__cause__ or e))
     thread = threading.Thread(target=read, daemon=True)  # a look-up that hangs cannot be stopped, only left behind
     thread.start()
     done = -1
@@ -218,5 +220,6 @@ def download(name, data_dir):
                       f"({'; '.join(reasons)}); put the files into {folder} yourself, from {urls}")
     # A .npz or .zip that was packed again may hold the same images, so another hash is no error.
     with reading(folder):
-        faults = [fault_of(f, path.read_bytes()) for f, path in paths.items() if not f.content]
+        faults = [fault_of(f, path.read_bytes()) if path.stat().st_size <= MAX_DOWNLOAD else f"{f.name} is too large"
+                  for f, path in paths.items() if not f.content]
     return {f.part: path for f, path in paths.items()}, [fault for fault in faults if fault]

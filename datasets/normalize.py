@@ -15,10 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.cli import Progress
 from utils.files import UserError
+from utils.limits import MAX_IMAGES, MAX_PIXELS
 
 SIDE = 28                      # pixels; the glyph itself takes 20, its centre of mass in the middle, as in MNIST
-MAX_IMAGES = 2_000_000         # 1.6 GB as uint8
-MAX_PIXELS = 50_000_000        # of one image file: a 50-megapixel photograph
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA"]  # not EPS: Pillow starts other programs for it
 open_picture = functools.partial(Image.open, formats=FORMATS)  # a path or stream -> an image, not yet decoded
 

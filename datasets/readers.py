@@ -1,152 +1,73 @@
-"""Files -> arrays of glyphs: every format that is read here, its declared sizes checked before memory is taken.
+"""Data sets in files -> images, labels, classes: a folder, a table of files, an .npz, a .csv, an idx file, a zip.
 
-    images = read_idx("train-images-idx3-ubyte.gz")        # MNIST's format, .gz or not
-    arrays = read_npz("letters.npz")                       # {"x_train": uint8 [N,28,28], ...}; never a pickle
-    arrays = read_csv("letters.csv")                       # a label, then 784 pixels a line
     images, labels, classes, thickness, notes = read_folder("letters/")  # one sub-folder of images per class
+    images, labels, classes, thickness, notes = read_npz_images("letters.npz")
 
-A file that cannot be used raises a UserError that names it; what is left out of a folder is named in `notes`.
+All that is given back was checked: images uint8 [N,28,28], labels whole numbers or text, thickness in [0, 1], within the
+limits of utils/limits.py. What cannot be used raises a UserError that names the file; what is left out of a folder is
+named in `notes`. The files themselves are taken apart in formats.py.
 """
 import contextlib
 import csv
-import gzip
 import hashlib
 import io
-import math
 import os
 import re
-import sys
 import unicodedata
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from datasets.normalize import MAX_IMAGES, SIDE, left_out, normalize_images, normalize_pictures, open_picture
-from utils.cli import Progress
+from datasets import formats
+from datasets.formats import Form, read_csv, read_idx, read_npz, reading
+from datasets.normalize import SIDE, left_out, normalize_images, normalize_pictures, open_picture
 from utils.files import UserError, atomic
+from utils.limits import MAX_CLASSES, MAX_IMAGES, MAX_LINE, check_class_names
 
-MAX_CLASSES = 5_000
-MAX_BYTES = 4 << 30            # of the arrays of one file
-MAX_RATIO = 1032               # deflate cannot pack better than 1032 : 1, so a header that claims more is a lie
-MAX_LINE = 1 << 16             # bytes of a line of a .csv; 784 pixels take 3 kB
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".pbm", ".ppm", ".tga"}
 CACHE_NAME = ".glyphs-cache.npz"
 
 
-# ---- arrays in files: idx, npy, npz, csv ---------------------------------------------------------
-
-@contextlib.contextmanager
-def reading(path):
-    """What opening or parsing a file raises, almost anything where it is broken, becomes a UserError that names it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as e:
-        reason = getattr(e, "strerror", None) or e or type(e).__name__
-        raise UserError(f"cannot read {path}: {reason}; get it again") from e
-
-
-def check_size(n, packed, what):
-    """Refuse `n` claimed bytes that the `packed` bytes on disk cannot hold, or that are too many."""
-    if n > packed * MAX_RATIO + 1024:
-        raise UserError(f"{what}: its header claims {n:,} bytes, more than the file can hold; the file is damaged")
-    if n > MAX_BYTES:
-        raise UserError(f"{what}: {n:,} bytes are more than the limit of {MAX_BYTES:,}; take a part of it")
-
-
-def read_idx(path, sha256=None):
-    """The array of an idx file (MNIST's format, unsigned bytes), `.gz` or not: uint8 [N], [N,H,W], ... UserError for a
-    foreign, truncated, oversized or altered one; `sha256`: hex digest that the decompressed file must have."""
-    path = Path(path)
-    is_packed = path.suffix == ".gz"
-    with reading(path), gzip.open(path) if is_packed else open(path, "rb") as f:
-        head = f.read(4)
-        if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 3:
-            raise UserError(f"{path} is not an idx file of unsigned bytes")
-        dims = f.read(4 * head[3])
-        shape = np.frombuffer(dims, ">u4").tolist()
-        n = math.prod(shape)
-        check_size(n, path.stat().st_size / (1 if is_packed else MAX_RATIO), path)
-        body = np.empty(n, np.uint8)
-        if f.readinto(body) < n or len(shape) < head[3]:
-            raise UserError(f"{path} is truncated; get it again")
-        if f.read(1):
-            raise UserError(f"{path} is longer than its header says; get it again")
-    if sha256 and hashlib.sha256(head + dims + body.data).hexdigest() != sha256:
-        raise UserError(f"{path} is not the official file (wrong SHA-256); delete it, it is then downloaded again")
-    return body.reshape(shape)
-
-
-def read_npy(f, size, packed, what):
-    """The array of a seekable .npy stream of `size` bytes that take `packed` bytes on disk; never a pickle."""
-    check_size(size, packed, what)
-    if np.lib.format.read_magic(f) != (1, 0):  # the later ones are for headers above 64 kB, which no plain array has
-        raise ValueError(f"{what} is no .npy of version 1.0")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(f)
-    if dtype.kind not in "buifSU":
-        raise UserError(f"{what} holds Python objects or records, which are not read: save plain arrays")
-    n = math.prod(shape) * dtype.itemsize
-    if f.tell() + n != size:
-        raise UserError(f"{what}: its header claims {n:,} bytes, it holds {size - f.tell():,}; the file is damaged")
-    f.seek(0)
-    a = np.lib.format.read_array(f, allow_pickle=False)
-    if dtype.kind in "SU":
-        a = np.char.decode(a, "utf-8") if dtype.kind == "S" else a
-        a.tolist()  # raises where this is no text
-    return a
-
-
-def read_npz(path, wanted=None):
-    """The arrays of an .npz by name (of an .npy as "arr_0"), only those in `wanted` where given. No pickles."""
-    path, arrays = Path(path), {}
-    if path.suffix == ".npy":
-        with reading(path), open(path, "rb") as f:
-            return {"arr_0": read_npy(f, path.stat().st_size, path.stat().st_size, path)}
-    with reading(path), zipfile.ZipFile(path) as z:
-        members = {i.filename.removesuffix(".npy"): i for i in z.infolist() if i.filename.endswith(".npy")}
-        check_size(sum(i.file_size for i in members.values()), path.stat().st_size, path)
-        for name in members if wanted is None else [name for name in wanted if name in members]:
-            with z.open(members[name]) as f:
-                arrays[name] = read_npy(f, members[name].file_size, members[name].compress_size, f"{path}: {name}")
-    return arrays
-
-
-def read_csv(path):
-    """A text file of a label (any text), then 784 pixels 0..255 a line, header line optional:
-    {"labels": str [N], "pixels": uint8 [N,784]}."""
-    labels, pixels, progress = [], bytearray(), Progress(sys.stderr, delay=1)
-    with reading(path), open(path, "rb") as f:
-        for number, line in enumerate(iter(lambda: f.readline(MAX_LINE), b""), 1):
-            line = line.strip().removeprefix(b"\xef\xbb\xbf")  # a byte-order mark, as Excel writes
-            label, *row = line.split(b",")
-            if not line or (number == 1 and not re.fullmatch(rb".*,\s*[-+.e\d]*\d\s*", line)):
-                continue  # an empty line or the header
-            try:
-                values = np.array(row, np.float64)
-            except ValueError:
-                values = np.array(np.nan)
-            is_whole = (values >= 0) & (values <= 255) & (values % 1 == 0)
-            if len(row) != SIDE * SIDE or not is_whole.all() or not label.strip():
-                raise UserError(f"{path}, line {number}: expected a label and {SIDE * SIDE} whole numbers from 0 to "
-                                f"255, not these {len(row)} values")
-            labels.append(label.decode("utf-8", "replace").strip(' "')[:64])
-            pixels += values.astype(np.uint8).tobytes()
-            if len(labels) > MAX_IMAGES:
-                raise UserError(f"{path} has more lines than the limit of {MAX_IMAGES:,}; take a part of it")
-            if number % 256 == 0:
-                progress(f"reading {Path(path).name}, bytes", f.tell(), os.path.getsize(path))
-    progress.close()
-    return {"labels": np.array(labels, str), "pixels": np.frombuffer(pixels, np.uint8).reshape(-1, SIDE * SIDE)}
-
+# ---- files of arrays -----------------------------------------------------------------------------
 
 def read_csv_images(path, center=True):
     """As read_folder of a .csv with labels: no thickness, and the classes are what the labels say. Kept in a cache."""
+    formats.check_regular(path)
+    forms = {"labels": Form(("U",), (None,)), "pixels": Form(("u1",), (None, SIDE * SIDE))}
     key = stat_digest(path.parent, [path.name])
-    arrays = cached(path.with_name(f".{path.name}.glyphs-cache.npz"), key, lambda: read_csv(path))
+    arrays = cached(path.with_name(f".{path.name}.glyphs-cache.npz"), key, lambda: read_csv(path), forms)
     images, _, notes = normalize_images(arrays["pixels"], path.name, center)
     return images, arrays["labels"], None, None, notes
+
+
+def read_npz_images(path, center=True, exact=False, part="train"):
+    """As read_folder of one part of an .npz (or .npy): x_train, images or arr_0, [y_train or labels], [thickness],
+    [chars or classes]; with part="test" x_test and [y_test]. Images are None where the file holds none; labels are int64,
+    or names of classes."""
+    keys = [("x_train", "images", "arr_0"), ("y_train", "labels"), ("thickness",), ("chars", "classes")]
+    if part == "test":
+        keys = [("x_test",), ("y_test",), (), ()]
+    forms, has = (formats.IMAGES, formats.LABELS, formats.THICKNESS, formats.NAMES), formats.names_in_npz(path)
+    keys = [next((key for key in choice if key in has), None) for choice in keys]
+    arrays = read_npz(path, {key: form for key, form in zip(keys, forms) if key})
+    x, y, t, classes = map(arrays.get, keys)
+    classes = None if classes is None else check_class_names(classes.astype(str).ravel().tolist(), path)
+    if x is None:
+        return None, y, classes, t, []
+    for a in (y, t):
+        if a is not None and a.shape != x.shape[:1]:
+            raise UserError(f"{path}: labels or thickness of shape {list(a.shape)} for images of shape {list(x.shape)}")
+    x, ok, notes = normalize_images(x, f"{Path(path).name}, {part}", center, exact)
+    x, y, t = leave_out_broken(path, ok, notes, exact, x, y, t)
+    return x, y, classes, t, notes
+
+
+def read_idx_images(path, center=True, exact=False):
+    """As read_folder of an idx file, which holds images alone."""
+    path = Path(path)
+    images, ok, notes = normalize_images(read_idx(path), path.name, center, exact)
+    return *leave_out_broken(path, ok, notes, exact, images), None, None, None, notes
 
 
 # ---- many pictures: folders and zip archives -----------------------------------------------------
@@ -180,26 +101,35 @@ def list_folder(root):
     return names, labels, [*map(readable, classes)], None, notes
 
 
+def lines_of(f):
+    """The lines of a text file; ValueError for one longer than any row of a table is."""
+    for line in iter(lambda: f.readline(MAX_LINE), ""):
+        if len(line) == MAX_LINE:
+            raise ValueError(f"a line is longer than {MAX_LINE:,} characters")
+        yield line
+
+
 def list_labels_csv(root):
     """The images that root/labels.csv names, with columns file and label [class] [thickness], as generate_digits.py
     writes: (names relative to root, labels int64 [N], classes, thickness float32 [N] or None, no notes)."""
-    path, rows, classes = root / "labels.csv", [], {}
+    path, rows, classes = root / "labels.csv", {}, {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
-            for row in csv.DictReader(f):
+            for row in csv.DictReader(lines_of(f)):
                 name, label = row["file"], int(row["label"])
                 is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts and (root / name).is_file()
-                if not is_inside or not 0 <= label < MAX_CLASSES:
-                    raise ValueError(f"file {name!r}, label {label}")
+                if not is_inside or name in rows or not 0 <= label < MAX_CLASSES or len(rows) == MAX_IMAGES:
+                    raise ValueError(f"file {name!r}, label {label}, in row {len(rows) + 1:,}")
                 classes[label] = row.get("class")
-                rows.append((name, label, float(row.get("thickness") or "nan")))
+                rows[name] = label, float(row.get("thickness") or "-1")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as e:
-        raise UserError(f"cannot use {path}: {e}; expected columns file, label [class, thickness] and the files") from e
+        raise UserError(f"cannot use {path}: {e}; expected columns file, label [class, thickness], each file once and "
+                        f"regular, labels below {MAX_CLASSES:,}, up to {MAX_IMAGES:,} rows") from e
     if not rows:
         raise UserError(f"{path} names no image")
-    names, labels, thickness = zip(*rows)
-    thickness = None if np.isnan(thickness).any() else np.array(thickness, np.float32)
-    return names, np.array(labels), [classes.get(i) or str(i) for i in range(max(classes) + 1)], thickness, []
+    labels, thickness = map(np.array, zip(*rows.values()))
+    thickness = None if (thickness == -1).any() else formats.unit_interval(thickness, path)
+    return [*rows], labels, [classes.get(i) or str(i) for i in range(max(classes) + 1)], thickness, []
 
 
 def read_folder(root, center=True, exact=False):
@@ -212,35 +142,19 @@ def read_folder(root, center=True, exact=False):
     with reading(root):
         names, labels, classes, thickness, notes = list_labels_csv(root) if has_table else list_folder(root)
         key = [stat_digest(root, names), center, as_is]
+    if classes is not None:
+        check_class_names(classes, root)
 
     def build():
         images, ok, faults = normalize_pictures(
             len(names), lambda i: open_picture(root / names[i]), lambda i: readable(names[i]), center, as_is)
         return {"images": images, "ok": ok, "notes": np.array(faults, str)}
 
-    arrays = cached(root / CACHE_NAME, key, build)
+    forms = {"images": Form(("u1",), (len(names), SIDE, SIDE)), "ok": Form(("b",), (len(names),)), "notes": formats.NOTES}
+    arrays = cached(root / CACHE_NAME, key, build, forms)
     notes += arrays["notes"].tolist()
     images, labels, thickness = leave_out_broken(root, arrays["ok"], notes, exact, arrays["images"], labels, thickness)
     return images, labels, classes, thickness, notes
-
-
-def read_npz_images(path, center=True, exact=False, part="train"):
-    """As read_folder of one part of an .npz (or .npy): x_train, images or arr_0, [y_train or labels], [thickness],
-    [chars or classes]; with part="test" x_test and [y_test]. Images are None where the file holds none."""
-    keys = [("x_train", "images", "arr_0"), ("y_train", "labels"), ("thickness",), ("chars", "classes")]
-    if part == "test":
-        keys = [("x_test",), ("y_test",), (), ()]
-    arrays = read_npz(path, sum(keys, ()))
-    x, y, t, classes = (next((arrays[key] for key in choice if key in arrays), None) for choice in keys)
-    classes = None if classes is None else classes.astype(str).ravel().tolist()
-    if x is None:
-        return None, y, classes, t, []
-    for a in (y, t):
-        if a is not None and a.shape != x.shape[:1]:
-            raise UserError(f"{path}: labels or thickness of shape {list(a.shape)} for images of shape {list(x.shape)}")
-    x, ok, notes = normalize_images(x, f"{Path(path).name}, {part}", center, exact)
-    x, y, t = leave_out_broken(path, ok, notes, exact, x, y, t)
-    return x, y, classes, t, notes
 
 
 def leave_out_broken(path, ok, notes, exact, *arrays):
@@ -256,15 +170,20 @@ def read_labelled_zip(path):
     with reading(path), zipfile.ZipFile(path) as z:
         for info in z.infolist():
             match = re.fullmatch(r"(?:.*/)?id_(\d+)_label_(\d)\.png", info.filename)
-            if match and info.file_size <= 1 << 20:
+            if match and info.file_size <= 1 << 20 and info.compress_type in formats.PACKINGS:
                 members.append((int(match[1]), int(match[2]), info))
             elif not info.is_dir():
                 stray.append(info.filename)
         if not 0 < len(members) <= MAX_IMAGES:
             raise UserError(f"{path}: {len(members):,} pictures named id_<n>_label_<d>.png, not 1 to {MAX_IMAGES:,}")
         members.sort(key=lambda member: member[0])
+
+        def open_one(i):
+            with z.open(members[i][2]) as f:
+                return open_picture(io.BytesIO(f.read(members[i][2].file_size)))    # not more: its header may lie
+
         images, ok, notes = normalize_pictures(
-            len(members), lambda i: open_picture(io.BytesIO(z.read(members[i][2]))),
+            len(members), open_one,
             lambda i: members[i][2].filename, as_is=True)
     leave_out_broken(path, ok, notes, exact=True)
     notes += left_out("stray entries passed over", stray)
@@ -280,13 +199,14 @@ def stat_digest(folder, names):
     return digest.hexdigest()
 
 
-def cached(path, key, build):
-    """`build()`'s dict of arrays, kept in the .npz `path` as long as `key` (anything with a repr) stays the same. Where
-    nothing can be written, or the cache is damaged, the arrays are simply built."""
+def cached(path, key, build, forms):
+    """`build()`'s dict of arrays, of these `forms`, kept in the .npz `path` as long as `key` (anything with a repr) stays
+    the same. Where nothing can be written, or the cache is damaged, the arrays are simply built."""
     key = hashlib.sha256(repr(("1", key)).encode("utf-8", "surrogateescape")).hexdigest()
     with contextlib.suppress(UserError, KeyError):
-        if read_npz(path, ["key"])["key"] == key:
-            return read_npz(path)
+        if read_npz(path, {"key": Form(("U",), ())})["key"] == key:
+            arrays = read_npz(path, forms)
+            return {name: arrays[name] for name in forms}
     arrays = build()
     with contextlib.suppress(UserError), atomic(path) as tmp, open(tmp, "wb") as f:  # a read-only folder, a full disk
         np.savez(f, key=np.array(key), **arrays)

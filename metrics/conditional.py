@@ -5,13 +5,15 @@ import data
 from metrics.frechet_distance import fid, fid_bias, moments
 from metrics.statistics import rank_correlation
 from utils.files import UserError
+from utils.limits import MAX_FEATURES
 
 
 def conditional_metrics(real, fake, extractor=None, table=None):
     """A dict of JSON types; both sets need labels, else UserError. `table`: as for metrics.comparison.compare.
 
         intra_fid       FID within each class: mean, worst. At few images per class mostly bias: `bias` is its mean
-        joint_fid       FID of features beside one-hot labels times the real features' mean norm (DeVries et al. 2019)
+        joint_fid       FID of features beside one-hot labels times the real features' mean norm (DeVries et al. 2019);
+                        not of more than MAX_FEATURES columns
         label_accuracy  fraction of fakes that the classifier gives their label; where it knows these classes
         style_accuracy  fraction whose drawn thickness lies in the requested half (thin, thick); needs thickness
         spearman        rank correlation of requested and drawn thickness within a class: mean, worst"""
@@ -30,9 +32,12 @@ def conditional_metrics(real, fake, extractor=None, table=None):
     intra = {"mean": float(np.mean(list(values.values()))), "worst": values[worst], "worst_class": worst,
              "bias": float(np.mean(biases)), "smallest_class": min(sizes),
              "classes_left_out": len(classes) - len(values)}
-    one_hot = np.eye(len(classes), dtype=np.float32) * np.linalg.norm(real.features, axis=1).mean()
-    joint = [moments(np.hstack([x.features, one_hot[y]])) for x, y in ((real, real.labels), (fake, labels))]
-    result = {"intra_fid": intra, "joint_fid": fid(*joint)}
+    result = {"intra_fid": intra}
+    present = np.union1d(real.labels, labels)         # a class without an image is a column of zeros, which adds nothing
+    if real.features.shape[1] + len(present) <= MAX_FEATURES:
+        one_hot = np.eye(len(present), dtype=np.float32) * np.linalg.norm(real.features, axis=1).mean()
+        result["joint_fid"] = fid(*(moments(np.hstack([x.features, one_hot[np.searchsorted(present, y)]]))
+                                    for x, y in ((real, real.labels), (fake, labels))))
     if fake.probabilities is not None and extractor is not None and extractor.classes in (None, classes):
         result["label_accuracy"] = float((fake.probabilities.argmax(1) == labels).mean())
     if fake.thickness is not None:

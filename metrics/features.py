@@ -12,9 +12,13 @@ from PIL import Image
 from metrics.frechet_distance import Moments, moments
 from utils.cli import Progress
 from utils.files import UserError
+from utils.limits import MAX_FEATURES, MAX_SIDE
 from utils.onnx_session import first_line, start_session
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "saved_models" / "classifier.onnx"
+MAX_BATCH = 4096                       # images at a time, of a model that fixes their number
+MAX_VALUES = 1 << 22                   # of an image's maps before they are averaged
+LARGEST = 1e15                         # of a feature
 RANGES = {"0-1": (0, 1), "-1-1": (-1, 1), "0-255": (0, 255)}
 DTYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(float)": np.float32,
           "tensor(double)": np.float64}
@@ -96,6 +100,11 @@ class Extractor:
         self.size = tuple(s if isinstance(s, int) else input_size for s in size)
         if None in self.size:
             raise UserError(f"{path} takes images of any size: say which with --input-size, as --input-size 299")
+        if input_size and all(isinstance(s, int) for s in size):
+            raise UserError(f"{path} takes images of {size[0]} x {size[1]} alone: leave --input-size out")
+        if not all(0 < s <= MAX_SIDE for s in self.size) or isinstance(shape[0], int) and not 0 < shape[0] <= MAX_BATCH:
+            raise UserError(f"{path} wants images {shape}; possible are up to {MAX_SIDE} x {MAX_SIDE} pixels, and "
+                            f"{MAX_BATCH:,} at a time where it fixes their number")
         self.is_fixed = isinstance(shape[0], int)
         self.batch = shape[0] if self.is_fixed else 256 if max(self.size) <= 64 else 32
         self.low, self.high = RANGES[input_range or ("0-255" if self.dtype == np.uint8 else "0-1")]
@@ -129,16 +138,23 @@ class Extractor:
             except Exception as e:  # onnxruntime raises one type per cause; the model does not fit such images
                 raise UserError(f"{self.name} cannot process images ({first_line(e)})") from e
             for key, y in zip(self.outputs, outputs):
-                if y.ndim < 2 or len(y) != len(x):
-                    raise UserError(f"{self.name}: output {self.outputs[key]} has shape {list(y.shape)}, expected "
-                                    f"[{len(x)}, d]: choose another with --output")
+                is_array = isinstance(y, np.ndarray) and y.dtype.kind in "fiu"
+                if not is_array or y.ndim < 2 or len(y) != len(x) or not 0 < y[0].size <= MAX_VALUES:
+                    raise UserError(f"{self.name}: output {self.outputs[key]} is no array of numbers [{len(x)}, d], "
+                                    f"but {f'{y.dtype} {list(y.shape)}' if is_array else type(y).__name__}: choose "
+                                    "another with --output")
                 y = y.mean((2, 3), dtype=np.float64) if y.ndim == 4 else y.reshape(len(y), -1)
                 batches[key].append(y[:n].astype(np.float32))
             if progress.tty:                                         # a log needs no line about every set
                 progress("features", i + n, len(images))
         result = {key: np.concatenate(parts) for key, parts in batches.items()}
-        if not np.isfinite(result["features"]).all():
-            raise UserError(f"{self.name} gives NaN or infinity as {self.output}: choose another model or input range")
+        for key, values in result.items():
+            if values.shape[1] > MAX_FEATURES:
+                raise UserError(f"{self.name} gives {values.shape[1]:,} values for an image as {self.outputs[key]}, more "
+                                f"than the limit of {MAX_FEATURES:,}: choose another with --output")
+            if not np.abs(values).max() < LARGEST:       # squares of larger ones overflow in float32
+                raise UserError(f"{self.name} gives NaN, infinity or values beyond {LARGEST:g} as {self.outputs[key]}: "
+                                "choose another model or input range")
         return result
 
     def measure(self, images, labels=None, thickness=None, classes=None):

@@ -1,14 +1,18 @@
 """FID: the Frechet distance of two sets of feature vectors, its bias and its uncertainty, in numpy alone."""
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from datasets.readers import read_npz
+from datasets.formats import Form, expand_home, names_in_npz, read_npz
 from utils.files import UserError, atomic
+from utils.limits import MAX_FEATURES
 
 BATCH = 4096                           # vectors that moments() holds in float64 at once
-EPSILON = np.finfo(np.float64).eps
+EPSILON, TINY = np.finfo(np.float64).eps, np.finfo(np.float64).tiny
+STATISTICS = {"mu": Form(("f",), (None,)), "sigma": Form(("f",), (None, None)), "n": Form(("i", "u"), ()),
+              "extractor": Form(("U",), ())}
+LARGEST = 1e60                         # of a mean or a covariance in a file
+ROUNDING = 1e-4                        # of eigenvalues of a covariance in a file, relative to its largest variance
 
 
 class Moments(NamedTuple):
@@ -116,23 +120,28 @@ def fid_infinity(real, fake, seed=0):
 
 
 def load_moments(path):
-    """Moments of an .npz with mu and sigma (and n, extractor, of save_moments); None if `path` is no such file."""
-    path = Path(path).expanduser()
-    if path.suffix.lower() != ".npz" or not path.is_file():
+    """Moments of an .npz with mu and sigma (and n, extractor, of save_moments); None if `path` is no such file. Raises
+    UserError where they cannot be those of any set of vectors."""
+    path = expand_home(path)
+    if path.suffix.lower() != ".npz" or not path.is_file() or not {"mu", "sigma"} <= names_in_npz(path):
         return None
-    stats = read_npz(path, ["mu", "sigma", "n", "extractor"])
-    if "mu" not in stats or "sigma" not in stats:
-        return None
-    mu, sigma = stats["mu"], stats["sigma"]
-    n, extractor = (stats[k].item() if k in stats and stats[k].shape == () else None for k in ("n", "extractor"))
-    if not ({mu.dtype.kind, sigma.dtype.kind} == {"f"} and mu.ndim == 1 and mu.size and sigma.shape == mu.shape * 2
-            and np.isfinite(mu).all() and np.isfinite(sigma).all()
-            and np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * np.abs(sigma).max())
-            and (n is None or (isinstance(n, int) and n > 1))):
-        raise UserError(f"{path}: mu {mu.dtype} {list(mu.shape)}, sigma {sigma.dtype} {list(sigma.shape)}, n {n!r} do "
-                        "not fit; expected finite mu [d], symmetric sigma [d, d] and n > 1: the file is damaged")
-    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
-    return Moments(mu, (sigma + sigma.T) / 2, n, extractor)
+    stats = read_npz(path, STATISTICS)
+    mu, sigma, n = stats["mu"].astype(np.float64), stats["sigma"].astype(np.float64), stats.get("n")
+    n = None if n is None else int(n)
+    if sigma.shape != mu.shape * 2 or not 0 < len(mu) <= MAX_FEATURES or (n is not None and n < 2):
+        raise UserError(f"{path}: mu {list(mu.shape)}, sigma {list(sigma.shape)} and n {n} do not fit; expected mu [d], "
+                        f"sigma [d, d], d up to {MAX_FEATURES:,}, and n > 1")
+    # a bound, so that products stay finite
+    if not (np.abs(mu).max() < LARGEST and np.abs(sigma).max() < LARGEST):
+        raise UserError(f"{path}: mu or sigma holds NaN, infinity or values beyond {LARGEST:g}: the file is damaged")
+    if not np.allclose(sigma, sigma.T, rtol=1e-4, atol=1e-6 * np.abs(sigma).max()):
+        raise UserError(f"{path}: sigma is not symmetric, so it is no covariance: the file is damaged")
+    sigma = (sigma + sigma.T) / 2
+    try:   # positive semi-definite, but for what rounding to float32 does to the smallest eigenvalues
+        np.linalg.cholesky(sigma + max(ROUNDING * sigma.diagonal().max(), TINY) * np.eye(len(mu)))
+    except np.linalg.LinAlgError:
+        raise UserError(f"{path}: sigma is not positive semi-definite, so it is no covariance: the file is damaged") from None
+    return Moments(mu, sigma, n, str(stats["extractor"]) if "extractor" in stats else None)
 
 
 def save_moments(path, stats):

@@ -1,6 +1,7 @@
 """cli.py: option types, progress on a terminal and in a log, durations, errors as one line and a status."""
 import io
 import os
+import warnings
 
 import pytest
 
@@ -39,6 +40,23 @@ def test_types_refuse_with_one_line_that_names_the_option_and_the_help(option_ty
     with pytest.raises(UserError, match=said) as error:
         parse(option_type, text)
     assert "--help" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_places_to_write_to(tmp_path):
+    (tmp_path / "file").touch()
+    for kind, good, bad in ((cli.new_file, ["file", "new", "no/such/file"], [".", ""]),
+                            (cli.new_folder, [".", "new", "no/such"], ["file", "file/below", ""])):
+        for name in good:
+            assert parse(kind, str(tmp_path / name)) == str(tmp_path / name)
+        for name in bad:
+            with pytest.raises(UserError, match="is a (file|folder): name a|is empty"):
+                parse(kind, str(tmp_path / name) if name else "")
+
+
+def test_a_very_long_value_is_not_quoted_in_full():
+    with pytest.raises(UserError) as error:
+        parse(number(int), "9" * 100_000)
+    assert len(str(error.value)) < 1100 and "--option" in str(error.value) and "--help" in str(error.value)
 
 
 def test_an_unknown_option_is_one_line():
@@ -171,6 +189,20 @@ def test_errors_become_a_line_and_a_status(capsys, error, status, said):
     with pytest.raises(SystemExit) as end:
         run_command(fail_with(error))
     assert end.value.code == status and capsys.readouterr().err == said
+
+
+def test_an_error_comes_on_a_line_of_its_own_and_alone(monkeypatch):
+    screen = Screen(tty=True)
+    monkeypatch.setattr(cli.sys, "stderr", screen)
+
+    def main():
+        warnings.warn("of a package", UserWarning, stacklevel=1)
+        Progress(screen)("reading", 1, 5)
+        raise UserError("a class \x1b[2J\nof two lines")
+    with pytest.raises(SystemExit):
+        run_command(main)
+    assert screen.getvalue() == "\r\033[Kreading  1/5\nerror: a class \\x1b[2J\\nof two lines\n"
+    assert Progress.live is None
 
 
 def test_a_fault_of_the_code_keeps_its_traceback():

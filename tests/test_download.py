@@ -76,7 +76,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
 def mirror(small_mnist, monkeypatch):
     """Base URL of a local server of small_mnist's files; set_mirrors("wrong", "good") puts its faces into the table."""
     monkeypatch.setattr(download, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(download, "DOWNLOAD_LIMIT", 1 << 19)
+    monkeypatch.setattr(download, "MAX_DOWNLOAD", 1 << 19)
     monkeypatch.setattr(Mirror, "served", small_mnist)
     monkeypatch.setattr(Mirror, "requests", [])
     monkeypatch.setattr(Mirror, "over", threading.Event())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import readers
+from datasets import formats, readers
 from utils.files import UserError
 
 
@@ -73,7 +73,7 @@ def test_npz_reads_what_numpy_writes(tmp_path):
         assert read.keys() == arrays.keys()
         for name, a in arrays.items():
             assert np.array_equal(read[name], a) and read[name].dtype == a.dtype
-    assert list(readers.read_npz(tmp_path / "a.npz", ["x"])) == ["x"]
+    assert list(readers.read_npz(tmp_path / "a.npz", {"x": formats.IMAGES})) == ["x"]
     np.save(tmp_path / "a.npy", arrays["x"])
     assert np.array_equal(readers.read_npz(tmp_path / "a.npy")["arr_0"], arrays["x"])
 
@@ -106,9 +106,9 @@ def test_npz_refuses_lies_objects_and_ruins(tmp_path):
 
 def test_text_in_npz_is_text(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.array(["あ".encode(), b"b"]), b=np.zeros(2, [("x", "u1")]))
-    assert readers.read_npz(tmp_path / "a.npz", ["a"])["a"].tolist() == ["あ", "b"]
+    assert readers.read_npz(tmp_path / "a.npz", {"a": formats.NAMES})["a"].tolist() == ["あ", "b"]
     with pytest.raises(UserError, match="records"):
-        readers.read_npz(tmp_path / "a.npz", ["b"])
+        readers.read_npz(tmp_path / "a.npz", {"b": formats.NAMES})
     for bad in (np.array([b"\xff"]), np.array([0x7FFFFFFF], "<u4").view("<U1")):
         np.save(tmp_path / "bad.npy", bad)
         with pytest.raises(UserError, match="bad.npy"):

@@ -9,10 +9,14 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections import deque
 from pathlib import Path
 
 from utils.files import UserError
+from utils.limits import MAX_IMAGES
+
+LONGEST = 1000                 # characters of what is said of an option, which may be quoted in it
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -27,6 +31,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, formatter_class=Help)
 
     def error(self, message):
+        message = message if len(message) <= LONGEST else f"{message[:LONGEST // 2]} ... {message[-LONGEST // 2:]}"
         raise UserError(f"{message}; see {self.prog} --help")
 
 
@@ -51,6 +56,21 @@ def non_empty_path(text):
     return text
 
 
+def new_file(text):
+    """An argparse type: a path to write a file to, as str: not empty, no folder."""
+    if Path(non_empty_path(text)).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file")
+    return text
+
+
+def new_folder(text):
+    """An argparse type: a folder to write to, as str, there or not yet: not empty, no file, nor in one."""
+    path = Path(non_empty_path(text))
+    if file := next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None):
+        raise argparse.ArgumentTypeError(f"{file} is a file: name a folder")
+    return text
+
+
 def names_from(known):
     """An argparse type: names from `known` with commas between -> a list in the order of `known`."""
     def parse(text):
@@ -64,7 +84,8 @@ def names_from(known):
 def image_counts(text):
     """An argparse type: numbers of images, each once; "10,100,all" -> [10, 100, None]."""
     try:
-        return list(dict.fromkeys(None if w == "all" else number(int, above=0)(w) for w in text.split(",")))
+        count = number(int, above=0, at_most=MAX_IMAGES)
+        return list(dict.fromkeys(None if w == "all" else count(w) for w in text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list such as 10,100,all") from None
 
@@ -107,6 +128,7 @@ class Progress:
     work has lasted `delay` seconds. `total` 0 or None: unknown. The time left follows from the speed of the last
     RECENT seconds; a new series begins with another total, or when `done` goes back."""
     RECENT = 60
+    live = None                                    # the one whose line is not ended yet
 
     def __init__(self, stream=None, prefix="", delay=0.0):
         self.stream, self.prefix, self.delay = stream or sys.stdout, prefix, delay
@@ -131,6 +153,7 @@ class Progress:
             if total and first < done < total:
                 line += f"  ETA {format_duration((now - since) / (done - first) * (total - done))}"
         self.is_live = self.tty and not ended
+        Progress.live = self if self.is_live else None
         if self.is_live:                           # cut: what the terminal wraps cannot be redrawn
             line = line[:shutil.get_terminal_size().columns - 1]
         print(f"\r\033[K{line}" if self.tty else line, end="" if self.is_live else "\n", file=self.stream, flush=True)
@@ -139,13 +162,18 @@ class Progress:
         """End a live line, so that what follows begins on a line of its own."""
         if self.is_live:
             print(file=self.stream, flush=True)
+            Progress.live = None
         self.is_live = False
 
 
 def run_command(main):
-    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130."""
+    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130. Warnings of
+    packages are not shown, as they would come before that line and mean nothing to a user (python -W shows them)."""
     try:
-        main()
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            main()
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -154,6 +182,9 @@ def run_command(main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (UserError, OSError) as e:  # OSError: a full disk, a folder that vanished: a traceback would not help
+        if Progress.live:
+            Progress.live.close()
         file = getattr(e, "filename", None)
-        print(f"error: {getattr(e, 'strerror', None) or e}{f': {file}' if file else ''}", file=sys.stderr)
+        message = UserError(f"{getattr(e, 'strerror', None) or e}{f': {file}' if file else ''}")
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)

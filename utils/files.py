@@ -11,6 +11,10 @@ from pathlib import Path
 class UserError(Exception):
     """A mistake of the user's or a broken file: one line that says what is wrong, which file, what to do."""
 
+    def __str__(self):
+        """One line, whatever names from outside hold: line ends and what a terminal would obey are escaped."""
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in super().__str__())
+
 
 @contextlib.contextmanager
 def atomic(path, sync=True):
