@@ -137,7 +137,16 @@ class Progress:
 
 
 def run_command(main):
-    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130."""
+    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130. Names of
+    classes that the terminal's encoding does not have are escaped."""
+    if sys.stderr is None:             # closed, `2>&-`: print(file=None) would write to stdout
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    if sys.stdout is None:             # closed, `>&-`: the next file that is opened would be taken for it
+        print("error: the standard output is closed: send it to a file, or to /dev/null", file=sys.stderr)
+        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
         sys.stdout.flush()
@@ -149,5 +158,6 @@ def run_command(main):
         sys.exit(141)
     except (UserError, OSError) as e:  # OSError: a full disk, a folder that vanished: a traceback would not help
         file = getattr(e, "filename", None)
-        print(f"error: {getattr(e, 'strerror', None) or e}{f': {file}' if file else ''}", file=sys.stderr)
+        message = UserError(f"{getattr(e, 'strerror', None) or e}{f': {file}' if file else ''}")
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
