@@ -70,8 +70,9 @@ def read_json(path, form=object):
     return parse_json(path.read_bytes(), path, form)
 
 
-def is_plain(value):
-    """Whether a value is made of JSON types, no deeper than MAX_DEPTH, its texts all Unicode."""
+def is_plain(value, is_leaf=lambda value: False):
+    """Whether a value is made of JSON types, no deeper than MAX_DEPTH, its texts all Unicode; and of what else `is_leaf`
+    finds right."""
     level = [value]
     for _ in range(MAX_DEPTH):
         below = []
@@ -83,7 +84,7 @@ def is_plain(value):
                 below += [*v, *v.values()]
             elif isinstance(v, (list, tuple)):
                 below += v
-            elif not (v is None or isinstance(v, (bool, float)) or isinstance(v, int) and abs(v) < 1 << 64):
+            elif not (v is None or isinstance(v, (bool, float)) or isinstance(v, int) and abs(v) < 1 << 64 or is_leaf(v)):
                 return False
         level = below
         if not level or len(level) > MAX_VALUES:
