@@ -121,6 +121,11 @@ def is_text(value):
     return value == value.encode("utf-8", "replace").decode()
 
 
+def is_share(value):
+    """Whether JSON is a number from 0 to 1."""
+    return matches(value, float) and 0 <= value <= 1
+
+
 def is_name_list(value):
     """Whether JSON is a list of names of classes, at least one."""
     return matches(value, [str]) and 0 < len(value) and all(0 < len(name) <= 1000 for name in value)
