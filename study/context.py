@@ -19,7 +19,7 @@ from metrics import features
 from metrics.statistics import t_interval
 from training.classifier import accuracy, train_classifier
 from utils.figures import evenly_spaced
-from utils.files import UserError, atomic, parse_json, read_json
+from utils.files import UserError, atomic, matches, parse_json, read_json
 
 GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
 MAX_SAMPLES = 10_000       # samples that are measured
@@ -151,12 +151,11 @@ class RunCache:
         content = self.path.read_bytes() if self.path.is_file() else b""
         whole = content[:content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                entry = parse_json(line, "the line", {"key": dict, "row": dict})
-                row = parse_json(json.dumps({**entry["key"], **entry["row"]}), "the row", form)
-            except UserError as e:
-                raise UserError(f"{self.path}, line {number} is no row of a study: mend it, or move the file away to "
-                                "start anew") from e
+            what = f"{self.path}, line {number}, which should be a row of a study,"
+            entry = parse_json(line, what, {"key": dict, "row": dict})
+            row = {**entry["key"], **entry["row"]}
+            if not matches(row, form):
+                raise UserError(f"{what} is none: mend it, or move the file away to start anew")
             self.index[key_text(entry["key"])] = row
         if whole != content:
             with atomic(self.path) as tmp:
