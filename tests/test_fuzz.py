@@ -1,7 +1,6 @@
 """fuzz.py: the real files are read, some hundred mutated ones end well, and what ends badly is seen."""
 import shutil
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from utils.files import UserError
 sys.path.append(str(ROOT / "benchmarks"))
 import fuzz
 
-INPUTS = 350
+INPUTS = 300
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def test_an_input_is_the_same_again(base):
 
 def stay(path):
     while True:
-        time.sleep(0)
+        pass
 
 
 def take(path):

@@ -1,6 +1,6 @@
 """Looking at an ONNX file before anything runs it: the fields of its protobuf, in plain Python, in a millisecond.
 
-    constants = check_graph(content, path)     # names of the tensors that do not depend on the input; or UserError
+    tensors = check_graph(content, path)       # {name: whether it follows from the weights alone}; or UserError
 
 A graph may be a program: loops, sub-graphs, other files, operators of other vendors. What networks of images are made
 of needs none of that, and what is not on the list is refused. How much memory and time the rest takes shows a trial
@@ -115,8 +115,8 @@ def check_node(buffer):
 
 
 def check_graph(content, path):
-    """Look at the bytes of an ONNX file. Returns the names of the tensors that are worked out from its weights alone.
-    Raises UserError for one that is damaged, or holds what a network of images does not need: control flow, functions,
+    """Look at the bytes of an ONNX file. Returns {name: whether it follows from the weights alone} of the tensors that its
+    nodes make. Raises UserError for one that is damaged, or holds what a network of images does not need: control flow, functions,
     external data, operators that are not of OPERATORS, tensors larger than their values."""
     try:
         model = message(memoryview(content))
@@ -125,17 +125,17 @@ def check_graph(content, path):
         graph = message(model[7][0])
         if 15 in graph or len(graph.get(1, ())) > MAX_NODES:
             raise ValueError(f"it has sparse weights or more than {MAX_NODES:,} nodes")
-        fixed, constants = {check_tensor(tensor) for tensor in graph.get(5, ())}, []
+        fixed, made = {check_tensor(tensor) for tensor in graph.get(5, ())}, {}
         known = fixed | {text(message(port).get(1, ())) for port in graph.get(11, ())}
         for node in graph.get(1, ()):
             operator, inputs, outputs = check_node(node)
             if not known.issuperset(inputs):
                 raise ValueError("its nodes are not in their order")
-            if operator in ("Shape", "Size") or fixed.issuperset(inputs):
-                fixed.update(outputs)
-                constants += outputs
+            is_fixed = operator in ("Shape", "Size") or fixed.issuperset(inputs)
+            made |= dict.fromkeys(outputs, is_fixed)
+            fixed.update(outputs if is_fixed else ())
             known.update(outputs)
-        return constants
+        return made
     except (ValueError, EOFError, IndexError, TypeError, AttributeError) as e:     # the last two: fields of other types
         reason = f"cannot be run safely ({e})" if type(e) is ValueError else "is damaged, or not an ONNX model"
         raise UserError(f"{path} {reason}: expected one file with all weights, as export_onnx.py writes") from e

@@ -26,7 +26,8 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
 
 MEMORY = 512 << 20         # bytes that two images may take while a file proves itself, without its weights
 SECONDS = 4.0              # that they may take, beside half a second for each image
-MAX_CONSTANTS = 1 << 27    # elements of all tensors that are worked out from the weights alone, as the optimiser keeps them
+MAX_CONSTANTS = 1 << 24    # values worked out from the weights, which the optimiser keeps, beside two for each byte of the file
+MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own
 MAX_LATENT = 10_000
 
 
@@ -44,11 +45,11 @@ class Session:
             raise UserError(f"no such file: {path}")
         # from bytes, not from the path: a model that refers to other files on this disk is refused
         self.content = content or self.path.read_bytes()
-        sizes = [(f"size of {name}", name) for name in check_graph(self.content, path)]
+        self.made = check_graph(self.content, path)
+        self.sizes = {f"size of {name}": name for name in self.made}
         measured = b"".join(field(1, field(1, name) + field(2, size) + field(4, "Size")) + field(12, field(1, size))
-                            for size, name in sizes)           # protobuf: what is appended joins the graph
-        self.sizes = [size for size, _ in sizes]
-        self.trial = self._open(self.content + field(7, measured) if sizes else self.content, is_trial=True)
+                            for size, name in self.sizes.items())        # protobuf: what is appended joins the graph
+        self.trial = self._open(self.content + field(7, measured), is_trial=True)
 
     def _open(self, content, is_trial):
         import onnxruntime as ort
@@ -71,7 +72,7 @@ class Session:
         return self.trial.get_inputs()
 
     def get_outputs(self):
-        return [port for port in self.trial.get_outputs() if port.name not in set(self.sizes)]
+        return [port for port in self.trial.get_outputs() if port.name not in self.sizes]
 
     @property
     def metadata(self):
@@ -92,7 +93,7 @@ class Session:
             outputs = self.session.run(names, feeds)
         except Exception as e:                    # see _open
             raise UserError(f"{self.path} does not run ({first_line(e)})") from e
-        batch = len(next(iter(feeds.values())))
+        batch = max([0, *map(len, feeds.values())])
         for name, output in zip(names, outputs):
             wanted = [batch, *self.shapes[name]] if name in self.shapes else output.shape
             if len(wanted) != output.ndim or any(s not in (n, "any") for s, n in zip(wanted, output.shape)):
@@ -104,13 +105,13 @@ class Session:
         import onnxruntime as ort
         fixed = {port.name for port in self.get_inputs() if port.shape and isinstance(port.shape[0], int)}
         few = {name: a if name in fixed else a[:2] for name, a in feeds.items()}
-        batch = max((len(a) for a in few.values()), default=0)
+        batch = max([1, *map(len, few.values())])
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         clock = threading.Timer(SECONDS + 0.5 * batch, setattr, (options, "terminate", True))
         clock.start()
         try:
-            made = self.trial.run(self.sizes or None, few, options)
+            sizes = dict(zip(self.made.items(), map(int, self.trial.run(list(self.sizes), few, options))))
         except Exception as e:                    # see _open
             reason = first_line(e)
             if "Available memory" in str(e):
@@ -120,10 +121,12 @@ class Session:
             raise UserError(f"{self.path} does not run ({reason})") from e
         finally:
             clock.cancel()
-        constants = sum(int(n) for n in made) if self.sizes else 0
-        if constants > MAX_CONSTANTS:
-            raise UserError(f"{self.path} makes {constants:,} values of its weights, more than the limit of "
-                            f"{MAX_CONSTANTS:,}")
+        constants = sum(n for (_, is_constant), n in sizes.items() if is_constant)
+        image = max([0, *(a.size for a in few.values())]) / batch
+        largest = max((n for (_, is_constant), n in sizes.items() if not is_constant), default=0)
+        if constants > MAX_CONSTANTS + 2 * len(self.content) or largest > batch * max(MAX_TENSOR, MAX_GROWTH * image):
+            raise UserError(f"{self.path} makes {max(constants, largest):,} values of {batch} images, more than networks of "
+                            "images need")
 
 
 @functools.cache
