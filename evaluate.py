@@ -10,7 +10,6 @@ Results are written after every study. A full study is replaced by its quick for
 Real images are shown only with --show-real: not every licence allows to pass them on.
 """
 import hashlib
-import json
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 import data
 from datasets.download import SOURCES
 from study import classifier, epochs, generators, ocr, report, robustness, saliency_checks
-from study.context import Context
+from study.context import Context, read_record
 from training.run import describe_machine
 from utils import cli
 from utils.files import UserError
@@ -77,11 +76,8 @@ def load_data(args):
         raise UserError(f"no folder {args.models}: train first (python train.py), or name another with --models")
     records = {}                                     # of the runs: {name: (data set, its sha256)}
     for path in sorted(args.models.glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            records[path.stem] = str(record["dataset"]), record.get("dataset_sha256")
-        except (ValueError, KeyError, TypeError) as e:
-            raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
+        record = read_record(path)
+        records[path.stem] = record["dataset"], record.get("dataset_sha256")
     if not args.dataset:
         names = sorted({name for name, _ in records.values()})
         if len(names) != 1 or names[0] not in SOURCES:

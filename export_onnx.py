@@ -25,7 +25,7 @@ import data
 import models
 from utils.cli import Parser, new_file, non_empty_path, run_command
 from utils.files import UserError, atomic
-from utils.onnx_session import CONTRACT, open_session, random_inputs, start_session
+from utils.onnx_session import CONTRACT, Session, open_session, random_inputs
 
 OPSET = 18
 VERIFY_BATCHES = (1, 2, 7, 64, 1000)
@@ -238,7 +238,7 @@ def verify(path, checkpoint):
 def check(path):
     """Check any ONNX file against the contract; returns (kind, metadata). Raises UserError that says what is wrong."""
     import onnx
-    kind = start_session(path).get_modelmeta().custom_metadata_map.get("kind")
+    kind = Session(path).metadata.get("kind")
     if kind not in CONTRACT:
         raise UserError(f"{path} does not say what it is: metadata kind is {kind!r}, expected one of "
                         f"{', '.join(CONTRACT)}")

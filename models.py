@@ -7,6 +7,8 @@ Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 
 another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0, 1], the rank
 of an image's ink within its class (data.py). All networks work channels-last and under bf16 autocast.
 """
+import math
+import pickletools
 import zipfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,9 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.files import UserError, atomic
+from utils.files import UserError, atomic, is_name_list, is_plain, matches
 
 VERSION = 1        # of the checkpoint format
+STORED = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2",        # what a file may be made of
+          *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte", "Bool"))}
+CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_list, "weights": dict,         # of a checkpoint
+           "ink_table": torch.Tensor,
+           "info": {**{f"{key}?": str for key in ("model", "dataset", "dataset_sha256", "license", "source")},
+                    "figures?": {str: object}}}
 BASIS = 8          # knots of the thickness dial: a piecewise-linear curve through 8 learned vectors
 
 
@@ -313,21 +321,37 @@ def write_archive(content, path):
 
 
 def read_archive(path):
-    """The content of a torch file, by the safe loader. Raises UserError for a missing or damaged file."""
+    """The content of a torch file: dicts, lists, tuples, JSON values and tensors on the CPU that lie in the file as they
+    are. Raises UserError for a missing or damaged file, or one that holds anything else."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no such file: {path}")
+    size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as z:      # torch stores members uncompressed: a member larger than the file lies
-            if sum(m.file_size for m in z.infolist()) > path.stat().st_size:
+            if sum(m.file_size for m in z.infolist()) > size:
                 raise UserError(f"{path} declares more bytes than it has: it is damaged or not from train.py")
             if z.testzip():
                 raise UserError(f"{path} is damaged (checksum of {z.testzip()}): train again or copy it again")
-        return torch.load(path, map_location="cpu", weights_only=True)
+            recipe = next(z.read(m) for m in z.infolist() if m.filename.endswith("/data.pkl"))
+        used = {str(name) for op, name, _ in pickletools.genops(recipe) if "GLOBAL" in op.name}
+        if not used <= STORED:
+            raise UserError(f"{path} holds more than plain tensors: it is not from train.py")
+        content, tensors = torch.load(path, map_location="cpu", weights_only=True), []
+        is_whole = is_plain(content, lambda value: lies_in_file(value) and not tensors.append(value))
+        if not is_whole or sum(t.nbytes for t in tensors) > 4 * size:
+            raise UserError(f"{path} holds tensors larger than the file, or other values than train.py writes")
+        return content
     except UserError:
         raise
     except Exception as e:                    # the loader raises half a dozen types; all mean the same to the user
         raise UserError(f"{path} is not a checkpoint of train.py, or is damaged ({type(e).__name__})") from e
+
+
+def lies_in_file(tensor):
+    """Whether a value is a plain tensor with a place in its storage for every element: an expanded one would take
+    memory when it is copied, without limit."""
+    return type(tensor) is torch.Tensor and not tensor.requires_grad and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 class SkipInit(torch.overrides.TorchFunctionMode):
@@ -347,12 +371,14 @@ def load(path, kind=None):
     try:
         if content["version"] != VERSION:
             raise UserError(f"{path} has checkpoint version {content['version']}, this code reads {VERSION}")
+        if not matches(content, CONTENT):
+            raise TypeError("content")
         kinds = (kind,) if isinstance(kind, str) else kind or tuple(MODELS)
         if content["kind"] not in kinds:
             raise UserError(f"{path} holds a {content['kind']}, not a {' or a '.join(kinds)}")
         config_type, model_type = MODELS[content["kind"]]
         config = config_type(**content["config"])
-        if any(type(getattr(config, f.name)) is not f.type for f in fields(config)):
+        if not all(is_sound(getattr(config, f.name), f) for f in fields(config)):
             raise TypeError("config")
         with torch.device("meta"), SkipInit():       # no memory is taken before the stored weights have proved to fit
             model = model_type(config)
@@ -361,7 +387,7 @@ def load(path, kind=None):
             raise TypeError("weights")
         model.load_state_dict(content["weights"], assign=True)
         classes, ink_table = content["classes"], content["ink_table"].numpy()
-        if not len(classes) == len(ink_table) == config.n_classes or not all(isinstance(c, str) for c in classes):
+        if not len(classes) == len(ink_table) == config.n_classes or ink_table.ndim != 2 or ink_table.dtype.kind != "i":
             raise ValueError("classes")
         if not all(v.isfinite().all() for v in content["weights"].values()):
             raise UserError(f"{path} holds weights that are not finite: train again")
@@ -373,6 +399,12 @@ def load(path, kind=None):
                         "configuration or classes do not fit)") from e
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return Checkpoint(content["kind"], model, classes, ink_table, info)
+
+
+def is_sound(value, f):
+    """Whether a configuration's value has the type of its dataclass field and is a size: 0 only where that is meant."""
+    return type(value) is f.type and (f.type is bool or (value > 0 or value == f.default == 0) and math.isfinite(value)
+                                      and (f.name != "margin" or value < 0.5))
 
 
 def n_parameters(model):

@@ -30,7 +30,7 @@ from training.run import TRAINERS, LossLog, Run, read_state
 from training.threads import ThreadTuner
 from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
-from utils.files import UserError
+from utils.files import UserError, matches
 from utils.limits import MAX_IMAGES
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -131,14 +131,34 @@ def stopped_run(args):
     if path is None:
         raise UserError(f"nothing to resume: there is no {paths[0]}; start a run without --resume")
     state = read_state(path)
-    defaults, saved = vars(parse_args([])), state["settings"]
+    defaults, saved = vars(parse_args([])), checked_settings(state["settings"], path)
     free = {"resume": True, "dry_run": args.dry_run, "device": args.device, "out": str(path.parent),
-            "data_dir": args.data_dir or saved["data_dir"]}
+            "data_dir": args.data_dir or saved.get("data_dir")}
     for name, value in vars(args).items():
         if name not in free and value not in (defaults[name], saved.get(name)):
             raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {saved.get(name)}; "
                             "leave it out, or start anew without --resume")
     return argparse.Namespace(**{**defaults, **saved, **free}), state
+
+
+def checked_settings(saved, path):
+    """The settings of a stopped run, which lie in the file `path`, as parse_args would give them. Raises UserError where
+    it would not."""
+    words, more = [], {"bf16": bool}
+    for setting in fields(TRAINERS.get(saved.get("model"), TRAINERS["cgan"]).Settings):
+        more[setting.name] = type(setting.default)
+    options = vars(parse_args([]))
+    for name, value in saved.items():
+        option = f"--{name.replace('_', '-')}"
+        if name in options and value is not None and value is not False:
+            words.append(option if value is True else f"{option}={value}")
+        elif name not in options and not matches(value, more.get(name, lambda _: False)):
+            raise UserError(f"{path} has the odd setting {name[:40]}: start the run anew")
+    try:
+        parsed = vars(parse_args(words))
+    except UserError as e:
+        raise UserError(f"{path} has an odd setting ({e}): start the run anew") from e
+    return {name: parsed.get(name, value) for name, value in saved.items()}
 
 
 def resolve(args, glyphs):

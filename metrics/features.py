@@ -1,7 +1,6 @@
 """Images -> features, as pixels or by an ONNX model: Extractor("classifier.onnx").measure(images); no torch."""
 import contextlib
 import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +10,9 @@ from PIL import Image
 
 from metrics.frechet_distance import Moments, moments
 from utils.cli import Progress
-from utils.files import UserError
+from utils.files import UserError, is_name_list, parse_json
 from utils.limits import MAX_FEATURES, MAX_SIDE
-from utils.onnx_session import first_line, start_session
+from utils.onnx_session import Session
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "saved_models" / "classifier.onnx"
 MAX_BATCH = 4096                       # images at a time, of a model that fixes their number
@@ -58,7 +57,7 @@ class Extractor:
         if Path(path) == DEFAULT_MODEL and not DEFAULT_MODEL.is_file():
             raise UserError(f"no feature extractor at {DEFAULT_MODEL}: train one with train.py --model classifier, "
                             "name another ONNX model with --features, or take --features pixels")
-        self.session = start_session(path)
+        self.session = Session(path)
         self.name, content = Path(path).name, Path(path).read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()[:12]
         names = [o.name for o in self.session.get_outputs()]
@@ -69,8 +68,8 @@ class Extractor:
         if depths or self.output not in names:
             self._open_inside(path, content, names, depths)
         self._read_input(path, input_range, input_size)
-        with contextlib.suppress(KeyError, TypeError, ValueError):   # a model that names no classes
-            self.classes = [str(c) for c in json.loads(self.session.get_modelmeta().custom_metadata_map["classes"])]
+        with contextlib.suppress(KeyError, UserError):               # a model that names no classes
+            self.classes = parse_json(self.session.metadata["classes"], "classes", is_name_list)
 
     def _open_inside(self, path, content, names, depths):
         """Open the model again with more outputs: an inner tensor, the averages after each pooling."""
@@ -84,7 +83,7 @@ class Extractor:
             self.outputs[f"depth {i}"] = f"fid_depth_{i}"
             nodes.append(onnx.helper.make_node("GlobalAveragePool", [tensor], [f"fid_depth_{i}"]))
         model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in self.outputs.values() if n not in names)
-        self.session = start_session(path, content=model.SerializeToString())
+        self.session = Session(path, content=model.SerializeToString())
 
     def _read_input(self, path, input_range, input_size):
         """What the model takes: name, dtype, channels, size, batch, range."""
@@ -133,10 +132,7 @@ class Extractor:
             n = len(x)
             if self.is_fixed:
                 x = x[np.minimum(np.arange(self.batch), n - 1)]      # the last batch is filled with copies
-            try:
-                outputs = self.session.run(list(self.outputs.values()), {self.input: x})
-            except Exception as e:  # onnxruntime raises one type per cause; the model does not fit such images
-                raise UserError(f"{self.name} cannot process images ({first_line(e)})") from e
+            outputs = self.session.run(list(self.outputs.values()), {self.input: x})
             for key, y in zip(self.outputs, outputs):
                 is_array = isinstance(y, np.ndarray) and y.dtype.kind in "fiu"
                 if not is_array or y.ndim < 2 or len(y) != len(x) or not 0 < y[0].size <= MAX_VALUES:

@@ -19,11 +19,13 @@ from metrics import features
 from metrics.statistics import t_interval
 from training.classifier import accuracy, train_classifier
 from utils.figures import evenly_spaced
-from utils.files import UserError, atomic
+from utils.files import UserError, atomic, matches, parse_json, read_json
 
 GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
 MAX_SAMPLES = 10_000       # samples that are measured
 key_text = partial(json.dumps, sort_keys=True)         # of a key of RunCache
+RECORD = {"dataset": str, "dataset_sha256?": str, "training_seconds?": float, "epochs?": int, "images_per_second?": float,
+          "machine?": {"processor?": str}, "parameters?": {str: int}}          # of a run, as far as the studies read it
 MAX_EXAMPLES = 10          # classes of which a figure shows a glyph
 CAS_BATCH, CAS_PASSES = 64, 20     # images per step; passes over few images, after which more steps teach nothing
 
@@ -42,6 +44,14 @@ class Context:
     say: Callable = print              # say(text): a line of progress; say(text, done, total): with the time left
     ocr: dict = field(default_factory=dict)            # options of ocr.run_study
     command: str = "python evaluate.py"                # by which the studies of this data set are run
+
+
+def read_record(path):
+    """The record of a run of train.py, a dict. Raises UserError for a foreign or damaged file."""
+    try:
+        return read_json(path, RECORD)
+    except UserError as e:
+        raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
 
 
 def open_generators(context, stems=tuple(GENERATORS)):
@@ -129,24 +139,24 @@ class Reference:
 class RunCache:
     """A file of finished rows, one JSON object a line, that a long study appends to and resumes from.
 
-        cache = RunCache("results/ocr.jsonl")
+        cache = RunCache("results/ocr.jsonl", {"accuracy": float})
         if cache.get(key) is None:
             cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types, kept as {**key, **row}
 
     A kill in the middle of a write leaves a line without an end, which is cut off when the file is opened next.
-    Raises UserError for a file that is no such cache."""
+    `form` (see files.matches) is what {**key, **row} must look like. Raises UserError for a file that is no such cache."""
 
-    def __init__(self, path):
+    def __init__(self, path, form=object):
         self.path, self.index = Path(path), {}                 # index: key as text -> row, oldest first
         content = self.path.read_bytes() if self.path.is_file() else b""
         whole = content[:content.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                self.index[key_text(entry["key"])] = {**entry["key"], **entry["row"]}
-            except (ValueError, KeyError, TypeError) as e:
-                raise UserError(f"{self.path}, line {number} is no row of a study: mend it, or move the file away to "
-                                "start anew") from e
+            what = f"{self.path}, line {number}, which should be a row of a study,"
+            entry = parse_json(line, what, {"key": dict, "row": dict})
+            row = {**entry["key"], **entry["row"]}
+            if not matches(row, form):
+                raise UserError(f"{what} is none: mend it, or move the file away to start anew")
+            self.index[key_text(entry["key"])] = row
         if whole != content:
             with atomic(self.path) as tmp:
                 tmp.write_bytes(whole)

@@ -3,17 +3,16 @@
     measure(context), measure_runtime(context)       # the snapshots of train.py --snapshots; its records, and speed
     describe(numbers), describe_runtime(numbers)     # the same Sections from stored numbers
 """
-import json
 import time
 
 import models
 from generate_digits import BLOCK, TorchGenerator, open_generator, sample_all
 from metrics.frechet_distance import fid
 from metrics.statistics import format_percent
-from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
+from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators, read_record
 from study.report import Figure, Section, Table
 from utils import charts, figures
-from utils.files import UserError
+from utils.files import UserError, matches
 
 EPOCHS = {True: 6, False: 100}           # at most: snapshots of a generator, in the quick form and not
 STEPS = {True: 300, False: 2000}         # at most: of a classifier on one epoch's samples
@@ -40,6 +39,8 @@ def measure(context):
         images, labels, _ = reference.sample(TorchGenerator(checkpoint.model, checkpoint.classes))
         cas = accuracy_from_samples(context, images, labels, STEPS[context.quick], seeds)
         distance = fid(reference.test.moments, reference.measure(images, labels).moments)
+        if not matches(checkpoint.info, {"figures": {"epoch": int, "training_seconds": float}}):
+            raise UserError(f"{path} does not say of which epoch it is: train again with --snapshots")
         when = {key: checkpoint.info["figures"][key] for key in ("epoch", "training_seconds")}
         by_stem.setdefault(stem, []).append({**when, "fid": distance, "accuracy": cas["mean"]})
         context.say(f"{GENERATORS[stem]}, epoch {when['epoch']}", i, len(snapshots))
@@ -86,8 +87,8 @@ def measure_runtime(context):
     by_stem = {}
     for i, stem in enumerate(sources):
         context.say(f"{GENERATORS[stem]}: draws {TIMED:,} images", i, len(sources))
-        record = context.models / f"{stem}.json"                 # evaluate.read_records has checked it
-        run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        record = context.models / f"{stem}.json"
+        run = read_record(record) if record.is_file() else {}
         by_stem[stem] = {"training_seconds": run.get("training_seconds"), "epochs": run.get("epochs"),
                          "training_images_per_second": run.get("images_per_second"),
                          "trained_on": run.get("machine", {}).get("processor"),

@@ -14,6 +14,7 @@ test split is read once, at the end of a run.
 """
 import base64
 import hashlib
+import re
 import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -28,8 +29,8 @@ from metrics import statistics
 from study import ocr_report
 from study.context import RunCache
 from training.classifier import predict, predict_probabilities, train_classifier
-from training.run import train_generator
-from utils.files import UserError
+from training.run import is_duration, train_generator
+from utils.files import UserError, is_share, matches
 
 VERSION = 3                # of what a row means: rows of another version are run anew
 SELECTION_SEED = 1000      # of the real images, networks and generators with which settings are chosen
@@ -82,6 +83,12 @@ EARLIER = {"real": Arm("500 real images", PLAIN[:1]),
            **synthetic_arms("-only", "10,000 {} images", ONLY[1:2], SYNTHETIC, real=False)}
 ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER}
 ARM_NAMES = list(dict.fromkeys(name for table in ARMS.values() for name in table))
+SCORES = dict.fromkeys(ocr_report.MEASURES, is_share)            # in a row
+TEST = {**SCORES, "rare_precision?": is_share, "rare_recall?": is_share, "rare_f1?": is_share, "images": int, "right": str}
+ROW = {**dict.fromkeys(("dataset", "sha256", "protocol", "arm"), str), "n": (int, "all".__eq__), "try": (int, None),
+       **dict.fromkeys(("seed", "steps", "generator_steps", "tries", "version", "batch"), int), "settings": dict,
+       "seconds": is_duration, "generator_seconds?": is_duration, "val": SCORES, "test?": TEST}
+BASE64 = re.compile(r"([\w+/]{4})*([\w+/]{2}==|[\w+/]{3}=)?", re.ASCII)
 WARP = "warp"              # the name under which the tries of the warp are kept
 study_of = itemgetter("protocol", "steps", "generator_steps", "tries")        # of a row
 QUICK = {"few": ["real", "cvae", "tuned", "cgan+tuned", "cvae+tuned"], "rare": ["tuned", "cgan+tuned", "strokes+tuned"]}
@@ -162,7 +169,7 @@ class Study:
         usual_steps, usual_tries = (400, 1) if context.quick else (2000, 3)
         self.steps, self.generator_steps = steps or usual_steps, generator_steps or usual_steps
         self.tries = tries or usual_tries
-        self.cache = RunCache(context.out / "ocr.jsonl")
+        self.cache = open_cache(context)
 
     def key(self, protocol, name, n, seed, attempt=None):
         """What makes a row's result: all but the machine it ran on."""
@@ -274,6 +281,22 @@ def score(model, x, y, k, rare, bits=False):
     return row
 
 
+def open_cache(context):
+    """The finished rows, with an answer for every test image. Raises UserError for a damaged one; what rows of another
+    VERSION hold is not looked at."""
+    def is_row(row):
+        if row.get("version") != VERSION:
+            return True
+        if not matches(row, ROW) or "test" not in row:
+            return matches(row, ROW) and row["try"] is not None
+        test, images = row["test"], len(context.glyphs.y_test)
+        is_whole = BASE64.fullmatch(test["right"]) and len(ocr_report.correct(row)) == test["images"]
+        return (is_whole and test.keys() <= {name.rstrip("?") for name in TEST}
+                and len([name for name in test if name.startswith("rare_")]) in (0, 3)
+                and (row["sha256"] != context.glyphs.sha256 or test["images"] == images))
+    return RunCache(context.out / "ocr.jsonl", is_row)
+
+
 # ---- the study -----------------------------------------------------------------------------------
 
 def run_study(context, protocols=None, arms=None, **budget):
@@ -326,7 +349,7 @@ def measure(context):
         raise UserError(f"{context.glyphs.name} leaves no validation images to choose settings by")
 
     def stored():
-        rows = RunCache(context.out / "ocr.jsonl").index.values()
+        rows = open_cache(context).index.values()
         return [r for r in rows if r.get("sha256") == context.glyphs.sha256 and r.get("version") == VERSION]
     shown = longest(stored()) if context.quick and not context.ocr else []
     protocol = {"form": "full", "per_class": None} if shown else {}

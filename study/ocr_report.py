@@ -35,7 +35,7 @@ class Protocol:
         self.name, self.arms, self.glyphs, self.about, self.first = name, arms, glyphs, PROTOCOLS[name], rows[0]
         counts = np.bincount(glyphs.y_test)
         self.field, self.title = "accuracy", "accuracy"        # in row["test"], and in words: what the tests are about
-        if "rare_f1" in rows[0]["test"]:
+        if all("rare_f1" in r["test"] for r in rows):
             self.field, self.title = "rare_f1", "F1 of the rare classes"
         elif counts.max() > 2 * counts[counts > 0].min():
             self.field, self.title = "balanced_accuracy", "balanced accuracy"
@@ -176,7 +176,8 @@ class Protocol:
         arms = [{"n": n, "arm": a, "words": self.arms[a].title, "settings": rows[-1]["settings"],
                  "seeds": [r["seed"] for r in rows], "seconds": round(float(np.mean([r["seconds"] for r in rows])), 1),
                  **{f: dict(zip(("mean", "half"), statistics.t_interval(values(rows, f))), values=values(rows, f).tolist())
-                    for f, value in rows[0]["test"].items() if isinstance(value, float)}}
+                    for f, value in rows[0]["test"].items()
+                    if isinstance(value, float) and all(f in r["test"] for r in rows)}}
                 for n, by_arm in self.by_n.items() for a, rows in by_arm.items()]
         return {"protocol": self.name, "meaning": self.about, "note": self.note, "headline": self.field,
                 "comparisons": self.comparisons, "arms": arms}

@@ -16,13 +16,20 @@ from pathlib import Path
 from PIL import Image
 
 from utils import figures
-from utils.files import UserError, atomic
+from utils.files import UserError, atomic, matches, read_json
 
 VERSION = 2                # of <key>.json
 KEYS = ("quality", "ocr", "robustness", "classifier", "epochs", "runtime", "saliency")     # in the order of the page
 COLOURS = 128              # of a PNG: enough for charts and ink
 NARROW = 560               # pixels: a wider figure is scrolled on a phone, not shrunk till it cannot be read
 STYLE, PAGE = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".html"))
+STORED = {"version": VERSION.__eq__, "title": str, "answer": str, "paragraphs": [str], "numbers": dict,      # of a section
+          "tables": [lambda table: is_table(table)], "figures": [lambda figure: is_figure(figure)],
+          "dataset": {"name": str, "source": str, "classes": [str], "notes": [str],
+                      "images": {"train": int, "val": int, "test": int}},
+          "protocol": {"dataset": str, "dataset_sha256": str, "test_images": int, "models": {str: str}, "form": str,
+                       "seeds": int, "seconds": float, "real_images": bool, "command": str, "stale?": str,
+                       "machine": {"threads": int, "processor": str, "device": str}, "versions": {"torch": str}}}
 NUMBER = re.compile(r"[-+±<≈~]?\s*\.?\d.*|[-–]|n/a|")        # a cell that is set to the right
 
 
@@ -57,16 +64,23 @@ class Section:
     protocol: dict = field(default_factory=dict)       # what was otherwise than in the Context: seeds, per_class, form
 
 
+def is_table(stored):
+    """Whether JSON is a Table, with a cell for every column."""
+    return (matches(stored, {"title": str, "columns": [str], "rows": [[str]], "note": str})
+            and all(len(row) == len(stored["columns"]) for row in stored["rows"]))
+
+
+def is_figure(stored):
+    """Whether JSON is a Figure's picture: a file that may lie elsewhere beside the results, never any other kind."""
+    return (matches(stored, {"file": str, "alt": str, "caption": str}) and "\0" not in stored["file"]
+            and Path(stored["file"]).suffix in (".png", ".gif") and not Path(stored["file"]).is_absolute())
+
+
 def read(path):
     """A stored section as a dict. Raises UserError for a foreign or damaged file."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"title", "answer", "paragraphs", "tables", "figures", "numbers"} - stored.keys()
-        if stored["version"] != VERSION or missing or {"models", "real_images", "command"} - stored["protocol"].keys():
-            raise KeyError("section")
-        protocol_line(stored["protocol"]), data_line(stored["dataset"])
-        return stored
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        return read_json(path, STORED)
+    except UserError as e:
         raise UserError(f"{path} is damaged or not from this evaluate.py: move it away and evaluate again") from e
 
 
@@ -150,7 +164,7 @@ def figure_html(figure, folder):
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
             kind, (width, height) = image.format.lower(), image.size
-    except OSError as e:
+    except Exception as e:             # Pillow has several types for what it cannot open
         raise UserError(f"the figure {path} of the results is missing or broken: evaluate its section again") from e
     caption = f"<figcaption>{prose(figure['caption'])}</figcaption>" if figure["caption"] else ""
     return (f'<figure><div class="frame"><img{" class=wide" if width > NARROW else ""} width="{width}" height="{height}" '

@@ -19,13 +19,17 @@ from study.context import GENERATORS, RunCache, example_glyphs, join_names, open
 from study.corruptions import CORRUPTIONS, corrupt
 from study.report import Figure, Section, Table
 from training.classifier import accuracy, train_classifier
+from training.run import is_duration
 from utils import charts, figures
+from utils.files import is_share, matches
 
 VERSION = 1                # of what a row of the study means
 CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversarially trained classifier",
                "classifier-tiny": "tiny classifier"}                     # file stem -> name
 BOUNDS = {"L-infinity 0.1": ("linf", 0.1), "L-infinity 0.3": ("linf", 0.3), "L2 1.5": ("l2", 1.5)}
 SEVERITY = 3               # of the corruptions
+ROW = {"eps": [float], "curve": [is_share], "corruptions": {str: is_share}, "corrupted": is_share, "clean": is_share,
+       "train_seconds": is_duration, "test_seconds": is_duration}             # of robustness.jsonl
 TABLE_EPS = (0.05, 0.1)    # L-infinity bounds with a column in the study's tables
 # test images: under all attacks on the trained files, of each kind of corruption, attacked in the study; steps
 # and seeds: of each arm's training in the study; pool: images of each generator
@@ -118,7 +122,7 @@ def run_study(context, test, size, sources):
     arms |= {f"+ {name}": ("none", [name]) for name in sources}
     if sources:
         arms["+ all"] = ("classical", list(sources))
-    cache, rows = RunCache(context.out / "robustness.jsonl"), {}
+    cache, rows = RunCache(context.out / "robustness.jsonl", is_row), {}
     protocol = {k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")} | {
         "dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "severity": SEVERITY, "version": VERSION}
     jobs = [(seed, arm) for seed in range(size["seeds"]) for arm in arms]
@@ -141,6 +145,12 @@ def run_study(context, test, size, sources):
             "curves": values["curve"],
             "kinds": {arm: {k: float(np.mean([r["corruptions"][k] for r in rs])) for k in CORRUPTIONS}
                       for arm, rs in rows.items()}}
+
+
+def is_row(row):
+    """Whether JSON is a row of the study; what those of another VERSION hold is not looked at."""
+    return row.get("version") != VERSION or (matches(row, ROW) and len(row["curve"]) == len(row["eps"])
+                                             and row["corruptions"].keys() >= set(CORRUPTIONS))
 
 
 def differences(measures):

@@ -271,9 +271,13 @@ def test_command_resumes_and_reports(small_npz, tmp_path, capsys):
 
 
 def test_a_study_that_is_extended_shows_the_new_rows_too(context, tmp_path, monkeypatch):
+    scores, images = dict.fromkeys(ocr_report.MEASURES, 0.5), len(context.glyphs.y_test)
+    right = base64.b64encode(bytes(-(-images // 8))).decode()
+
     def run_one(study, protocol, name, n, seed, attempt):
         return study.cache.add(study.key(protocol, name, n, seed, attempt),
-                               {"seconds": 0.0, "test": {"accuracy": 0.5}, "val": {"balanced_accuracy": 0.5}})
+                               {"seconds": 0.0, "batch": 64, "settings": {}, "val": scores,
+                                "test": {**scores, "images": images, "right": right}})
     shown = []
 
     def describe(context, rows, arms):

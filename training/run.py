@@ -23,7 +23,7 @@ from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
 from training.threads import ThreadTuner
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
-from utils.files import UserError, atomic
+from utils.files import UserError, atomic, matches, parse_json
 
 TRAINERS = {"cgan": ConditionalGAN, "acgan": AuxiliaryClassifierGAN, "cvae": ConditionalVAE} | CLASSIFIER_TRAINERS
 REFIT_STEPS = 400          # steps between two refits of a prior; more with many classes, where one takes longer
@@ -157,8 +157,9 @@ class Run:
 
     def log_rows(self):
         """The finished rows of the log, oldest first: dicts."""
-        lines = self.log.read_text().splitlines(True) if self.log.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("}\n")]      # a kill leaves a line without an end
+        lines = self.log.read_bytes().splitlines(True) if self.log.is_file() else []
+        what = f"a row of {self.log}, which belongs to a run that was stopped,"
+        return [parse_json(line, what, is_log_row) for line in lines if line.endswith(b"}\n")]     # a kill leaves no end
 
     def record(self):
         """The run's record as a dict of JSON types; no local paths."""
@@ -226,11 +227,12 @@ class Run:
             for name, network in self.trainer.networks.items():
                 network.load_state_dict(state["networks"][name])
             for name, optimizer in self.trainer.optimizers.items():
+                check_optimizer(optimizer, state["optimizers"][name])
                 optimizer.load_state_dict(state["optimizers"][name])
             self.step, self.epochs, self.plans = state["step"], state["epochs"], state["plans"]
             self.seconds, self.seconds_before = state["seconds"], state["wall_seconds"]
             self.frames = [(images.numpy(), caption) for images, caption in state["frames"]]
-        except (KeyError, RuntimeError, ValueError, AttributeError) as e:
+        except (KeyError, IndexError, TypeError, RuntimeError, ValueError, AttributeError) as e:
             raise UserError(f"{self.state} was written by another version of this code: start the run anew") from e
         rows = [row for row in self.log_rows() if row["step"] <= self.step]
         with atomic(self.log) as tmp:
@@ -268,12 +270,67 @@ class LossLog:
         self._restart()
 
 
+def is_log_row(row):
+    """Whether JSON is a row of the log: finite numbers alone, when and how fast among them."""
+    return matches(row, {str: float}) and matches(row, {"step": int, "epoch": float, "seconds": float})
+
+
+def is_count(value):
+    """Whether a stored value is a number of steps or epochs."""
+    return type(value) is int and 0 <= value < 1 << 40
+
+
+def is_duration(value):
+    return matches(value, float) and value >= 0
+
+
+def is_frame(value):
+    """Whether a stored value is a frame of the preview: images uint8 [N, 28, 28] and a caption."""
+    return (matches(value, [object]) and len(value) == 2 and matches(value[0], torch.Tensor) and isinstance(value[1], str)
+            and value[0].dtype == torch.uint8 and value[0].shape[1:] == (28, 28) and len(value[0]) > 0)
+
+
+STATE = {"settings": {str: (None, bool, int, float, str)}, "data": str, "notice": str, "step": is_count,
+         "epochs": is_count, "plans": [[is_count]], "seconds": is_duration, "wall_seconds": is_duration,
+         "frames": [is_frame], "networks": {str: {str: torch.Tensor}},
+         "optimizers": {str: {"state": dict, "param_groups": [{"params": [int]}]}}}
+
+
 def read_state(path):
-    """What save_state wrote. Raises UserError where it is missing, damaged or of another version."""
+    """What save_state wrote, every value of the type that it should have. Raises UserError where it is missing, damaged
+    or of another version."""
     state = models.read_archive(path)
-    if not isinstance(state, dict) or state.get("version") != models.VERSION or "step" not in state:
-        raise UserError(f"{path} is not the state of a run of this version: start the run anew")
+    is_whole = matches(state, {"version": models.VERSION.__eq__, **STATE}) and all(len(p) == 2 for p in state["plans"])
+    if not is_whole or len({len(images) for images, _ in state["frames"]}) > 1:
+        raise UserError(f"{path} is not the state of a run of this version, or is damaged: start the run anew")
     return state
+
+
+def check_optimizer(optimizer, state):
+    """ValueError where a stored state is not one of this optimizer: other parameters, or moments of other shapes, which
+    would only be noticed, or not, as it takes its next step."""
+    fresh, parameters = optimizer.state_dict()["param_groups"], [p for g in optimizer.param_groups for p in g["params"]]
+    for group, wanted in zip(state["param_groups"], fresh, strict=True):
+        if group.keys() != wanted.keys() or group["params"] != wanted["params"]:
+            raise ValueError("parameters")
+        if not all(is_like(group[key], wanted[key]) for key in wanted):
+            raise ValueError("settings")
+    for i, values in state["state"].items():
+        shapes = {"step": torch.Size([]), "exp_avg": parameters[i].shape, "exp_avg_sq": parameters[i].shape}
+        if not matches(values, {str: torch.Tensor}) or shapes != {k: v.shape for k, v in values.items()}:
+            raise ValueError("moments")
+        if any(v.dtype != torch.float32 or not v.isfinite().all() or (v < 0).any() and k != "exp_avg"
+               for k, v in values.items()):
+            raise ValueError("moments")
+
+
+def is_like(value, other):
+    """Whether a stored setting of an optimizer may stand in for another: the same type, numbers finite, not negative."""
+    if isinstance(other, (tuple, list)):
+        return isinstance(value, (tuple, list)) and len(value) == len(other) and all(map(is_like, value, other))
+    if type(other) in (int, float):
+        return is_duration(value)
+    return type(value) is type(other)
 
 
 def describe_machine(device):

@@ -4,6 +4,8 @@
     run_command(main)                    # UserError -> "error: ..." on stderr, exit status 2
 """
 import argparse
+import contextlib
+import io
 import math
 import os
 import shutil
@@ -168,7 +170,16 @@ class Progress:
 
 def run_command(main):
     """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130. Warnings of
-    packages are not shown, as they would come before that line and mean nothing to a user (python -W shows them)."""
+    packages are not shown, as they would come before that line and mean nothing to a user (python -W shows them); names
+    of classes that the terminal's encoding does not have are escaped."""
+    if sys.stderr is None:             # closed, `2>&-`: print(file=None) would write to stdout
+        sys.stderr = io.StringIO()
+    if sys.stdout is None:             # closed, `>&-`: the next file that is opened would be taken for it
+        print("error: the standard output is closed: send it to a file, or to /dev/null", file=sys.stderr)
+        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
@@ -179,7 +190,7 @@ def run_command(main):
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `... | head` closed the pipe: not an error, but Python would print one while exiting
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(141)
     except (UserError, OSError) as e:  # OSError: a full disk, a folder that vanished: a traceback would not help
         if Progress.live:
@@ -187,4 +198,12 @@ def run_command(main):
         file = getattr(e, "filename", None)
         message = UserError(f"{getattr(e, 'strerror', None) or e}{f': {file}' if file else ''}")
         print(f"error: {message}", file=sys.stderr)
+        if isinstance(e, OSError):
+            discard_output()
         sys.exit(2)
+
+
+def discard_output():
+    """What the standard output could not take is not written once more as Python exits, which would print a traceback."""
+    with contextlib.suppress(OSError, ValueError):      # one of a test has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

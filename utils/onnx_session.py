@@ -3,13 +3,14 @@
     session, meta = open_session("saved_models/generator.onnx", "generator")
     meta["classes"], meta["latent_dim"]       # a list of str, an int
 """
-import contextlib
-import json
+import functools
+import threading
 from pathlib import Path
 
 import numpy as np
 
-from utils.files import UserError
+from utils.files import UserError, is_name_list, parse_json
+from utils.onnx_graph import check_graph, field
 
 CONTRACT = {   # kind -> inputs and outputs: name -> (element type, shape without the batch axis; str = any size)
     "generator": ({"noise": ("tensor(float)", ["latent"]), "label": ("tensor(int64)", []),
@@ -23,23 +24,119 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
             "classifier": ("kind", "dataset", "classes", "version", "license")}
 
 
-def start_session(path, threads=None, content=None):
-    """onnxruntime.InferenceSession on the CPU of a file, or of the bytes `content` made of it. Raises UserError for a
-    file that is missing or not ONNX."""
-    import onnxruntime as ort
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no such file: {path}")
-    options = ort.SessionOptions()
-    options.log_severity_level = 4            # its messages would come before our one line
-    options.intra_op_num_threads = threads or 0
-    try:
+MEMORY = 512 << 20         # bytes that two images may take while a file proves itself, without its weights
+SECONDS = 4.0              # that they may take, beside half a second for each image
+MAX_CONSTANTS = 1 << 24    # values worked out from the weights, which the optimiser keeps, beside two for each byte of the file
+MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own
+MAX_LATENT = 10_000
+
+
+class Session:
+    """onnxruntime on the CPU with a file that is not trusted, or with the bytes `content` made of it.
+
+    The graph is looked at before anything is run (onnx_graph.py). Its first run is a trial: of two images, not optimised,
+    within limits of memory and time, which whatever makes large tensors of small constants runs into; only then the
+    optimiser may work constants out. Raises UserError for a file that is missing, not ONNX, or beyond the limits."""
+
+    def __init__(self, path, threads=None, content=None):
+        self.path, self.threads, self.session = Path(path), threads, None
+        self.shapes = {}                          # of outputs, without the batch axis, where open_session knows them
+        if not self.path.is_file():
+            raise UserError(f"no such file: {path}")
         # from bytes, not from the path: a model that refers to other files on this disk is refused
-        return ort.InferenceSession(content or path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as e:                    # onnxruntime raises one type per cause; all mean the same to the user
-        reason = (f"is not an ONNX model that onnxruntime can load ({first_line(e)})" if "External data" not in str(e) else
-                  "keeps weights in other files (external data)")
-        raise UserError(f"{path} {reason}: expected one file with all weights, as export_onnx.py writes") from e
+        self.content = content or self.path.read_bytes()
+        self.made = check_graph(self.content, path)
+        self.sizes = {f"size of {name}": name for name in self.made}
+        measured = b"".join(field(1, field(1, name) + field(2, size) + field(4, "Size")) + field(12, field(1, size))
+                            for size, name in self.sizes.items())        # protobuf: what is appended joins the graph
+        self.trial = self._open(self.content + field(7, measured), is_trial=True)
+
+    def _open(self, content, is_trial):
+        import onnxruntime as ort
+        options = ort.SessionOptions()
+        options.log_severity_level = 4            # its messages would come before our one line
+        options.intra_op_num_threads = 1 if is_trial else self.threads or 0
+        if is_trial:
+            limit_memory()
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.add_session_config_entry("session.use_env_allocators", "1")          # that of limit_memory
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        try:
+            return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as e:                    # onnxruntime raises one type per cause; all mean the same to the user
+            raise UserError(f"{self.path} is not an ONNX model that onnxruntime can load ({first_line(e)}): expected one "
+                            "file with all weights, as export_onnx.py writes") from e
+
+    def get_inputs(self):
+        """onnxruntime's NodeArgs: name, type, shape."""
+        return self.trial.get_inputs()
+
+    def get_outputs(self):
+        return [port for port in self.trial.get_outputs() if port.name not in self.sizes]
+
+    @property
+    def metadata(self):
+        """metadata_props: a dict of str. Raises UserError where that is no text."""
+        try:
+            return dict(self.trial.get_modelmeta().custom_metadata_map)
+        except UnicodeDecodeError as e:
+            raise UserError(f"{self.path}: its metadata is no UTF-8 text: export it with export_onnx.py") from e
+
+    def run(self, names, feeds):
+        """The outputs `names` (None: all) for arrays by input name, a list of arrays. Raises UserError where the network
+        does not take them, or gives other shapes than it declares."""
+        names = names or [port.name for port in self.get_outputs()]
+        if self.session is None:
+            self._prove(feeds)
+            self.session, self.content = self._open(self.content, is_trial=False), None
+        try:
+            outputs = self.session.run(names, feeds)
+        except Exception as e:                    # see _open
+            raise UserError(f"{self.path} does not run ({first_line(e)})") from e
+        batch = max([0, *map(len, feeds.values())])
+        for name, output in zip(names, outputs):
+            wanted = [batch, *self.shapes[name]] if name in self.shapes else output.shape
+            if len(wanted) != output.ndim or any(s not in (n, "any") for s, n in zip(wanted, output.shape)):
+                raise UserError(f"{self.path} gives {name} of shape {list(output.shape)}, not {wanted}")
+        return outputs
+
+    def _prove(self, feeds):
+        """The trial, with the first two images."""
+        import onnxruntime as ort
+        fixed = {port.name for port in self.get_inputs() if port.shape and isinstance(port.shape[0], int)}
+        few = {name: a if name in fixed else a[:2] for name, a in feeds.items()}
+        batch = max([1, *map(len, few.values())])
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        clock = threading.Timer(SECONDS + 0.5 * batch, setattr, (options, "terminate", True))
+        clock.start()
+        try:
+            sizes = dict(zip(self.made.items(), map(int, self.trial.run(list(self.sizes), few, options))))
+        except Exception as e:                    # see _open
+            reason = first_line(e)
+            if "Available memory" in str(e):
+                reason = f"it wants more than {MEMORY >> 20} MB for {batch} images"
+            elif options.terminate:
+                reason = f"{batch} images take it more than {SECONDS + 0.5 * batch:g} s"
+            raise UserError(f"{self.path} does not run ({reason})") from e
+        finally:
+            clock.cancel()
+        constants = sum(n for (_, is_constant), n in sizes.items() if is_constant)
+        image = max([0, *(a.size for a in few.values())]) / batch
+        largest = max((n for (_, is_constant), n in sizes.items() if not is_constant), default=0)
+        if constants > MAX_CONSTANTS + 2 * len(self.content) or largest > batch * max(MAX_TENSOR, MAX_GROWTH * image):
+            raise UserError(f"{self.path} makes {max(constants, largest):,} values of {batch} images, more than networks of "
+                            "images need")
+
+
+@functools.cache
+def limit_memory():
+    """The allocator of all trials, which takes no more than MEMORY."""
+    import onnxruntime as ort
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    limits = {"max_mem": MEMORY, "arena_extend_strategy": 1, "initial_chunk_size_bytes": 1 << 20,
+              "max_dead_bytes_per_chunk": -1}
+    ort.create_and_register_allocator(place, ort.OrtArenaCfg(limits))
 
 
 def first_line(error):
@@ -66,32 +163,26 @@ def open_session(path, kind, threads=None):
 
     Metadata values are str, but `classes` is a list of str and `latent_dim` an int, both checked against the graph.
     Raises UserError that names the file and what was expected where it does not."""
-    session = start_session(path, threads)
+    session = Session(path, threads)
     check_ports(path, "input", session.get_inputs(), CONTRACT[kind][0])
     check_ports(path, "output", session.get_outputs(), CONTRACT[kind][1])
-    meta = dict(session.get_modelmeta().custom_metadata_map)
+    meta = session.metadata
     missing = [name for name in METADATA[kind] if name not in meta]
     if missing:
         raise UserError(f"{path} lacks the metadata {', '.join(missing)}: export it with export_onnx.py")
-    with contextlib.suppress(ValueError):     # then it stays a str
-        meta["classes"] = json.loads(meta["classes"])
-    if not (isinstance(meta["classes"], list) and meta["classes"] and all(isinstance(c, str) for c in meta["classes"])):
-        raise UserError(f"{path}: its metadata classes is no JSON list of names")
+    meta["classes"] = parse_json(meta["classes"], f"{path}: its metadata classes", is_name_list)
     if kind == "generator":
         latent = next(p.shape[1] for p in session.get_inputs() if p.name == "noise")
-        if meta["latent_dim"] != str(latent):
-            raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim']}, but its noise has {latent} values")
+        if meta["latent_dim"] != str(latent) or not isinstance(latent, int) or not 0 < latent <= MAX_LATENT:
+            raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim'][:40]}, but its noise has {latent} values")
         meta["latent_dim"] = latent
     n = len(meta["classes"])
     inputs = random_inputs(kind, 2, n, meta.get("latent_dim"))
     if kind == "generator":
         inputs["label"][1] = n - 1            # fails where the graph has fewer classes
-    try:
-        output = session.run(list(CONTRACT[kind][1]), inputs)[0]
-    except Exception as e:                    # see start_session
-        raise UserError(f"{path} does not run with {n} classes: {first_line(e)}") from e
-    if kind == "classifier" and output.shape != (2, n):
-        raise UserError(f"{path} names {n} classes, but gives {output.shape[1]} logits")
+    session.shapes = {name: [n if s == "classes" else "any" if isinstance(s, str) else s for s in shape]
+                      for name, (_, shape) in CONTRACT[kind][1].items()}
+    session.run(None, inputs)
     return session, meta
 
 
