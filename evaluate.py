@@ -9,6 +9,10 @@
 Results are written after every study. A full study is replaced by its quick form only where --only names it.
 Real images are shown only with --show-real: not every licence allows to pass them on.
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
 import hashlib
 import json
 import time

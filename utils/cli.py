@@ -7,7 +7,9 @@ import argparse
 import math
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -136,14 +138,22 @@ class Progress:
         self.is_live = False
 
 
+# ---- the frame of every command ------------------------------------------------------------------
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as `kill`, a shutdown or a batch system sends it: everything is put in order as after Ctrl-C."""
+
+
 def run_command(main):
-    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130."""
+    """Call `main()`; turn a UserError into one line on stderr and exit status 2, Ctrl-C into status 130, SIGTERM into
+    status 143."""
+    before = set_handlers(signal.default_int_handler, raise_terminated)
     try:
         main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         print("\nstopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(e, Terminated) else 130)
     except BrokenPipeError:  # `... | head` closed the pipe: not an error, but Python would print one while exiting
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -151,3 +161,29 @@ def run_command(main):
         file = getattr(e, "filename", None)
         print(f"error: {getattr(e, 'strerror', None) or e}{f': {file}' if file else ''}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        set_handlers(*before)
+
+
+def set_handlers(interrupt, terminate):
+    """Set what happens at Ctrl-C and at SIGTERM -> what happened before. A signal that whoever started us has ignored
+    (a script's background job) stays ignored."""
+    before = tuple(signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM))
+    if threading.current_thread() is threading.main_thread():        # Python lets no other thread set them
+        for number, handler, old in zip((signal.SIGINT, signal.SIGTERM), (interrupt, terminate), before):
+            if old != signal.SIG_IGN:
+                signal.signal(number, handler)
+    return before
+
+
+def raise_terminated(number, frame):
+    raise Terminated
+
+
+def stop_quietly():
+    """Until run_command() takes over there is nothing to put in order: Ctrl-C and SIGTERM end the process at once, with
+    one line in place of a traceback. Commands call this before they import what takes seconds."""
+    def stop(number, frame):
+        os.write(2, b"\nstopped\n")
+        os._exit(128 + number)
+    set_handlers(stop, stop)
