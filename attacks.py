@@ -15,6 +15,10 @@ norm "linf" (no pixel changes by more than eps) or "l2" (the root of the summed 
 The network gives logits [N, K]; it is copied, so that its weights, mode and gradients stay as they are. An image that
 is misclassified already is given back as it is; one that is flipped is given back at once, and leaves the batch.
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
 import copy
 import itertools
 import json

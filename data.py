@@ -10,6 +10,10 @@
 
 Images are uint8 [N,28,28], ink 255 on background 0, upright as a human reads; only datasets/ knows a file format.
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
 import functools
 import hashlib
 import os

@@ -9,6 +9,11 @@
 Results are written after every study. A full study is replaced by its quick form only where --only names it.
 Real images are shown only with --show-real: not every licence allows to pass them on.
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
+import contextlib
 import hashlib
 import time
 from pathlib import Path
@@ -21,7 +26,7 @@ from study import classifier, epochs, generators, ocr, report, robustness, salie
 from study.context import Context, read_record
 from training.run import describe_machine
 from utils import cli
-from utils.files import UserError
+from utils.files import UserError, exclusive
 
 STUDIES = {"quality": generators.measure, "classifier": classifier.measure, "ocr": ocr.measure,
            "epochs": epochs.measure, "runtime": epochs.measure_runtime, "robustness": robustness.measure,
@@ -132,7 +137,12 @@ def protocol_of(key, context, seconds):
 
 
 def main(argv=None):
-    args = parse_args(argv)
+    with contextlib.ExitStack() as locks:              # of the studies that are written
+        evaluate(parse_args(argv), locks)
+
+
+def evaluate(args, locks):
+    """The command; `locks`: an ExitStack for what is held until its end."""
     started, is_usual_place = time.monotonic(), not args.out
 
     def write_pages():
@@ -158,6 +168,8 @@ def main(argv=None):
         names = [name for name in names if name not in stored or stored[name]["protocol"]["form"] == "quick"]
         for name in [name for name in stored if name not in names]:
             print(f"NOTE: keeps the full study of {name}; --only {name} replaces it by the quick form")
+    for name in names:                                 # a second process may write other studies into the folder
+        locks.enter_context(exclusive(args.out / f"{name}.lock"))
     command = "python evaluate.py" + (f" --dataset {Path(args.dataset).name}" if glyphs.name != "mnist" else "")
     for i, name in enumerate(names, 1):
         say = cli.Progress(prefix=f"[{i}/{len(names)} {name}] ")

@@ -11,6 +11,10 @@ pixel by more than one grey level, a classifier's where fp16 holds them to the b
 that torch and onnxruntime do not agree on is not left behind. A label that is out of range stops the graph with an
 error; thickness is clamped to [0, 1].
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
 import json
 import logging
 import warnings

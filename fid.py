@@ -7,6 +7,10 @@ REAL and FAKE: a folder of images, an .npz, .npy or idx file, NAME:SPLIT as mnis
 and sigma, of other tools too: FID alone then). A figure is comparable only at the same features (see their hash), N
 and reference split; read it beside the floor, which is the same metric between two sets of real images.
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
 import json
 import sys
 from pathlib import Path

@@ -11,6 +11,10 @@ network as it was, since it works on a copy. A map depends on (network, image, l
 image is explained by itself: in a batch of another size the rounding differs, and where two places tie for a maximum
 the gradient goes to the other one.
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
 import copy
 import functools
 

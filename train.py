@@ -9,6 +9,10 @@ samples, a GIF of the training and the loss curves. A run that was stopped goes 
 the same weights bit for bit where --epochs is given; without it the clock decides how many epochs fit (the
 record tells how many, and when).
 """
+if __name__ == "__main__":                     # before the imports that take seconds
+    from utils.cli import stop_quietly
+    stop_quietly()
+
 import argparse
 import json
 import math
@@ -25,12 +29,13 @@ import models
 from generate_digits import sample_all
 from metrics import statistics
 from training.classifier import AdversarialClassifierTrainer, predict
+from training.health import Health
 from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
-from training.run import TRAINERS, LossLog, Run, read_state
+from training.run import TRAINERS, LossLog, Run, clear_away, has_ended, read_state
 from training.threads import ThreadTuner
 from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
-from utils.files import UserError, matches
+from utils.files import UserError, exclusive, matches
 from utils.limits import MAX_IMAGES
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -123,12 +128,16 @@ def parse_args(argv=None):
 
 def stopped_run(args):
     """(settings, state) of the run that --resume goes on with; its own settings hold. Raises UserError where
-    there is none, or where another setting was asked for."""
+    there is none, where it is at work, or where another setting was asked for."""
     folders = [args.out] if args.out else [cli.default_folder("saved_models", name)
                                            for name in ([args.dataset] if args.dataset else ["mnist", "strokes"])]
-    paths = [Path(folder) / f"{TRAINERS[args.model].name}.resume.pth" for folder in folders]
+    name = TRAINERS[args.model].name
+    paths = [Path(folder) / f"{name}.resume.pth" for folder in folders]
     path = next((p for p in paths if p.is_file()), None)
     if path is None:
+        for lock in filter(Path.is_file, (p.parent / f"{name}.lock" for p in paths)):
+            with exclusive(lock):        # one has just begun, an error; or one was killed at its very end
+                pass
         raise UserError(f"nothing to resume: there is no {paths[0]}; start a run without --resume")
     state = read_state(path)
     defaults, saved = vars(parse_args([])), checked_settings(state["settings"], path)
@@ -214,7 +223,7 @@ def train_step(trainer, batch, lr):
 def train(run, progress):
     """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is no number."""
     trainer, batches, settings = run.trainer, run.batches, run.trainer.settings
-    preview = Preview(run) if trainer.makes_images else None
+    preview, health = (Preview(run), Health(run)) if trainer.makes_images else (None, None)
     started = time.perf_counter() - run.seconds
     log, saved_at = LossLog(run), run.seconds
     timed_step, timed_at = run.step, run.seconds                 # since when the speed is measured
@@ -242,7 +251,7 @@ def train(run, progress):
                 run.plan(epochs)
                 progress(f"{epochs} epochs of {len(run.glyphs.x_train):,} images fit into {run.args.minutes:g} minutes here")
 
-        # log, draw, save
+        # log, look after it, draw, save
         if run.seconds - log.written_at > LOG_SECONDS or run.step == run.steps:
             means, speed = log.means()
             if not all(math.isfinite(v) for v in means.values()):
@@ -250,6 +259,8 @@ def train(run, progress):
             log.write()
             progress(f"epoch {min(run.epochs, run.step // batches.per_epoch + 1)}/{run.epochs}  {speed:,.0f} images/s  "
                      + "  ".join(f"{name} {v:.3f}" for name, v in means.items()) + "  step", run.step, run.steps)
+        for warning in health.watch(losses) if health else []:
+            progress(f"WARNING: {warning}")
         if preview and preview.is_due():
             preview.draw()
             if len(run.frames) == 1:
@@ -340,6 +351,12 @@ def main(argv=None):
     args, state = parse_args(argv), None
     if args.resume:
         args, state = stopped_run(args)
+        name = TRAINERS[args.model].name
+        if has_ended(args.out, name, state) and not args.dry_run:
+            with exclusive(Path(args.out) / f"{name}.lock"):
+                clear_away(args.out, name)
+            print(f"already finished: {Path(args.out) / name}.json has its record")
+            return
     device = cli.choose_device(args.device)
     args.bf16 = has_bf16(device) if args.precision == "auto" else args.precision == "bf16"
     torch.set_flush_denormal(True)             # as Adam's moments fade they would slow the CPU down
@@ -365,18 +382,19 @@ def main(argv=None):
         losses = train_step(run.trainer, run.batches.batch(0, run.steps), args.lr)
         progress("dry run, nothing written; one step: " + ", ".join(f"{k} {float(v):.3f}" for k, v in losses.items()))
         return
-    if state:
-        run.load_state(state)
-        progress(f"goes on from step {run.step:,} of {run.steps:,}")
-    else:
-        run.begin()
-    try:
-        train(run, progress)
-    except KeyboardInterrupt:
-        how = "; go on with the same command and --resume" if run.state.is_file() else ""
-        progress(f"stopped at step {run.step:,}{how}")
-        raise
-    finish(run, progress)
+    with exclusive(run.path(".lock")):
+        if args.resume:
+            run.load_state(read_state(run.state))        # read anew: another process may have held the lock until now
+            progress(f"goes on from step {run.step:,} of {run.steps:,}")
+        else:
+            run.begin()
+        try:
+            train(run, progress)
+            finish(run, progress)
+        except KeyboardInterrupt:
+            how = "; go on with the same command and --resume" if run.state.is_file() else ""
+            progress(f"stopped at step {run.step:,}{how}")
+            raise
 
 
 if __name__ == "__main__":

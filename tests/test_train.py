@@ -1,15 +1,14 @@
 """The command train.py: what it leaves, the same weights for the same seed, kill and resume, mistakes."""
 import json
+import os
 import shutil
-import subprocess
-import sys
-import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ENVIRONMENT, ROOT, one_line_error
+from conftest import one_line_error
 from PIL import Image
 
 import data
@@ -18,9 +17,10 @@ import models
 import train
 from datasets import strokes
 from generate_digits import open_generator, sample_all
-from training import preview
+from training import gan, health, preview
 from training.run import Run
 from utils import cli
+from utils.files import exclusive
 from utils.onnx_session import open_session
 
 QUICK = ["--epochs", "2", "--batch", "32", "--device", "cpu"]
@@ -51,13 +51,10 @@ def short(monkeypatch):
 # ---- what a run leaves ---------------------------------------------------------------------------
 
 def test_a_run_leaves_what_the_readme_names(trained):
-    names = {p.name for p in trained.iterdir()}
-    for name in ("generator", "cvae", "classifier"):
-        assert {f"{name}{end}" for end in (".pth", ".onnx", ".json", ".log.jsonl", "_losses.png")} <= names
-    assert {"discriminator.pth", "classifier_confusion.png"} <= names
-    for name in ("generator", "cvae"):
-        assert {f"{name}_samples.png", f"{name}_training.gif"} <= names
-    assert not [n for n in names if "resume" in n or "tmp" in n]
+    every, generators = (".pth", ".onnx", ".json", ".log.jsonl", "_losses.png"), ("_samples.png", "_training.gif")
+    expected = {name + end for name in ("generator", "cvae") for end in (*every, *generators)}
+    expected |= {"classifier" + end for end in (*every, "_confusion.png")} | {"discriminator.pth", "generator_epochs"}
+    assert {p.name for p in trained.iterdir()} == expected, "no lock, nothing of --resume, no temporary file is left"
     for name in ("generator", "cvae", "classifier"):
         record = json.loads((trained / f"{name}.json").read_text(encoding="utf-8"))
         assert record["train_images"] == len(record["classes"]) * 44 > 0
@@ -170,6 +167,17 @@ def test_the_plan_follows_the_speed(small_npz):
 
 # ---- kill and resume -----------------------------------------------------------------------------
 
+def stop_after(patch, owner, name, is_time=lambda *arguments: True):
+    """Let a function of `owner` end the run as a kill would, once it has done its work."""
+    function = getattr(owner, name)
+
+    def and_stop(*arguments):
+        function(*arguments)
+        if is_time(*arguments):
+            raise KeyboardInterrupt
+    patch.setattr(owner, name, and_stop)
+
+
 @pytest.mark.parametrize("model", ["cgan", "cvae", "classifier"])
 @pytest.mark.parametrize("step", [3, 14])
 def test_a_run_that_was_stopped_resumes_to_the_same_weights(small_npz, tmp_path, monkeypatch, capsys, short, model, step):
@@ -178,13 +186,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_weights(small_npz, tmp_path,
     words = ["--model", model, "--dataset", small_npz, "--per-class", 32, "--epochs", 2, "--batch", 32, "--device", "cpu"]
     run_train(*words, "--out", tmp_path / "whole")
     with monkeypatch.context() as patch:
-        save = Run.save_state
-
-        def save_and_stop(run):
-            if run.step == step:
-                save(run)
-                raise KeyboardInterrupt
-        patch.setattr(Run, "save_state", save_and_stop)
+        stop_after(patch, Run, "save_state", lambda run: run.step == step)
         patch.setattr(train, "LOG_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run_train(*words, "--save-every", 1e-9, "--out", tmp_path / "stopped")
@@ -200,19 +202,83 @@ def test_a_run_that_was_stopped_resumes_to_the_same_weights(small_npz, tmp_path,
 
 @pytest.fixture(scope="module")
 def killed(small_npz, tmp_path_factory):
-    """The folder of a run of the command that was killed after its first save; its data set is beside it, mine.npz."""
+    """The folder of a run that was stopped after its first save; its data set is beside it, mine.npz. (Runs that are
+    killed in earnest: test_kill.py.)"""
     root = tmp_path_factory.mktemp("killed")
     shutil.copy(small_npz, root / "mine.npz")
-    words = ["--dataset", root / "mine.npz", "--epochs", 5000, "--save-every", 0.1, "--out", root / "run"]
-    run = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *map(str, words)], stdout=subprocess.DEVNULL,
-                           env=ENVIRONMENT)
-    deadline = time.time() + 90
-    while not (root / "run" / "generator.resume.pth").is_file() and time.time() < deadline and run.poll() is None:
-        time.sleep(0.02)
-    run.kill()
-    run.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, Run, "save_state")
+        patch.setattr(train, "LOG_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run_train("--dataset", root / "mine.npz", "--epochs", 5000, "--save-every", 1e-9, "--out", root / "run")
     assert (root / "run" / "generator.resume.pth").is_file() and not (root / "run" / "generator.pth").exists()
     return root / "run"
+
+
+@pytest.mark.parametrize("owner, last", [(Run, "write_record"), (os, "replace"), (Path, "unlink")])
+def test_a_run_that_was_killed_at_its_very_end_has_ended(small_npz, tmp_path, monkeypatch, capsys, short, owner, last):
+    """Between the record and the end: before the log has its name, after that, and after the state is gone."""
+    words = ["--model", "classifier-tiny", "--dataset", small_npz, "--epochs", 2, "--batch", 64, "--device", "cpu"]
+    folder, name, ended = tmp_path / "o", "classifier-tiny", []
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "LOG_SECONDS", 0.0)
+        stop_after(patch, Run, "write_record", lambda *_: ended.append(1) or last == "write_record")
+        if last != "write_record":
+            stop_after(patch, owner, last, lambda *_: ended)
+        with pytest.raises(KeyboardInterrupt):
+            run_train(*words, "--save-every", 1e-9, "--out", folder)
+    before = (folder / f"{name}.pth").read_bytes()
+    rows = len((folder / f"{name}{'.resume.jsonl' if last == 'write_record' else '.log.jsonl'}").read_text().splitlines())
+    if last == "unlink":
+        assert "nothing to resume" in one_line_error(train.main, "--model", name, "--resume", "--out", folder)
+    else:
+        capsys.readouterr()
+        run_train("--model", name, "--resume", "--out", folder)
+        assert capsys.readouterr().out == f"already finished: {folder / name}.json has its record\n"
+    assert (folder / f"{name}.pth").read_bytes() == before
+    assert rows > 2 and len((folder / f"{name}.log.jsonl").read_text().splitlines()) == rows
+    assert not [p.name for p in folder.iterdir() if "resume" in p.name or "lock" in p.name]
+
+
+@pytest.mark.parametrize("log", [None, "", '{"step": 1, "epoc'])
+def test_a_log_that_was_lost_comes_back(small_npz, tmp_path, monkeypatch, short, log):
+    """At the last step, whose losses are drawn; a power cut may leave the file empty."""
+    name, words = "classifier-tiny", ["--dataset", small_npz, "--epochs", 2, "--batch", 64, "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "LOG_SECONDS", 0.0)
+        stop_after(patch, Run, "save_state", lambda run: run.step == run.steps)
+        with pytest.raises(KeyboardInterrupt):
+            run_train("--model", name, *words, "--save-every", 1e-9, "--out", tmp_path)
+    lost = tmp_path / f"{name}.resume.jsonl"
+    lost.unlink()
+    if log is not None:
+        lost.write_text(log)
+    run_train("--model", name, "--resume", "--out", tmp_path)
+    rows = [json.loads(line)["step"] for line in (tmp_path / f"{name}.log.jsonl").read_text().splitlines()]
+    assert len(rows) > 2 and rows[-1] == json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["steps"]
+    assert (tmp_path / f"{name}_losses.png").is_file()
+
+
+def test_a_second_run_into_a_folder_is_refused(small_npz, tmp_path, killed):
+    """By name: runs of other models may go on beside it."""
+    with exclusive(tmp_path / "generator.lock"):
+        error = one_line_error(train.main, "--dataset", small_npz, "--out", tmp_path, *QUICK)
+        assert str(os.getpid()) in error and "--out" in error
+        assert [p.name for p in tmp_path.iterdir()] == ["generator.lock"]
+        assert "process" in one_line_error(train.main, "--resume", "--out", tmp_path)
+        run_train("--dataset", small_npz, "--out", tmp_path, "--dry-run")
+    with exclusive(killed / "generator.lock"):
+        assert "process" in one_line_error(train.main, "--resume", "--out", killed)
+
+
+def test_a_generator_that_learns_nothing_is_said_in_the_terminal_and_in_the_record(small_npz, tmp_path, monkeypatch, capsys,
+                                                                                   short):
+    monkeypatch.setattr(health, "CHECK_STEPS", 20)
+    monkeypatch.setattr(gan.ConditionalGAN, "end_step", lambda trainer, batch: None)         # what is sampled stays as it was
+    run_train("--dataset", small_npz, "--out", tmp_path, "--epochs", 4, "--batch", 44, "--device", "cpu")
+    warnings = json.loads((tmp_path / "generator.json").read_text(encoding="utf-8"))["warnings"]
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING: ")]
+    assert said == [f"WARNING: {text}" for text in warnings] and any("labels" in text for text in warnings)
 
 
 def test_resume_without_a_stopped_run_or_with_a_foreign_file(trained, tmp_path):

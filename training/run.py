@@ -3,13 +3,16 @@ files.
 
 Whatever is random in step i depends on (seed, i) alone, so that a run that was stopped goes on to the same
 weights. While a run lasts its files are <name>.resume.*: weights, log and record of an earlier run stay
-whole until this one has ended.
+whole until this one has ended. The record is the last of its files: where it is of the same run as a state, that run
+has ended.
 """
+import contextlib
 import json
 import math
 import os
 import platform
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
 from training.threads import ThreadTuner
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
-from utils.files import UserError, atomic, matches, parse_json
+from utils.files import UserError, atomic, matches, parse_json, read_json
 
 TRAINERS = {"cgan": ConditionalGAN, "acgan": AuxiliaryClassifierGAN, "cvae": ConditionalVAE} | CLASSIFIER_TRAINERS
 REFIT_STEPS = 400          # steps between two refits of a prior; more with many classes, where one takes longer
@@ -101,6 +104,8 @@ class Run:
         self.name, self.title, self.out = self.trainer.name, f"{args.model} on {glyphs.name}", Path(args.out)
         self.step, self.seconds, self.frames = 0, 0.0, []                # frames: see preview.py
         self.epochs, self.plans = 0, []                                  # plans: (step, epochs planned from there on)
+        self.warnings = []                                               # what health.py has found
+        self.begun = datetime.now(UTC).isoformat(timespec="microseconds")       # which run it is
 
     @property
     def steps(self):
@@ -152,8 +157,7 @@ class Run:
 
     def end(self):
         """Let the log take its name; there is nothing to resume any more."""
-        os.replace(self.log, self.path(".log.jsonl"))
-        self.state.unlink(missing_ok=True)
+        clear_away(self.out, self.name)
 
     def log_rows(self):
         """The finished rows of the log, oldest first: dicts."""
@@ -165,11 +169,11 @@ class Run:
         """The run's record as a dict of JSON types; no local paths."""
         g, local = self.glyphs, ("dataset", "data_dir", "out", "resume", "dry_run")
         return {"model": self.args.model, "dataset": g.name, "dataset_sha256": g.sha256, "source": g.source,
-                "license": g.license, "synthetic": g.synthetic, "notice": g.notice, "warnings": g.warnings,
+                "license": g.license, "synthetic": g.synthetic, "notice": g.notice, "warnings": [*g.warnings, *self.warnings],
                 "classes": g.classes, "train_images": len(g.x_train),
                 "settings": {k: v for k, v in vars(self.args).items() if k not in local},
                 "parameters": {k: models.n_parameters(m) for k, (_, m) in self.trainer.checkpoints.items()},
-                "epochs": self.epochs, "plans": self.plans, "steps": self.step,
+                "begun": self.begun, "epochs": self.epochs, "plans": self.plans, "steps": self.step,
                 "training_seconds": round(self.seconds, 1),
                 "images_per_second": round(self.step * self.batches.size / max(self.seconds, 1e-9)),
                 **describe_machine(self.device)}
@@ -213,14 +217,15 @@ class Run:
         models.write_archive({
             "version": models.VERSION, "settings": vars(self.args), "data": self.glyphs.sha256,
             "notice": self.glyphs.notice, "step": self.step, "epochs": self.epochs, "plans": self.plans,
-            "seconds": self.seconds, "wall_seconds": self.wall_seconds,
+            "seconds": self.seconds, "wall_seconds": self.wall_seconds, "begun": self.begun, "warnings": self.warnings,
+            "log": self.log_rows(),
             "frames": [(torch.from_numpy(images), caption) for images, caption in self.frames],
             "networks": {k: m.state_dict() for k, m in self.trainer.networks.items()},
             "optimizers": {k: m.state_dict() for k, m in self.trainer.optimizers.items()}}, self.state)
 
     def load_state(self, state):
-        """Go back to a saved state; the log loses the rows of steps that will be taken again. Raises
-        UserError where the state is of other data or of another version of this code."""
+        """Go back to a saved state; the log is what it was then: it loses the rows of steps that will be taken again.
+        Raises UserError where the state is of other data or of another version of this code."""
         if state["data"] != self.glyphs.sha256:
             raise UserError(f"{self.state} was trained on other data than {self.glyphs.name} holds now")
         try:
@@ -232,9 +237,9 @@ class Run:
             self.step, self.epochs, self.plans = state["step"], state["epochs"], state["plans"]
             self.seconds, self.seconds_before = state["seconds"], state["wall_seconds"]
             self.frames = [(images.numpy(), caption) for images, caption in state["frames"]]
+            self.begun, self.warnings, rows = state["begun"], state["warnings"], state["log"]
         except (KeyError, IndexError, TypeError, RuntimeError, ValueError, AttributeError) as e:
             raise UserError(f"{self.state} was written by another version of this code: start the run anew") from e
-        rows = [row for row in self.log_rows() if row["step"] <= self.step]
         with atomic(self.log) as tmp:
             tmp.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -292,7 +297,7 @@ def is_frame(value):
 
 STATE = {"settings": {str: (None, bool, int, float, str)}, "data": str, "notice": str, "step": is_count,
          "epochs": is_count, "plans": [[is_count]], "seconds": is_duration, "wall_seconds": is_duration,
-         "frames": [is_frame], "networks": {str: {str: torch.Tensor}},
+         "begun": str, "warnings": [str], "log": [is_log_row], "frames": [is_frame], "networks": {str: {str: torch.Tensor}},
          "optimizers": {str: {"state": dict, "param_groups": [{"params": [int]}]}}}
 
 
@@ -331,6 +336,20 @@ def is_like(value, other):
     if type(other) in (int, float):
         return is_duration(value)
     return type(value) is type(other)
+
+
+def has_ended(folder, name, state):
+    """Whether the run of this state has written all its files, and was killed before it could remove the state."""
+    with contextlib.suppress(OSError, UserError):
+        return read_json(Path(folder) / f"{name}.json", {"begun": str})["begun"] == state["begun"]
+    return False
+
+
+def clear_away(folder, name):
+    """The end of a run whose other files are whole: its log takes its name, then what --resume needs is removed."""
+    if (log := Path(folder) / f"{name}.resume.jsonl").is_file():
+        os.replace(log, Path(folder) / f"{name}.log.jsonl")
+    (Path(folder) / f"{name}.resume.pth").unlink(missing_ok=True)
 
 
 def describe_machine(device):

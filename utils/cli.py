@@ -9,7 +9,9 @@ import io
 import math
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -168,10 +170,16 @@ class Progress:
         self.is_live = False
 
 
+# ---- the frame of every command ------------------------------------------------------------------
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as `kill`, a shutdown or a batch system sends it: everything is put in order as after Ctrl-C."""
+
+
 def run_command(main):
-    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130. Warnings of
-    packages are not shown, as they would come before that line and mean nothing to a user (python -W shows them); names
-    of classes that the terminal's encoding does not have are escaped."""
+    """Call `main()`; turn a UserError into one line on stderr and exit status 2, Ctrl-C into 130, SIGTERM into 143.
+    Warnings of packages are not shown, as they would come before that line and mean nothing to a user (python -W shows
+    them); names of classes that the terminal's encoding does not have are escaped."""
     if sys.stderr is None:             # closed, `2>&-`: print(file=None) would write to stdout
         sys.stderr = io.StringIO()
     if sys.stdout is None:             # closed, `>&-`: the next file that is opened would be taken for it
@@ -180,15 +188,16 @@ def run_command(main):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    before = set_handlers(signal.default_int_handler, raise_terminated)
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
             main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         print("\nstopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(e, Terminated) else 130)
     except BrokenPipeError:  # `... | head` closed the pipe: not an error, but Python would print one while exiting
         discard_output()
         sys.exit(141)
@@ -201,9 +210,35 @@ def run_command(main):
         if isinstance(e, OSError):
             discard_output()
         sys.exit(2)
+    finally:
+        set_handlers(*before)
 
 
 def discard_output():
     """What the standard output could not take is not written once more as Python exits, which would print a traceback."""
     with contextlib.suppress(OSError, ValueError):      # one of a test has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def set_handlers(interrupt, terminate):
+    """Set what happens at Ctrl-C and at SIGTERM -> what happened before. A signal that whoever started us has ignored
+    (a script's background job) stays ignored."""
+    before = tuple(signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM))
+    if threading.current_thread() is threading.main_thread():        # Python lets no other thread set them
+        for number, handler, old in zip((signal.SIGINT, signal.SIGTERM), (interrupt, terminate), before):
+            if old != signal.SIG_IGN:
+                signal.signal(number, handler)
+    return before
+
+
+def raise_terminated(number, frame):
+    raise Terminated
+
+
+def stop_quietly():
+    """Until run_command() takes over there is nothing to put in order: Ctrl-C and SIGTERM end the process at once, with
+    one line in place of a traceback. Commands call this before they import what takes seconds."""
+    def stop(number, frame):
+        os.write(2, b"\nstopped\n")
+        os._exit(128 + number)
+    set_handlers(stop, stop)

@@ -1,14 +1,31 @@
-"""Files and faults: one-line errors, files that are written whole or not at all, JSON that is not trusted; stdlib only.
+"""Files and faults: one-line errors, files that are written whole or not at all, one writer at a time, JSON that is not
+trusted; stdlib only.
 
     with atomic(path) as tmp:            # write to tmp; renamed to path when the block ends well
         image.save(tmp, format="PNG")
+    with exclusive(folder / "generator.lock"):           # a second process is refused with a line
+        ...
     record = read_json("generator.json", {"dataset": str, "plans": [[int]]})
 """
 import contextlib
+import hashlib
 import json
 import math
 import os
+import platform
+import re
+import time
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:                      # Windows: files are written whole, but nothing is locked
+    fcntl = None
+
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]     # in the name of a temporary file: where its writer is
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{4,}\.tmp")
+ABANDONED = 3600                         # seconds after which a temporary file of another machine has no writer
+cleaned = set()                          # folders that remove_stale has seen in this process
 
 
 class UserError(Exception):
@@ -23,13 +40,18 @@ class UserError(Exception):
 def atomic(path, sync=True):
     """Yield a temporary `Path` in the folder of `path`; flush it and rename it onto `path` when the block ends well.
     A missing folder is created. On any exception the temporary file is removed and `path` stays as it was, so that a
-    full disk or a kill loses nothing that was saved before. `sync=False` leaves the flush to the system: for thousands
-    of small files that can be written again. Raises UserError where the folder cannot be written."""
+    full disk or a kill loses nothing that was saved before; what a kill leaves is removed by the next process that
+    writes into the folder. `sync=False` leaves the flush to the system: for thousands of small files that can be
+    written again. Raises UserError where the folder cannot be written."""
     path = Path(path)
-    tmp = path.parent / f".{path.name}.{os.urandom(4).hex()}.tmp"
+    tmp, descriptor = path.parent / f".{path.name}.{HOST}{os.urandom(4).hex()}.tmp", None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tmp.touch(exist_ok=False)
+        remove_stale(path.parent)
+        descriptor = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if lock(descriptor) is None:
+            os.close(descriptor)         # no use without a lock, and Windows renames no open file
+            descriptor = None
         yield tmp
         if sync:
             with open(tmp, "rb") as f:
@@ -40,6 +62,84 @@ def atomic(path, sync=True):
     finally:
         with contextlib.suppress(OSError):           # it was renamed, or never made
             tmp.unlink()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def exclusive(path):
+    """Hold the lock file `path` as long as the block lasts; its folder is created, the file removed at the end.
+
+    The system takes the lock back when its holder dies, however that happens, so that what a kill leaves never
+    blocks: a process id that was given away anew means nothing, nor does the clock. The file says who holds it.
+    Raises UserError where another process does, on this machine or, where the network folder passes locks on, on
+    another, and where the folder cannot be written. File systems without locks refuse nobody."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            if lock(descriptor) is False:
+                holder = re.sub(r"[^\w .-]", "", os.read(descriptor, 200).decode("ascii", "replace"))
+                os.close(descriptor)
+                raise UserError(f"{path.with_suffix('')}.* is being written by {holder or 'another process'}: wait until "
+                                "that has ended, or choose another --out")
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    break
+            os.close(descriptor)                     # its last holder has removed it in between: once more
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+    except OSError as e:
+        raise UserError(f"cannot write {path}: {e.strerror or e}; choose another folder") from e
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def lock(descriptor):
+    """Lock an open file until it is closed or this process dies. -> True; False where another process holds it; None
+    where there are no locks, as on some network file systems."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def remove_stale(folder):
+    """Remove the temporary files of dead writers from a folder, once in a process: those of this machine that nobody
+    has locked, and those of others that have not been touched for an hour."""
+    folder = os.path.abspath(folder)
+    if folder in cleaned:
+        return
+    cleaned.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    remove_if_stale(entry)
+
+
+def remove_if_stale(entry):
+    """The same for one temporary file, an os.DirEntry. Raises OSError where it cannot be opened or removed."""
+    is_ours = entry.name.split(".")[-2].startswith(HOST)
+    age = time.time() - entry.stat().st_mtime
+    if age < (1 if is_ours else ABANDONED):          # 1: it may have been made, and not yet locked
+        return
+    descriptor = os.open(entry.path, os.O_RDWR)
+    try:
+        if lock(descriptor) or age >= ABANDONED and lock(descriptor) is None:
+            os.unlink(entry.path)
+    finally:
+        os.close(descriptor)
 
 
 # ---- JSON that is not trusted --------------------------------------------------------------------
