@@ -17,7 +17,7 @@ from utils.files import UserError
 WHITE_BOX = [name for name in attacks.ATTACKS if name not in attacks.GRADIENT_FREE]
 QUICK = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, steps=8),
          "apgd-ce": partial(attacks.apgd, loss="ce", steps=10), "apgd-dlr": partial(attacks.apgd, loss="dlr", steps=10),
-         "square": partial(attacks.square, queries=30)}
+         "apgd-t": partial(attacks.apgd_targeted, targets=3, steps=6), "square": partial(attacks.square, queries=30)}
 
 
 class Linear(nn.Module):
@@ -151,6 +151,36 @@ def test_dlr_closed_form_and_scale():
     expected = torch.tensor([-(3 - 1) / (3 - 0.5), -(3 - 4) / (4 - 1)])
     torch.testing.assert_close(attacks.dlr(logits, y), expected)
     torch.testing.assert_close(attacks.dlr(100 * logits, y), expected)
+
+
+def test_targeted_dlr_closed_form():
+    """Towards the last class: over the largest logit less the mean of the third and the fourth, where there are four."""
+    logits = torch.tensor([[3.0, 1.0, 0.5, -2.0, -7.0]])
+    for classes, gap in ((5, 3 - (0.5 - 2.0) / 2), (4, 3 - (0.5 - 2.0) / 2), (3, 1.0), (2, 1.0)):
+        found = attacks.targeted_dlr(logits[:, :classes], torch.tensor([[0, classes - 1]]))
+        assert float(found) == pytest.approx(float(logits[0, classes - 1] - 3) / gap)
+
+
+class Rival(nn.Module):
+    """Logits 1, 0.9, s, -5, ...: the likeliest wrong class is out of reach, the least likely but one is not."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x):
+        score = x.flatten(1).sum(1)
+        fixed = [torch.full_like(score, value) for value in (1.0, 0.9)]
+        return torch.stack([*fixed, score, *(-5 - k - score for k in range(self.classes - 3))], 1)
+
+
+@pytest.mark.parametrize("classes", [3, 4, 10])
+def test_targets_are_the_likeliest_wrong_classes_one_after_the_other(classes):
+    x, y = torch.full((3, 1, 2, 2), 0.1), torch.zeros(3, dtype=torch.int64)                # s = 0.4; 1.2 within eps
+    attack = partial(attacks.apgd_targeted, Rival(classes), x, y, 0.2, steps=10)
+    assert not attacks.misclassified(Rival(classes), attack(targets=1), y).any()
+    assert attacks.misclassified(Rival(classes), attack(targets=2), y).all()
+    assert attacks.misclassified(Rival(classes), attack(), y).all(), "as many as there are"
 
 
 def test_checkpoints_of_apgd_are_the_papers():
