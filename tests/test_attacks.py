@@ -189,6 +189,61 @@ def test_checkpoints_of_apgd_are_the_papers():
     assert np.diff(attacks.CHECKPOINTS).min() > 0.06 - 1e-9
 
 
+class Hill(nn.Module):
+    """Logits 2 and a hill whose top lies inside the ball, not on its rim: only ever shorter steps come near to it."""
+    TOP, WIDTH = torch.tensor([0.46, 0.53, 0.6, 0.38]).view(1, 1, 2, 2), torch.tensor([1.0, 9.0, 3.0, 5.0]).view(1, 1, 2, 2)
+
+    def forward(self, x):
+        score = -(self.WIDTH * (x - self.TOP).square()).flatten(1).sum(1)
+        return torch.stack([torch.full_like(score, 2.0), score], 1)
+
+
+def apgd_by_the_book(network, x, start, eps, steps):
+    """Algorithm 1 for one image and cross-entropy, with the checkpoints where its authors' code has them."""
+    def loss_and_direction(z):
+        z = z.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(network(z), torch.tensor([0]))
+        return loss.item(), torch.autograd.grad(loss, z)[0].sign()
+
+    def project(z):
+        return z.clamp(x - eps, x + eps).clamp(0, 1)
+    windows = [int(np.ceil(share * steps)) for share in attacks.CHECKPOINTS]
+    z, z_before, eta, visited, losses = start, start, 2 * eps, [], []
+    best, at_checkpoint, last = (-np.inf, None, None), None, 0
+    for k in range(steps + 1):
+        loss, sign = loss_and_direction(z)
+        visited.append(z)
+        losses.append(loss)
+        if loss > best[0]:
+            best = loss, z, sign
+        if k in windows:
+            rose = sum(b > a for a, b in zip(losses[last:k], losses[last + 1:k + 1]))
+            if k and (rose < 0.75 * (k - last) or at_checkpoint == (eta, best[0])):
+                at_checkpoint, eta = (eta, best[0]), eta / 2
+                losses[-1], z, sign = best
+            else:
+                at_checkpoint = eta, best[0]
+            last = k
+        new = project(z + eta * sign)
+        z, z_before = (project(z + 0.75 * (new - z) + 0.25 * (z - z_before)) if k else new), z
+    return visited, best[1]
+
+
+@pytest.mark.parametrize("steps", [12, 50])
+def test_apgd_takes_the_steps_of_the_paper(steps, monkeypatch):
+    """Point by point: the first step, momentum, when the step is halved, where it goes on then, what is given back."""
+    visited, original = [], attacks.loss_and_gradient
+    monkeypatch.setattr(attacks, "loss_and_gradient", lambda network, z, *rest: visited.append(z.clone()) or
+                        original(network, z, *rest))
+    x, eps, net = torch.full((1, 1, 2, 2), 0.5), 0.2, Hill()
+    found = attacks.apgd(net, x, torch.tensor([0]), eps, steps=steps, seed=3)
+    start = attacks.random_start(x, eps, "linf", torch.Generator().manual_seed(3))
+    expected, best = apgd_by_the_book(net, x, start, eps, steps)
+    torch.testing.assert_close(torch.cat(visited), torch.cat(expected))
+    torch.testing.assert_close(found, best)
+    assert (found - Hill.TOP).abs().max() < (0.06 if steps == 12 else 0.02), "it has come near to the top"
+
+
 def test_network_is_left_as_found(network, batch):
     net = copy.deepcopy(network).train()
     net(batch[0][:8]).sum().backward()
