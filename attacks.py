@@ -121,6 +121,17 @@ def dlr(logits, y):
 LOSSES = {"ce": partial(F.cross_entropy, reduction="none"), "dlr": dlr}
 
 
+def targeted_dlr(logits, y_and_target):
+    """The same towards one wrong class (equation 7 of the paper), float [N], of labels int64 [N, 2], the right and the
+    wrong one: their difference over the gap between the largest logit and the mean of the third and the fourth (of
+    fewer than four classes the difference alone: over that of the first and the third it could be constant)."""
+    right, wrong = logits.gather(1, y_and_target).unbind(1)
+    if logits.shape[1] < 4:
+        return wrong - right
+    top = logits.topk(4, 1).values
+    return (wrong - right) / (top[:, 0] - top[:, 2:].mean(1) + 1e-12)
+
+
 def l2_norm(delta):
     """float [N, 1, 1, 1]: the L2 norm of each image's change."""
     return delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -182,8 +193,9 @@ def pgd(network, x, y, eps, norm="linf", steps=30, seed=0):
     return result
 
 
-def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
-    """Auto-PGD (Croce and Hein 2020, arXiv:2003.01690, algorithm 1), on cross-entropy ("ce") or on "dlr".
+def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0, target=None):
+    """Auto-PGD (Croce and Hein 2020, arXiv:2003.01690, algorithm 1), on cross-entropy ("ce") or on "dlr"; with `target`
+    int64 [N] on targeted_dlr() towards those classes.
 
     Steps with momentum 0.75, the first of length 2 eps; at each checkpoint an image whose loss rose in fewer than three
     of four steps since the last one, or whose best loss and step size have not changed since then, goes back to its best
@@ -192,6 +204,7 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
     if not len(index):
         return result
 
+    objective, labels = (LOSSES[loss], y) if target is None else (targeted_dlr, torch.stack([y, target], 1))
     start = random_start(x, eps, norm, torch.Generator().manual_seed(seed))[index]
     infinity, step_size = (torch.full([len(index)], value, device=x.device) for value in (math.inf, 2.0 * eps))
     # one row for each image; n_increased counts its steps since the last checkpoint that raised the loss
@@ -201,7 +214,7 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
     checkpoints, last_checkpoint = {math.ceil(share * steps) for share in CHECKPOINTS}, 0     # the start is one, too
     for k in range(steps + 1):
         loss_before = s.loss
-        s.loss, s.gradient, logits = loss_and_gradient(network, s.x, y[s.index], LOSSES[loss])
+        s.loss, s.gradient, logits = loss_and_gradient(network, s.x, labels[s.index], objective)
         flipped = logits.argmax(1) != y[s.index]
         result[s.index[flipped]] = s.x[flipped]
         s.n_increased = s.n_increased + (s.loss > loss_before)
@@ -223,6 +236,23 @@ def apgd(network, x, y, eps, norm="linf", loss="ce", steps=50, seed=0):
             moved = project(s.x + 0.75 * (moved - s.x) + 0.25 * (s.x - s.x_before), clean, eps, norm)
         s.x_before, s.x = s.x, moved
     result[s.index] = s.x_best
+    return result
+
+
+def apgd_targeted(network, x, y, eps, norm="linf", targets=9, steps=100, seed=0):
+    """APGD on the targeted DLR, towards each image's `targets` likeliest wrong classes (or as many as there are) one
+    after the other: apgd-t of AutoAttack, where it finds most of what the others miss. With many classes it is also
+    the longest by far: targets x steps gradients of an image that withstands all."""
+    network, result, index = prepare(network, x, y, norm)
+    if not len(index):
+        return result
+    logits = predict_logits(network, x[index]).scatter(1, y[index, None], -math.inf)
+    likeliest = logits.topk(min(targets, logits.shape[1] - 1), 1).indices           # [n, targets]
+    for k in range(likeliest.shape[1]):
+        found = apgd(network, x[index], y[index], eps, norm, steps=steps, seed=seed + k, target=likeliest[:, k])
+        result[index] = found
+        robust = ~misclassified(network, found, y[index])
+        index, likeliest = index[robust], likeliest[robust]
     return result
 
 
@@ -328,7 +358,7 @@ def propose_l2(x, x_adv, index, eps, side, rng):
 
 
 ATTACKS = {"fgsm": fgsm, "pgd": pgd, "apgd-ce": partial(apgd, loss="ce"), "apgd-dlr": partial(apgd, loss="dlr"),
-           "square": square}
+           "apgd-t": apgd_targeted, "square": square}
 GRADIENT_FREE = {"square"}
 STRONG = {name: partial(ATTACKS[name], steps=25) for name in ("apgd-ce", "apgd-dlr")}     # for curves
 

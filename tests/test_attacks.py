@@ -17,7 +17,7 @@ from utils.files import UserError
 WHITE_BOX = [name for name in attacks.ATTACKS if name not in attacks.GRADIENT_FREE]
 QUICK = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, steps=8),
          "apgd-ce": partial(attacks.apgd, loss="ce", steps=10), "apgd-dlr": partial(attacks.apgd, loss="dlr", steps=10),
-         "square": partial(attacks.square, queries=30)}
+         "apgd-t": partial(attacks.apgd_targeted, targets=3, steps=6), "square": partial(attacks.square, queries=30)}
 
 
 class Linear(nn.Module):
@@ -153,10 +153,95 @@ def test_dlr_closed_form_and_scale():
     torch.testing.assert_close(attacks.dlr(100 * logits, y), expected)
 
 
+def test_targeted_dlr_closed_form():
+    """Towards the last class: over the largest logit less the mean of the third and the fourth, where there are four."""
+    logits = torch.tensor([[3.0, 1.0, 0.5, -2.0, -7.0]])
+    for classes, gap in ((5, 3 - (0.5 - 2.0) / 2), (4, 3 - (0.5 - 2.0) / 2), (3, 1.0), (2, 1.0)):
+        found = attacks.targeted_dlr(logits[:, :classes], torch.tensor([[0, classes - 1]]))
+        assert float(found) == pytest.approx(float(logits[0, classes - 1] - 3) / gap)
+
+
+class Rival(nn.Module):
+    """Logits 1, 0.9, s, -5, ...: the likeliest wrong class is out of reach, the least likely but one is not."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x):
+        score = x.flatten(1).sum(1)
+        fixed = [torch.full_like(score, value) for value in (1.0, 0.9)]
+        return torch.stack([*fixed, score, *(-5 - k - score for k in range(self.classes - 3))], 1)
+
+
+@pytest.mark.parametrize("classes", [3, 4, 10])
+def test_targets_are_the_likeliest_wrong_classes_one_after_the_other(classes):
+    x, y = torch.full((3, 1, 2, 2), 0.1), torch.zeros(3, dtype=torch.int64)                # s = 0.4; 1.2 within eps
+    attack = partial(attacks.apgd_targeted, Rival(classes), x, y, 0.2, steps=10)
+    assert not attacks.misclassified(Rival(classes), attack(targets=1), y).any()
+    assert attacks.misclassified(Rival(classes), attack(targets=2), y).all()
+    assert attacks.misclassified(Rival(classes), attack(), y).all(), "as many as there are"
+
+
 def test_checkpoints_of_apgd_are_the_papers():
     """22 % of the steps first, then gaps that shrink by 3 % to 6 % (section 3 of the paper)."""
     np.testing.assert_allclose(attacks.CHECKPOINTS[:6], [0, 0.22, 0.41, 0.57, 0.70, 0.80], atol=1e-9)
     assert np.diff(attacks.CHECKPOINTS).min() > 0.06 - 1e-9
+
+
+class Hill(nn.Module):
+    """Logits 2 and a hill whose top lies inside the ball, not on its rim: only ever shorter steps come near to it."""
+    TOP, WIDTH = torch.tensor([0.46, 0.53, 0.6, 0.38]).view(1, 1, 2, 2), torch.tensor([1.0, 9.0, 3.0, 5.0]).view(1, 1, 2, 2)
+
+    def forward(self, x):
+        score = -(self.WIDTH * (x - self.TOP).square()).flatten(1).sum(1)
+        return torch.stack([torch.full_like(score, 2.0), score], 1)
+
+
+def apgd_by_the_book(network, x, start, eps, steps):
+    """Algorithm 1 for one image and cross-entropy, with the checkpoints where its authors' code has them."""
+    def loss_and_direction(z):
+        z = z.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(network(z), torch.tensor([0]))
+        return loss.item(), torch.autograd.grad(loss, z)[0].sign()
+
+    def project(z):
+        return z.clamp(x - eps, x + eps).clamp(0, 1)
+    windows = [int(np.ceil(share * steps)) for share in attacks.CHECKPOINTS]
+    z, z_before, eta, visited, losses = start, start, 2 * eps, [], []
+    best, at_checkpoint, last = (-np.inf, None, None), None, 0
+    for k in range(steps + 1):
+        loss, sign = loss_and_direction(z)
+        visited.append(z)
+        losses.append(loss)
+        if loss > best[0]:
+            best = loss, z, sign
+        if k in windows:
+            rose = sum(b > a for a, b in zip(losses[last:k], losses[last + 1:k + 1]))
+            if k and (rose < 0.75 * (k - last) or at_checkpoint == (eta, best[0])):
+                at_checkpoint, eta = (eta, best[0]), eta / 2
+                losses[-1], z, sign = best
+            else:
+                at_checkpoint = eta, best[0]
+            last = k
+        new = project(z + eta * sign)
+        z, z_before = (project(z + 0.75 * (new - z) + 0.25 * (z - z_before)) if k else new), z
+    return visited, best[1]
+
+
+@pytest.mark.parametrize("steps", [12, 50])
+def test_apgd_takes_the_steps_of_the_paper(steps, monkeypatch):
+    """Point by point: the first step, momentum, when the step is halved, where it goes on then, what is given back."""
+    visited, original = [], attacks.loss_and_gradient
+    monkeypatch.setattr(attacks, "loss_and_gradient", lambda network, z, *rest: visited.append(z.clone()) or
+                        original(network, z, *rest))
+    x, eps, net = torch.full((1, 1, 2, 2), 0.5), 0.2, Hill()
+    found = attacks.apgd(net, x, torch.tensor([0]), eps, steps=steps, seed=3)
+    start = attacks.random_start(x, eps, "linf", torch.Generator().manual_seed(3))
+    expected, best = apgd_by_the_book(net, x, start, eps, steps)
+    torch.testing.assert_close(torch.cat(visited), torch.cat(expected))
+    torch.testing.assert_close(found, best)
+    assert (found - Hill.TOP).abs().max() < (0.06 if steps == 12 else 0.02), "it has come near to the top"
 
 
 def test_network_is_left_as_found(network, batch):

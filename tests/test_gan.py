@@ -120,6 +120,56 @@ def test_losses_are_those_of_the_papers(fake_labels):
     assert float(loss) == pytest.approx(np.log1p(np.exp(-1)) + 0.1 * ce[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("trainer", [ConditionalGAN, AuxiliaryClassifierGAN])
+def test_labels_are_learned_from_fakes_by_an_acgan_alone(trainer):
+    gan, batch, fake = make(trainer), make_batch(step=1), torch.rand(12, 1, 28, 28)
+    loss, parts = gan.adversarial.discriminator_loss(batch, fake)
+    y, t, is_acgan = batch.labels, batch.thickness, trainer is AuxiliaryClassifierGAN
+    labels = torch.cat([y, y]) if is_acgan else y
+    logits = gan.discriminator(torch.cat([batch.images, fake]), torch.cat([y, y]), torch.cat([t, t]))[1][:len(labels)]
+    expected = -logits.log_softmax(1)[torch.arange(len(labels)), labels].mean()
+    torch.testing.assert_close(loss - parts["D"], (0.5 if is_acgan else 0.3) * expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_penalty_pulls_on_the_discriminator():
+    """Score a * mean ink: the penalty is (a / 784 / 2)^2 * 784, and its derivative reaches a."""
+    class Slope(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.tensor(6.0))
+
+        def forward(self, images, label, thickness):
+            return self.a * images.mean((1, 2, 3)), torch.zeros(len(images), 2)
+    adversarial = AdversarialLoss(Trainer(ConditionalGAN.Settings(), CPU), 2)
+    adversarial.discriminator = Slope()
+    penalty = adversarial.r1_penalty(torch.rand(3, 1, 28, 28), None, None)
+    gradient, = torch.autograd.grad(penalty, adversarial.discriminator.a)
+    assert float(penalty.detach()) == pytest.approx(36 / 784 / 4, rel=1e-4)
+    assert float(gradient) == pytest.approx(2 * 6 / 784 / 4, rel=1e-4)
+
+
+def test_both_sides_see_augmented_images():
+    """With an augmentation that blanks all images every score is 0, and each side pays log 2 for each kind of image."""
+    adversarial = AdversarialLoss(Trainer(ConditionalGAN.Settings(label_weight=0, g_label_weight=0), CPU), 2)
+    adversarial.discriminator = Scores()
+    adversarial.diff_augment = lambda images, rng: 0 * images
+    batch = Batch(torch.rand(2, 1, 28, 28), torch.tensor([0, 1]), torch.zeros(2), 1, 0.0, torch.Generator())
+    fake = torch.rand(2, 1, 28, 28)
+    assert float(adversarial.discriminator_loss(batch, fake)[0]) == pytest.approx(2 * np.log(2), rel=1e-5)
+    assert float(adversarial.generator_loss(batch, fake)[0]) == pytest.approx(np.log(2), rel=1e-5)
+
+
+def test_fakes_are_drawn_as_the_real_images_are_labelled():
+    """Both half steps ask for the batch's own labels and thickness."""
+    gan, batch, asked = make(ConditionalGAN), make_batch(step=1), []
+    for network in (gan.generator, gan.discriminator):
+        network.register_forward_pre_hook(lambda network, inputs: asked.append(inputs[1:]))
+    list(gan.losses(batch))
+    y, t = batch.labels, batch.thickness
+    expected = [(y, t), (torch.cat([y, y]), torch.cat([t, t])), (y, t)]
+    assert all(torch.equal(a, b) for pair in zip(asked, expected, strict=True) for a, b in zip(*pair))
+
+
 def test_ink_loss_is_the_difference_in_pixels_over_forty():
     thick, thin = torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 28, 28)
     thick[:, :, :10, :10], thin[:, :, :10, :2] = 1, 1
@@ -141,6 +191,17 @@ def test_the_generator_loss_asks_for_ink_and_label():
         *_, (_, loss, parts) = make(ConditionalGAN, ink_weight=weight, r1=0, r1_end=0).losses(make_batch(step=1))
         losses[weight] = float(loss.detach()), float(parts["ink"])
     assert losses[0.5][0] - losses[0.0][0] == pytest.approx(0.5 * losses[0.5][1], rel=1e-4)
+
+
+def test_the_ink_loss_teaches_the_generator():
+    """With no other term the ink of samples comes nearer to that of the real images."""
+    gan, inks = make(ConditionalGAN, g_label_weight=0, ink_weight=1.0), []
+    gan.adversarial.generator_loss = lambda batch, fake: (0 * fake.sum(), {})
+    batch = make_batch(step=1)
+    for _ in range(6):
+        batch.rng.manual_seed(0)
+        inks.append(float(take_step(gan, batch)["ink"]))
+    assert inks[-1] < 0.9 * inks[0]
 
 
 def test_diff_augment_shifts_what_the_discriminator_sees_and_nothing_else():
@@ -181,10 +242,24 @@ def test_the_ema_lags_behind_the_network():
     assert not same(ema, now) and not same(ema, start)
 
 
+def test_the_ema_has_the_memory_of_its_settings():
+    for trainer in (ConditionalGAN, ConditionalVAE):
+        model = make(trainer, ema=0.9)
+        batch = make_batch(step=10_000)
+        network = model.generator if trainer is ConditionalGAN else model.vae.decoder
+        ema = model.ema if trainer is ConditionalGAN else model.ema.decoder
+        before = weights(ema)
+        take_step(model, batch)
+        for name, now in weights(network).items():
+            if now.is_floating_point():
+                torch.testing.assert_close(weights(ema)[name], 0.9 * before[name] + 0.1 * now)
+
+
 def test_learning_rate_warms_up_and_decays():
     rates = [learning_rate(step, 1000, 2e-3, warm_up=50, final=0.02) for step in range(1000)]
     assert rates[0] == pytest.approx(2e-3 / 50) and max(rates) == pytest.approx(2e-3, rel=0.01)
     assert np.argmax(rates) == 49 and all(np.diff(rates[50:]) < 0)
+    assert rates[500] == pytest.approx(0.51 * 2e-3) and rates[250] == pytest.approx((0.02 + 0.98 * 0.853553) * 2e-3)
     assert rates[-1] == pytest.approx(0.02 * 2e-3, rel=0.01) and learning_rate(999, 1000, 1, 50) < 1e-5
     assert learning_rate(0, 8, 1.0, warm_up=50) == pytest.approx(0.5)          # at most a quarter of all steps
 

@@ -26,6 +26,8 @@ def test_the_plain_cvae_has_no_discriminator_and_starts_near_zero_kl():
 @pytest.mark.parametrize("progress, weight", [(0.0, 0.0), (KL_WARM_UP / 2, 0.5), (0.9, 1.0)])
 def test_the_loss_is_the_negative_elbo_with_a_warm_up(progress, weight):
     vae = make(ConditionalVAE, gan_weight=0)
+    with torch.no_grad():
+        vae.vae.encoder.head[2].weight.mul_(30)            # codes far from standard normal, so that the KL term counts
     batch = make_batch(progress=progress)
     (_, loss, parts), = vae.losses(batch)
     rng = make_batch(progress=progress).rng                       # where the batch's own stood before
@@ -34,6 +36,7 @@ def test_the_loss_is_the_negative_elbo_with_a_warm_up(progress, weight):
     p = torch.sigmoid(vae.vae.decoder.logits(code, batch.labels, batch.thickness))
     pixels = F.binary_cross_entropy(p, batch.images, reduction="sum") / len(batch.images)
     kl = kl_divergence(mean, log_var).mean()
+    assert kl > 1
     torch.testing.assert_close(parts["pixels"], pixels.detach(), rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(loss, pixels + weight * kl, rtol=1e-4, atol=1e-3)
 
@@ -41,6 +44,40 @@ def test_the_loss_is_the_negative_elbo_with_a_warm_up(progress, weight):
 def test_the_adversarial_loss_sets_in_later():
     early, late = (take_step(make(ConditionalVAE), make_batch(progress=p)) for p in (0.0, ADVERSARIAL_FROM))
     assert set(early) == {"pixels", "KL"} and list(late) == ["pixels", "KL", "D", "G", "label", "ink"]
+
+
+def test_the_adversarial_part_is_weighed_against_the_reconstruction():
+    """Late in a run: pixels + KL + 10 (G + 0.5 label + 0.5 ink), from what is drawn with the batch's own conditions."""
+    vae, asked = make(ConditionalVAE), []
+    vae.vae.register_forward_pre_hook(lambda network, inputs: asked.append(inputs[1:]))
+    batch = make_batch(step=1, progress=0.9)
+    (_, _, d_parts), (_, loss, parts) = vae.losses(batch)
+    logged = d_parts | parts
+    expected = logged["pixels"] + logged["KL"] + 10 * (logged["G"] + 0.5 * logged["label"] + 0.5 * logged["ink"])
+    torch.testing.assert_close(loss.detach(), expected, rtol=1e-4, atol=1e-3)
+    (y, t), = asked
+    assert torch.equal(y, batch.labels) and torch.equal(t, batch.thickness)
+
+
+def test_finish_fits_thin_images_to_thin_and_thick_to_thick_and_refit_hands_it_on():
+    """Thin images blank, thick ones full of ink: their codes lie apart, and the halves of the dial lie where they do."""
+    vae = make(ConditionalVAE, classes=2)
+    thickness = (torch.arange(400) % 2) * 0.6 + 0.2
+    images = ((thickness > 0.5) * 255).to(torch.uint8)[:, None, None].expand(400, 28, 28).contiguous()
+    labels = torch.arange(400) // 200
+    with torch.no_grad():
+        vae.ema.encoder.head[2].weight[:16].mul_(30)
+    vae.refit_prior(images, labels, thickness)
+    assert all(torch.equal(v, vae.ema.prior.state_dict()[k]) for k, v in vae.vae.prior.state_dict().items())
+    with torch.no_grad():
+        mean, log_var = vae.ema.encoder(models.from_uint8(images), labels, thickness)
+    noise = torch.randn(300, 17, generator=torch.Generator().manual_seed(1))
+    for t in (0.2, 0.8):
+        drawn = vae.ema.prior(noise, torch.zeros(300, dtype=torch.int64), torch.full((300,), t))
+        own, other = (mean[(labels == 0) & (((thickness - t).abs() < 0.1) == is_own)].mean(0) for is_own in (True, False))
+        assert (drawn.mean(0) - own).norm() < 0.3 * (own - other).norm()
+        spread = (log_var[labels == 0].exp().mean(0)).sqrt()
+        torch.testing.assert_close(drawn.std(0), spread, rtol=0.3, atol=0.05)      # codes are drawn, not means
 
 
 def test_the_prior_of_a_cvae_is_normal_until_it_is_fitted_and_then_follows_the_codes():
