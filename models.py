@@ -228,6 +228,10 @@ class Contrast(nn.Module):
     def forward(self, x):
         return 0.9 * (x / self.reach).clamp(-1, 1) + 0.1 * x
 
+    def slope(self, x):
+        """The derivative at x, for a backward pass that is written out (export_onnx.py)."""
+        return torch.where((x / self.reach).abs() <= 1, 0.9 / self.reach + 0.1, 0.1)
+
 
 class ImageClassifier(nn.Module):
     """What classifiers share: `net` makes features of images, `head` logits of features."""
