@@ -132,38 +132,39 @@ class GradientGraph(ClassifierGraph):
     (no gradient where a ReLU is zero, that of a maximum to the first pixel that has it)."""
 
     def forward(self, image, label):
-        h, inputs = image.unsqueeze(1) * 2 - 1, []
+        h = image.unsqueeze(1) * 2 - 1
+        values = [h]                                                                      # between the layers
         for layer in self.net:
-            inputs.append(h)
             h = layer(h)
+            values.append(h)
         logits, weight = self.head(h), self.head.weight
         own = F.embedding(torch.where(label < 0, len(weight), label), weight)             # see GeneratorGraph
         # softmax - 1 of the label's own class is the sum over the others, which keeps its digits where it is nearly 0
         others = torch.where(label[:, None] == torch.arange(len(weight)), 0.0, logits.softmax(1))
         loss = others @ weight - others.sum(1, keepdim=True) * own
-        return logits, self.to_pixels(own, inputs), self.to_pixels(loss, inputs)
+        return logits, self.to_pixels(own, values), self.to_pixels(loss, values)
 
-    def to_pixels(self, gradient, inputs):
-        """The gradient at the features [N, d], as that at the image [N, 28, 28]; `inputs` of each layer."""
-        for layer, x in zip(reversed(self.net), reversed(inputs)):
-            gradient = BACKWARD[type(layer)](layer, x, gradient)
+    def to_pixels(self, gradient, values):
+        """The gradient at the features [N, d], as that at the image [N, 28, 28]."""
+        for layer, x, y in reversed(list(zip(self.net, values, values[1:]))):
+            gradient = BACKWARD[type(layer)](layer, x, y, gradient)
         return 2 * gradient.squeeze(1)
 
 
-def max_pool_backward(layer, x, gradient):
+def max_pool_backward(layer, x, y, gradient):
     """The gradient of a maximum over windows that do not overlap goes to the first pixel that has it."""
-    side = x.shape[-1] // gradient.shape[-1]
+    side = x.shape[-1] // y.shape[-1]
     windows = F.pixel_unshuffle(x, side).unflatten(1, (-1, side ** 2))                    # [N, C, side * side, h, w]
     is_first = windows.argmax(2, keepdim=True) == torch.arange(side ** 2).view(-1, 1, 1)
-    return F.pixel_shuffle(torch.where(is_first, gradient.unsqueeze(2), 0.0).flatten(1, 2), side)
+    return F.pixel_shuffle((gradient.unsqueeze(2) * is_first).flatten(1, 2), side)
 
 
-BACKWARD = {       # layer -> its gradient at the input, of (layer, input, gradient at the output)
-    nn.Conv2d: lambda layer, x, gradient: F.conv_transpose2d(gradient, layer.weight, padding=1),
-    nn.ReLU: lambda layer, x, gradient: torch.where(x > 0, gradient, 0.0),
+BACKWARD = {       # layer -> the gradient at its input x, of (layer, x, its output y, the gradient there)
+    nn.Conv2d: lambda layer, x, y, gradient: F.conv_transpose2d(gradient, layer.weight, padding=1),
+    nn.ReLU: lambda layer, x, y, gradient: gradient * (y > 0),
     nn.MaxPool2d: max_pool_backward, nn.AdaptiveMaxPool2d: max_pool_backward,
-    nn.Flatten: lambda layer, x, gradient: gradient[:, :, None, None],
-    models.Contrast: lambda layer, x, gradient: gradient * layer.slope(x)}
+    nn.Flatten: lambda layer, x, y, gradient: gradient[:, :, None, None],
+    models.Contrast: lambda layer, x, y, gradient: gradient * layer.slope(x)}
 
 
 # ---- the file ------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_of_places_that_tie_the_first_gets_the_gradient(side):
     x = torch.randint(3, (2, 5, 14, 14), generator=rng).float().requires_grad_()
     y = torch.nn.functional.max_pool2d(x, side)
     gradient = torch.randn(y.shape, generator=rng)
-    found = export_onnx.max_pool_backward(None, x.detach(), gradient)
+    found = export_onnx.max_pool_backward(None, x.detach(), y.detach(), gradient)
     assert torch.equal(found, torch.autograd.grad(y, x, gradient)[0])
 
 
