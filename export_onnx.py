@@ -2,6 +2,7 @@
 
     python export_onnx.py saved_models/generator.pth              # writes saved_models/generator.onnx
     python export_onnx.py saved_models/classifier.pth --int8      # writes saved_models/classifier.int8.onnx
+    python export_onnx.py saved_models/classifier.pth --gradient  # writes saved_models/classifier-gradient.onnx
     python export_onnx.py --check saved_models/generator.onnx     # is this file what apps expect?
     python export_onnx.py --check saved_models/classifier.onnx --on mnist:test        # and how accurate is it?
 
@@ -15,14 +16,17 @@ if __name__ == "__main__":                     # before the imports that take se
     from utils.cli import stop_quietly
     stop_quietly()
 
+import copy
 import json
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import data
@@ -33,7 +37,10 @@ from utils.onnx_session import CONTRACT, Session, open_session, random_inputs
 
 OPSET = 18
 VERIFY_BATCHES = (1, 2, 7, 64, 1000)
-TOLERANCE = {"generator": 1, "classifier": 1e-4}     # between torch and onnxruntime: grey levels; logits and features
+TOLERANCE = {"generator": 1, "classifier": 1e-4,     # between torch and onnxruntime: grey levels; logits and features;
+             "classifier-gradient": 1e-4}            # logits, and gradients relative to an image's largest
+GRADIENT_BATCHES = (1, 2, 7, 64)                     # of those of VERIFY_BATCHES: torch takes 10 ms an image for one
+AT_KINKS = 0.05                  # share of images that may lie on a kink, where rounding picks another gradient
 CALIBRATION_IMAGES = 500         # training images that show how large activations get, for int8
 MAX_INT8_LOSS = 0.1              # points of accuracy that int8 may lose on the validation split
 
@@ -123,6 +130,47 @@ class ClassifierGraph(nn.Module):
         return logits, logits.softmax(1), features
 
 
+class GradientGraph(ClassifierGraph):
+    """image float32 [batch, 28, 28] in [0, 1], label int64 [batch] -> logits, and the gradients at the pixels, float32
+    [batch, 28, 28], of the label's logit and of its cross-entropy: backpropagation written out, with autograd's choices
+    (no gradient where a ReLU is zero, that of a maximum to the first pixel that has it)."""
+
+    def forward(self, image, label):
+        h = image.unsqueeze(1) * 2 - 1
+        values = [h]                                                                      # between the layers
+        for layer in self.net:
+            h = layer(h)
+            values.append(h)
+        logits, weight = self.head(h), self.head.weight
+        own = F.embedding(torch.where(label < 0, len(weight), label), weight)             # see GeneratorGraph
+        # softmax - 1 of the label's own class is the sum over the others, which keeps its digits where it is nearly 0
+        others = torch.where(label[:, None] == torch.arange(len(weight)), 0.0, logits.softmax(1))
+        loss = others @ weight - others.sum(1, keepdim=True) * own
+        return logits, self.to_pixels(own, values), self.to_pixels(loss, values)
+
+    def to_pixels(self, gradient, values):
+        """The gradient at the features [N, d], as that at the image [N, 28, 28]."""
+        for layer, x, y in reversed(list(zip(self.net, values, values[1:]))):
+            gradient = BACKWARD[type(layer)](layer, x, y, gradient)
+        return 2 * gradient.squeeze(1)
+
+
+def max_pool_backward(layer, x, y, gradient):
+    """The gradient of a maximum over windows that do not overlap goes to the first pixel that has it."""
+    side = x.shape[-1] // y.shape[-1]
+    windows = F.pixel_unshuffle(x, side).unflatten(1, (-1, side ** 2))                    # [N, C, side * side, h, w]
+    is_first = windows.argmax(2, keepdim=True) == torch.arange(side ** 2).view(-1, 1, 1)
+    return F.pixel_shuffle((gradient.unsqueeze(2) * is_first).flatten(1, 2), side)
+
+
+BACKWARD = {       # layer -> the gradient at its input x, of (layer, x, its output y, the gradient there)
+    nn.Conv2d: lambda layer, x, y, gradient: F.conv_transpose2d(gradient, layer.weight, padding=1),
+    nn.ReLU: lambda layer, x, y, gradient: gradient * (y > 0),
+    nn.MaxPool2d: max_pool_backward, nn.AdaptiveMaxPool2d: max_pool_backward,
+    nn.Flatten: lambda layer, x, y, gradient: gradient[:, :, None, None],
+    models.Contrast: lambda layer, x, y, gradient: gradient * layer.slope(x)}
+
+
 # ---- the file ------------------------------------------------------------------------------------
 
 def store_as_half(graph, network, exact):
@@ -170,7 +218,8 @@ def metadata(checkpoint):
 def build(checkpoint):
     """(onnx.ModelProto, the nn.Module it was exported from) of a checkpoint: with metadata, no traces of this machine."""
     import onnx
-    graphs = {"generator": GeneratorGraph, "cvae": CVAEGraph, "classifier": ClassifierGraph}
+    graphs = {"generator": GeneratorGraph, "cvae": CVAEGraph, "classifier": ClassifierGraph,
+              "classifier-gradient": GradientGraph}
     graph = graphs[checkpoint.kind](checkpoint.model)
     (inputs, outputs), cfg = CONTRACT[checkpoint.role], checkpoint.model.cfg
     arrays = random_inputs(checkpoint.role, 2, cfg.n_classes, getattr(cfg, "latent", None))
@@ -190,6 +239,13 @@ def build(checkpoint):
     onnx.helper.set_model_props(proto, metadata(checkpoint))
     proto.producer_name = "glyphs"
     return proto, graph
+
+
+def with_gradient(checkpoint):
+    """The Checkpoint of a classifier, to be exported as a classifier-gradient. Raises UserError for another kind."""
+    if checkpoint.kind != "classifier":
+        raise UserError(f"a gradient is for a classifier, this is a {checkpoint.kind}")
+    return replace(checkpoint, kind="classifier-gradient")
 
 
 def export(checkpoint, path):
@@ -219,8 +275,11 @@ def export(checkpoint, path):
 
 def verify(path, checkpoint):
     """(the largest difference between a file in onnxruntime and its network in torch over VERIFY_BATCHES, the largest
-    that is allowed), in grey levels or logits. inf where shapes differ, nan where an output is nan."""
+    that is allowed), in grey levels or logits; of gradients see verify_gradient(). inf where shapes differ, nan where an
+    output is nan."""
     session, meta = open_session(path, checkpoint.role)
+    if checkpoint.role == "classifier-gradient":
+        return verify_gradient(session, checkpoint)
     network, largest = checkpoint.model, 0.0
     for batch in VERIFY_BATCHES:
         arrays = random_inputs(checkpoint.role, batch, len(meta["classes"]), meta.get("latent_dim"), seed=batch)
@@ -237,6 +296,33 @@ def verify(path, checkpoint):
             difference = np.abs(output.astype(np.float64) - tensor.double().numpy()).max()
             largest = float(np.maximum(largest, difference))          # unlike max(), keeps a nan
     return largest, TOLERANCE[checkpoint.role]
+
+
+def verify_gradient(session, checkpoint):
+    """verify() of a classifier-gradient: the largest difference of logits or, relative to the largest value in an image,
+    of gradients to torch's autograd in fp64, over GRADIENT_BATCHES. AT_KINKS of the images do not count."""
+    network, n = copy.deepcopy(checkpoint.model).double(), len(checkpoint.classes)
+    of_logits, of_gradients = [], []
+    for batch in [b for b in GRADIENT_BATCHES if b in VERIFY_BATCHES]:
+        arrays = random_inputs(checkpoint.role, batch, n, seed=batch)
+        for output, expected in zip(session.run(None, arrays), autograd(network, **arrays), strict=True):
+            if output.shape != expected.shape:
+                return float("inf"), 0.0
+            if output.ndim == 2:
+                of_logits.append(abs(output - expected).max())
+            else:
+                of_gradients += list(abs(output - expected).max((1, 2)) / abs(expected).max((1, 2)).clip(1e-30))
+    difference = np.maximum(np.max(of_logits), np.quantile(of_gradients, 1 - AT_KINKS))      # unlike max(), keeps a nan
+    return float(difference), TOLERANCE[checkpoint.role]
+
+
+def autograd(network, image, label):
+    """What a classifier-gradient gives for these arrays, by torch: logits, gradient, loss_gradient, float64 arrays.
+    `network`: a classifier in float64."""
+    x, y = torch.from_numpy(image).double().requires_grad_(), torch.from_numpy(label)
+    logits = network.head(network.features(x.unsqueeze(1)))
+    scores = logits.gather(1, y[:, None]).sum(), F.cross_entropy(logits, y, reduction="sum")
+    return [a.detach().numpy() for a in (logits, *(torch.autograd.grad(s, x, retain_graph=True)[0] for s in scores))]
 
 
 def check(path):
@@ -320,23 +406,28 @@ def main(argv=None):
         help="with --check of a classifier: labelled images to classify, such as mnist:test, a folder or an .npz")
     add("--int8", action="store_true", help="a classifier's convolutions in 8 bits: half the bytes, faster; needs its "
         "data set, to calibrate and to measure what is lost")
+    add("--gradient", action="store_true", help="a classifier with the gradients of its answers at the pixels, for "
+        "saliency maps and attacks without PyTorch")
     add("--dataset", type=non_empty_path,
         help="with --int8: the data set, where the checkpoint's own name does not find it")
     args = parser.parse_args(argv)
-    if args.check and (args.int8 or args.out):
-        parser.error("--check writes nothing: leave --int8 and --out away")
+    if args.check and (args.int8 or args.gradient or args.out):
+        parser.error("--check writes nothing: leave --int8, --gradient and --out away")
+    if args.int8 and args.gradient:
+        parser.error("--int8 has no gradient: ask for one or the other")
     if args.on and not args.check or args.dataset and not args.int8:
         parser.error("--on needs --check, --dataset needs --int8")
     if args.check:
         return check_and_print(args.file, args.on)
-    checkpoint = models.load(args.file, "classifier" if args.int8 else None)
-    out = Path(args.out or Path(args.file).with_suffix(".int8.onnx" if args.int8 else ".onnx"))
+    checkpoint = models.load(args.file, "classifier" if args.int8 or args.gradient else None)
+    ending = ".int8.onnx" if args.int8 else "-gradient.onnx" if args.gradient else ".onnx"
+    out = Path(args.out or str(Path(args.file).with_suffix("")) + ending)
     if args.int8:
         result = quantize_int8(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"]))
         print(f"{out}: {result['bytes']:,} bytes, classifies {result['val_accuracy']:.2f} % of the validation split "
               f"correctly, in fp32 {result['fp32_val_accuracy']:.2f} %")
     else:
-        result = export(checkpoint, out)
+        result = export(with_gradient(checkpoint) if args.gradient else checkpoint, out)
         print(f"{out}: {result['bytes']:,} bytes, torch and onnxruntime differ by at most {result['max_difference']:g}")
 
 

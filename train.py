@@ -331,7 +331,11 @@ def finish(run, progress):
     """Measure, then write weights, ONNX, pictures and the record."""
     measured = run.finish() | (measure_generator(run) if run.trainer.makes_images else measure_classifier(run))
     paths = run.save_checkpoints(measured)
-    proof = export_onnx.export(models.load(run.path(".pth")), run.path(".onnx"))
+    checkpoint = models.load(run.path(".pth"))
+    proof = export_onnx.export(checkpoint, run.path(".onnx"))
+    if checkpoint.role == "classifier":
+        paths.append(run.path("-gradient.onnx"))
+        proof["gradient"] = export_onnx.export(export_onnx.with_gradient(checkpoint), paths[-1])
     if "test_accuracy" in measured:
         proof["test_accuracy"] = round(export_onnx.accuracy(run.path(".onnx"), run.glyphs.x_test, run.glyphs.y_test), 4)
     save_loss_curves(run)

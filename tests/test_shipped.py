@@ -27,18 +27,26 @@ def test_files_keep_the_contract_and_belong_together(monkeypatch):
     assert {f"{n}.onnx" for n in ("generator", "acgan", "cvae", "classifier", "classifier-tiny")} <= {p.name for p in shipped}
     for path in shipped:
         kind, meta = export_onnx.check(path)
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        assert (kind == "classifier") is path.stem.startswith("classifier") and meta["dataset"] == record["dataset"]
-        assert meta["classes"] == record["classes"] and path.stat().st_size == record["onnx"]["bytes"]
-        if path.with_suffix(".pth").is_file():
-            difference, limit = export_onnx.verify(path, models.load(path.with_suffix(".pth")))
+        trained = path.with_name(path.stem.removesuffix("-gradient"))          # the run it comes from
+        record = json.loads(trained.with_suffix(".json").read_text(encoding="utf-8"))
+        assert meta["classes"] == record["classes"] and meta["dataset"] == record["dataset"]
+        assert kind.startswith("classifier") is path.stem.startswith("classifier")
+        if kind == "classifier":
+            assert path.with_name(f"{path.stem}-gradient.onnx") in shipped
+        if kind != "classifier-gradient":
+            assert path.stat().st_size == record["onnx"]["bytes"]
+        if trained.with_suffix(".pth").is_file():
+            checkpoint = models.load(trained.with_suffix(".pth"))
+            made = export_onnx.with_gradient(checkpoint) if kind == "classifier-gradient" else checkpoint
+            difference, limit = export_onnx.verify(path, made)
             assert difference <= limit
     models.load(SHIPPED / "discriminator.pth", "discriminator")
 
 
 def test_files_are_small():
     for name, most in (("generator", 800_000), ("acgan", 800_000), ("cvae", 800_000), ("classifier", 600_000),
-                       ("classifier-tiny", 100_000)):
+                       ("classifier-tiny", 100_000), ("classifier-gradient", 1_200_000),
+                       ("classifier-tiny-gradient", 130_000)):
         assert (SHIPPED / f"{name}.onnx").stat().st_size <= most
     assert models.n_parameters(models.load(SHIPPED / "classifier-tiny.pth").model) <= 25_000
 

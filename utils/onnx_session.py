@@ -19,9 +19,13 @@ CONTRACT = {   # kind -> inputs and outputs: name -> (element type, shape withou
     "classifier": ({"image": ("tensor(uint8)", [28, 28])},
                    {"logits": ("tensor(float)", ["classes"]), "probabilities": ("tensor(float)", ["classes"]),
                     "features": ("tensor(float)", ["features"])}),
+    "classifier-gradient": ({"image": ("tensor(float)", [28, 28]), "label": ("tensor(int64)", [])},
+                            {"logits": ("tensor(float)", ["classes"]), "gradient": ("tensor(float)", [28, 28]),
+                             "loss_gradient": ("tensor(float)", [28, 28])}),
 }
 METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_medians", "version", "license"),
-            "classifier": ("kind", "dataset", "classes", "version", "license")}
+            "classifier": ("kind", "dataset", "classes", "version", "license"),
+            "classifier-gradient": ("kind", "dataset", "classes", "version", "license")}
 
 
 MEMORY = 512 << 20         # bytes that two images may take while a file proves itself, without its weights
@@ -159,7 +163,7 @@ def check_ports(path, direction, ports, expected):
 
 
 def open_session(path, kind, threads=None):
-    """(session, metadata) of a file that keeps the contract of `kind`, "generator" or "classifier".
+    """(session, metadata) of a file that keeps the contract of `kind`, a key of CONTRACT.
 
     Metadata values are str, but `classes` is a list of str and `latent_dim` an int, both checked against the graph.
     Raises UserError that names the file and what was expected where it does not."""
@@ -178,7 +182,7 @@ def open_session(path, kind, threads=None):
         meta["latent_dim"] = latent
     n = len(meta["classes"])
     inputs = random_inputs(kind, 2, n, meta.get("latent_dim"))
-    if kind == "generator":
+    if "label" in inputs:
         inputs["label"][1] = n - 1            # fails where the graph has fewer classes
     session.shapes = {name: [n if s == "classes" else "any" if isinstance(s, str) else s for s in shape]
                       for name, (_, shape) in CONTRACT[kind][1].items()}
@@ -191,5 +195,7 @@ def random_inputs(kind, batch, n_classes, latent=None, seed=0):
     rng = np.random.default_rng(seed)
     if kind == "classifier":
         return {"image": rng.integers(0, 256, (batch, 28, 28), dtype=np.uint8)}
+    if kind == "classifier-gradient":
+        return {"image": rng.random((batch, 28, 28), dtype=np.float32), "label": rng.integers(0, n_classes, batch)}
     return {"noise": rng.standard_normal((batch, latent), dtype=np.float32),
             "label": rng.integers(0, n_classes, batch), "thickness": rng.random(batch, dtype=np.float32)}
