@@ -9,38 +9,45 @@ A cell line is straight, thin, within 4 degrees of the side that it lies along, 
 stroke may be all this, too: what remains decides (`_is_glyph`), and where that does not tell either, the data set does.
 """
 import math
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 WORK = 200            # pixels of the longest side at which lines and specks are looked for
 INK = 64              # of 255: a quarter of full ink is ink
+MUCH_GRAIN = 5        # of 255, standard deviation
 SLOPE = math.tan(math.radians(4))
 
 
 def clean(a, is_form=False):
     """A picture of one glyph uint8 [H,W], ink brighter than the paper -> (the same, ink 255 on 0, or `a` itself where
-    nothing is to be done; set of what was removed: "uneven light", "cell lines", "specks"). With `is_form` strokes that
-    look like cell lines are taken as lines (most pictures of the set have some)."""
+    nothing is to be done; set of what was removed: "uneven light", "cell lines", "specks", "grain"). With `is_form`
+    strokes that look like cell lines are taken as lines (most pictures of the set have some)."""
     removed = set()
     flat = even_light(a)
     if flat is not a:
         removed.add("uneven light")
-    full = stretch(flat)
     k = -(-max(a.shape) // WORK)
-    f = _max_pool(full, k)
-    level = min(max(INK / 2, 4 * noise(f)), 2 * INK)
-    erase, lines = _lines(f > level, is_form)
+    f = _max_pool(_stretch(flat), k)
+    f, grain = _less_noise(f)
+    if grain > MUCH_GRAIN:
+        removed.add("grain")
+    erase, lines = find_lines(f, min(max(INK / 2, 4 * grain), 1.5 * INK), is_form)
     if lines:
         removed.add("cell lines")
-        f = stretch_to_ink(np.where(erase, 0, f), level)
-    keep, dropped = _keep(f > max(INK, 4 * noise(f)), lines)
+        f = np.where(erase, 0, f)
+        gain = 255 / _usual_ink(f)
+        f, grain = f * gain, grain * gain
+    keep, dropped = _keep(f > min(max(INK, 4 * grain), 2 * INK), erase, lines)
     if dropped:
         removed.add("specks")
     if not removed:
         return a, removed
     keep = (keep & ~erase).repeat(k, 0).repeat(k, 1)[:a.shape[0], :a.shape[1]]
-    return stretch_to_ink(np.where(keep, full, 0), INK / 4), removed
+    full = np.where(keep, _stretch(flat), 0)
+    return np.rint(np.clip(full * (255 / _usual_ink(full)), 0, 255)).astype(np.uint8), removed
 
 
 # ---- light ---------------------------------------------------------------------------------------
@@ -54,17 +61,34 @@ def stretch(a):
     return np.rint(np.clip((a.astype(np.float32) - paper) * (255 / (top - paper)), 0, 255)).astype(np.uint8)
 
 
-def stretch_to_ink(f, level):
-    """The usual ink, not its darkest pixel, becomes 255: a faint pen is full ink then."""
-    ink = f[f > level]
-    top = float(np.percentile(ink, 85)) if len(ink) else 255.0
-    return np.rint(np.clip(f * np.float32(255 / top), 0, 255)).astype(np.uint8)
+def _stretch(a):
+    """As stretch(), but not clipped: float32 [H,W]."""
+    top = float(a.max())
+    paper = float(np.median(a[a <= (int(a.min()) + top) / 2]))
+    return (a.astype(np.float32) - np.float32(paper)) * np.float32(255 / (top - paper))
 
 
-def noise(f):
-    """Standard deviation of the paper's grain, robust: of the pixels that are no ink."""
-    paper = f[f < INK]
-    return 1.4826 * float(np.median(np.abs(paper - np.median(paper)))) if len(paper) else 0.0
+def _usual_ink(f):
+    """The grey level of a pen's ink, not of its darkest pixel: a faint pen is full ink then."""
+    ink = f[f > INK / 2]
+    return float(np.percentile(ink, 85)) if len(ink) else 255.0
+
+
+def _less_noise(f):
+    """(`f` with its paper at 0, softened where there is much grain; what grain is left: its standard deviation)"""
+    def grain(f):
+        pairs = np.concatenate([(f[:, 3:] - f[:, :-3]).ravel(), (f[3:] - f[:-3]).ravel()])
+        return 1.4826 / math.sqrt(2) * float(np.median(np.abs(pairs)))
+
+    sigma = grain(f)
+    if sigma > 1:
+        f = f - np.float32(np.median(f[f < INK]))
+    if sigma > 2 * MUCH_GRAIN:
+        f = np.pad(f, 1, mode="edge")
+        f = (f[:-2] + f[1:-1] + f[2:]) / 3
+        f = (f[:, :-2] + f[:, 1:-1] + f[:, 2:]) / 3
+        sigma = grain(f)
+    return f, sigma
 
 
 def even_light(a):
@@ -120,115 +144,195 @@ def _max_pool(f, k):
 
 # ---- cell lines ----------------------------------------------------------------------------------
 
-def _sides(a):
+@dataclass
+class Line:
+    """A cell line, in a view of the picture in which its side is at the top: row = slope * column + height."""
+    side: int              # 0 top, 1 bottom, 2 left, 3 right
+    slope: float
+    height: float
+    thick: float           # pixels
+    first: int             # column
+    last: int
+    ends: list             # [bool, bool], does it run out of the picture at its first column, at its last?
+    depth: float           # share of the picture that lies beyond it
+
+    @property
+    def extent(self):
+        return self.last - self.first + 1
+
+
+def _views(a):
     """Views of [H,W] in which the top, bottom, left, right side lies at the top."""
     return a, a[::-1], a.T, a.T[::-1]
 
 
-def _lines(mask, is_form):
-    """(pixels to erase, bool [H,W], the lines that they belong to, a list)"""
-    erase, lines = np.zeros_like(mask), []
-    for side, (view, target) in enumerate(zip(_sides(mask), _sides(erase))):
-        lines += [(side, *line) for line in _lines_at_top(view, target)]
-    return erase, lines
+def find_lines(f, level, is_form=False):
+    """The printed lines around the glyph in float [H,W], ink above `level`: (pixels to erase, bool [H,W]; list of Line)."""
+    mask = f > level
+    found = [line for side, view in enumerate(_views(mask)) for line in _candidates(view, side)]
+    if not found:
+        return np.zeros_like(mask), []
+    lines = [line for line in found if _is_line(line, mask.shape)]
+    for _ in range(2):                                # a line may also end at another one, at a corner of the cell
+        for line in found:
+            if line not in lines:
+                ends = line.ends
+                line.ends = [end or any(_meet(line, k, other, mask.shape) for other in lines)
+                             for k, end in enumerate(ends)]
+                if _is_line(line, mask.shape):
+                    lines.append(line)
+                else:
+                    line.ends = ends
+    return _erase(f, mask, lines), lines
 
 
-def _lines_at_top(mask, erase):
-    """The lines along the top of `mask` [H,W], at most three: (depth, is it from edge to edge?); marks them in `erase`."""
+def _size(shape, side):
+    """(across, along) a side."""
+    return shape if side < 2 else shape[::-1]
+
+
+def _is_line(line, shape):
+    """Is it long enough for how deep it lies and for where it ends?"""
+    extent, ends = line.extent / _size(shape, line.side)[1], sum(line.ends)
+    return ends == 2 and (extent > 0.8 or line.depth < 0.2) or ends == 1 and extent > 0.3 and line.depth < 0.2
+
+
+def _meet(line, k, other, shape):
+    """Does the first (k = 0) or last (k = 1) column of the line lie on the other one?"""
+    if other.side != (2 + k if line.side < 2 else k):
+        return False
+    across, along = _size(shape, line.side)
+    column = line.last if k else line.first
+    row = line.slope * column + line.height
+    at = other.slope * (across - 1 - row if line.side % 2 else row) + other.height
+    at = along - 1 - at if other.side % 2 else at
+    return abs(column - at) <= other.thick / 2 + 3
+
+
+def _candidates(mask, side):
+    """What may be lines along the top of `mask` [H,W], at most three."""
     h, w = mask.shape
-    rows = max(2, math.ceil(h / 3))
-    if mask[:rows].any(0).sum() < 0.3 * w:
-        return []
-    tall = mask.copy()                                # a pixel up and down is as good
-    tall[1:] |= mask[:-1]
-    tall[:-1] |= mask[1:]
-    drops = np.arange(-math.ceil(SLOPE * w), math.ceil(SLOPE * w) + 1)
-    starts = np.unique(np.linspace(0, w, 49).astype(int)[:-1])
-    widths = np.diff(np.append(starts, w))
-    pieces = np.add.reduceat(tall, starts, 1, dtype=np.int32)                               # [H, pieces]
-    pad = len(drops)
-    pieces = np.pad(pieces, ((pad, pad), (0, 0)))
-    offsets = np.rint(drops[:, None] * ((starts + widths / 2) / w - 0.5)).astype(int)     # [drops, pieces]
-    index = pad + np.arange(rows)[None, :, None] + offsets[:, None]
-    score = pieces[index, np.arange(len(starts))].sum(-1).astype(float)                    # [drops, rows]
-    score -= 0.01 * np.abs(drops)[:, None]
-    above = np.maximum.accumulate(np.where(mask, -1, np.arange(h)[:, None]), 0) + 1        # first row of the run
+    rows, most = max(2, math.ceil(h / 3)), math.ceil(SLOPE * w)
+    rest, found = mask[:rows + most].copy(), []
+    above = np.maximum.accumulate(np.where(mask, -1, np.arange(h)[:, None]), 0) + 1         # first row of the run
     below = np.minimum.accumulate(np.where(mask, h, np.arange(h)[:, None])[::-1], 0)[::-1]  # row after the run
-    found = []
-    for _ in range(6):
-        drop, row = np.unravel_index(score.argmax(), score.shape)
-        if score[drop, row] < 0.25 * w or len(found) == 3:
-            break
-        y = row + drops[drop] * ((np.arange(w) + 0.5) / w - 0.5)
-        line = _check(tall, mask, above, below, y)
-        thick = 2
-        if line:
-            found.append(_erase(mask, erase, above, below, *line))
-            thick = line[1]
-        near = np.abs(np.arange(rows) - row) <= thick + 1
-        score[:, near] = 0
+    while rest[:rows].any(0).sum() >= 0.25 * w and len(found) < 3:
+        score = _hough(rest, rows, most)
+        for _ in range(4):
+            drop, row = np.unravel_index(score.argmax(), score.shape)
+            if score[drop, row] < 0.2 * w:
+                return found
+            y = row + (drop - most) * ((np.arange(w) + 0.5) / w - 0.5)
+            line = _check(mask, above, below, y, side)
+            if line:
+                break
+            score[:, max(0, row - 1):row + 2] = 0
+        else:
+            return found
+        found.append(line)
+        x = np.arange(w)
+        middle, half = line.slope * x + line.height, line.thick / 2 + 1.5
+        rest &= np.abs(np.arange(len(rest))[:, None] - middle) > half
     return found
 
 
-def _check(tall, mask, above, below, y):
-    """Is there a cell line along y [W]? (its y [W], thickness, first column, last, both ends run out?) or None."""
+def _hough(mask, rows, most):
+    """Inked columns along straight lines: [2 * most + 1 drops from the left end to the right, `rows` rows in the middle]."""
+    tall = np.pad(mask, ((most, most), (0, 0)))
+    tall[1:] |= tall[:-1]                                                                  # a pixel lower is as good
+    tall[:-1] |= tall[1:]
+    starts = np.unique(np.linspace(0, mask.shape[1], 41).astype(int)[:-1])
+    pieces = np.add.reduceat(tall, starts, 1, dtype=np.int32)                              # [H, pieces]
+    middles = (starts + np.append(starts[1:], mask.shape[1])) / 2
+    drops = np.arange(-most, most + 1)
+    offsets = most + np.rint(drops[:, None] * (middles / mask.shape[1] - 0.5)).astype(int)  # [drops, pieces]
+    score = np.zeros((len(drops), rows))
+    for k in range(len(starts)):
+        score += sliding_window_view(pieces[:, k], rows)[offsets[:, k]]
+    return score - 0.01 * np.abs(drops)[:, None]
+
+
+def _runs(mask, above, below, y):
+    """Of each column the ink at or beside row y [W]: (is there any? its first row, the row after it), each [W]."""
     h, w = mask.shape
-    x = np.arange(w)
-    at = np.rint(y).astype(int)
+    x, at = np.arange(w), np.rint(y).astype(int)
     inside = (at >= 0) & (at < h)
     at = np.clip(at, 0, h - 1)
-    for step in (0, -1, 1):                           # snap to the ink
+    for step in (-1, 1, -2, 2):
         other = np.clip(at + step, 0, h - 1)
-        at = np.where(mask[at, x], at, other)
-    covered = inside & mask[at, x]
-    if covered.sum() < 0.2 * w:
-        return None
-    top, end = above[at, x], below[at, x]
-    length = end - top
-    thick = float(np.percentile(length[covered], 35))
-    if thick > max(4, 0.09 * max(h, w)):
-        return None
-    thin = covered & (length <= thick + max(2, 0.6 * thick))
-    columns = np.flatnonzero(thin)
-    groups = np.split(columns, np.flatnonzero(np.diff(columns) > max(5, 0.2 * w)) + 1)
-    columns = max(groups, key=len)
-    if len(columns) < 8 or len(columns) < 0.15 * w:
-        return None
-    first, last = columns[0], columns[-1]
-    if len(columns) < 0.6 * covered[first:last + 1].sum() or covered[first:last + 1].mean() < 0.6:
-        return None
-    middle = (top + end - 1)[columns] / 2
-    slope, height = np.polyfit(columns, middle, 1)
-    rest = middle - (slope * columns + height)
-    good = np.abs(rest) <= max(1.0, 2 * np.median(np.abs(rest)))
-    if good.sum() > 8:
-        slope, height = np.polyfit(columns[good], middle[good], 1)
-        rest = middle - (slope * columns + height)
-    if np.percentile(np.abs(rest), 80) > 0.8 + 0.003 * w or abs(slope) > SLOPE * 1.1:
-        return None
-    y = slope * x + height
-    out = [y[first] - thick / 2 <= 1.5 or first <= 2, y[last] - thick / 2 <= 1.5 or last >= w - 3]
-    depth, extent = y[first:last + 1].mean() / h, (last - first + 1) / w
-    if sum(out) == 0 or (depth > 0.16 and (sum(out) < 2 or extent < 0.8)) or (sum(out) == 1 and extent < 0.3):
-        return None
-    return y, thick, (0 if out[0] else first), (w - 1 if out[1] else last), all(out) and extent > 0.8
+        at = np.where(~mask[at, x] & mask[other, x], other, at)
+    return inside & mask[at, x], above[at, x], below[at, x]
 
 
-def _erase(mask, erase, above, below, y, thick, first, last, is_full):
-    """Mark the line in `erase`, but not where a stroke crosses it; where one touches it from within, up to there."""
+def _check(mask, above, below, y, side):
+    """The straight thin ink along y [W] as a Line, or None."""
     h, w = mask.shape
-    half = thick / 2 + 0.5
-    for x in range(max(0, first - 1), min(w, last + 2)):
-        upper, lower = max(0, math.floor(y[x] - half)), min(h, math.ceil(y[x] + half) + 1)
-        inked = np.flatnonzero(mask[upper:lower, x])
-        if len(inked):
-            top, end = above[upper + inked[0], x], below[upper + inked[-1], x]
-            within, beyond = end - lower, upper - top
-            if within > 1 and beyond > max(2, thick):
-                continue                              # a stroke crosses
-            upper, lower = top - 1, (lower if within > 1 else end + 1)
-        erase[max(0, upper):max(0, lower), x] = True
-    return float(y[first:last + 1].mean()) / h, bool(is_full)
+    for last_round in (False, True):                  # the second time along what the first found
+        inked, top, end = _runs(mask, above, below, y)
+        if inked.sum() < 0.2 * w:
+            return None
+        thick = float(np.percentile((end - top)[inked], 35))
+        if thick > max(5, 0.09 * max(h, w)):
+            return None
+        thin = inked & (end - top <= thick + max(2, 0.6 * thick))
+        columns = np.flatnonzero(thin)
+        groups = np.split(columns, np.flatnonzero(np.diff(columns) > max(6, 0.25 * w)) + 1)
+        columns = max(groups, key=len)
+        if len(columns) < max(8, 0.15 * w):
+            return None
+        middle = (top + end - 1)[columns] / 2
+        good = np.ones(len(columns), bool)
+        for _ in range(3):
+            slope, height = np.polyfit(columns[good], middle[good], 1)
+            rest = np.abs(middle - slope * columns - height)
+            good = rest <= max(0.75, 2 * np.median(rest))
+        y = slope * np.arange(w) + height
+    first, last = columns[good][0], columns[good][-1]
+    covered = inked[first:last + 1].mean()
+    if covered < 0.55 or good.mean() < 0.7 or len(columns) < 0.5 * inked[first:last + 1].sum():
+        return None
+    if np.percentile(rest, 75) > 0.75 + 0.003 * w or abs(slope) > SLOPE * 1.1:
+        return None
+    while first > 0 and inked[max(0, first - 3):first].any():     # on through what crosses it
+        first -= 1
+    while last < w - 1 and inked[last + 1:last + 4].any():
+        last += 1
+    edges = [0, w - 1]
+    ends = [bool(abs(column - edge) <= 2 or y[column] - thick / 2 <= 1) for column, edge in zip((first, last), edges)]
+    depth = float(np.clip(y[first:last + 1].mean() / h, 0, 1))
+    return Line(side, slope, height, thick, int(first), int(last), ends, depth)
+
+
+def _erase(f, mask, lines):
+    """The pixels of the lines, bool [H,W]; not where a stroke touches or crosses one, nor what is darker than it."""
+    erase, strips = np.zeros_like(mask), [np.zeros_like(mask), np.zeros_like(mask)]
+    for line in lines:
+        grey, view, target, strip = (_views(a)[line.side] for a in (f, mask, erase, strips[line.side // 2]))
+        h, w = view.shape
+        rows, x = np.arange(h)[:, None], np.arange(w)
+        y = line.slope * x + line.height
+        upper, lower = np.floor(y - line.thick / 2 - 0.5), np.ceil(y + line.thick / 2 + 0.5) + 1
+        above = np.maximum.accumulate(np.where(view, -1, rows), 0) + 1
+        below = np.minimum.accumulate(np.where(view, h, rows)[::-1], 0)[::-1]
+        inked, top, end = _runs(view, above, below, y)
+        along = (x >= line.first - 1) & (x <= line.last + 1)
+        alone = inked & (end - lower <= 1) & (upper - top <= 1)
+        stroke = _close(inked & ~alone, round(2 * line.thick))
+        on_line = (rows >= upper) & (rows < lower) & along
+        darkness = np.median(grey[on_line & alone & view]) if (on_line & alone & view).any() else 255
+        begin, stop = np.where(inked, np.minimum(top - 1, upper), upper), np.where(inked, np.maximum(end + 1, lower), lower)
+        target |= (rows >= begin) & (rows < stop) & along & ~stroke & (grey < 1.5 * darkness + 25)
+        strip |= (rows >= upper - 1) & (rows < lower + 1) & along
+    return erase | strips[0] & strips[1]
+
+
+def _close(flags, gap):
+    """bool [W] with gaps of at most `gap` between two that are set filled."""
+    at = np.flatnonzero(flags)
+    flags = flags.copy()
+    for k in np.flatnonzero((np.diff(at) > 1) & (np.diff(at) <= gap + 1)):
+        flags[at[k]:at[k + 1]] = True
+    return flags
 
 
 # ---- specks --------------------------------------------------------------------------------------
@@ -272,35 +376,35 @@ def _pen_width(mask):
     return 2 * np.count_nonzero(mask) * 4 / math.pi / max(edge, 1)
 
 
-def _keep(mask, lines):
+def _keep(mask, erase, lines):
     """(bool [H,W], the ink that belongs to the glyph with a soft edge around it; was anything dropped?)"""
     h, w = mask.shape
     labels, boxes, areas = components(mask)
     if not len(areas):
         return np.ones_like(mask), False
-    main = int(areas.argmax())
-    pen = _pen_width(labels == main + 1)
-    speck = areas < min(0.35 * pen ** 2, 0.03 * areas.sum())
-    box = boxes[main]
-    for side, depth, is_full in lines:                # what lies beyond a line belongs to the neighbour
-        middle = (boxes[:, side // 2] + boxes[:, side // 2 + 2]) / 2 / mask.shape[side // 2]
-        beyond = middle > 1 - depth if side % 2 else middle < depth
-        speck |= is_full & beyond
+    near_lines = np.bincount(labels[grow(erase, 2)], minlength=len(areas) + 1)[1:] / areas if lines else 0 * areas
+    main = int(np.where(near_lines < 0.8, areas, 0).argmax())
+    pen, box = _pen_width(labels == main + 1), boxes[main]
+    reach = max(pen, 0.4 * max(box[2] - box[0], box[3] - box[1]))
+    far = ((boxes[:, 2] < box[0] - reach) | (boxes[:, 0] > box[2] + reach)
+           | (boxes[:, 3] < box[1] - reach) | (boxes[:, 1] > box[3] + reach))
+    speck = (areas < np.where(far, 1.3, 0.5) * pen ** 2) & (areas < 0.06 * areas[main])
+    drop = speck | (near_lines >= 0.8)
+    for line in lines:                                # what lies beyond a line belongs to the neighbour
+        size = mask.shape[line.side // 2]
+        middle = (boxes[:, line.side // 2] + boxes[:, line.side // 2 + 2]) / 2
+        beyond = (size - middle if line.side % 2 else middle) < line.depth * size
+        drop |= beyond & (line.extent > 0.8 * _size(mask.shape, line.side)[1])
     at_edge = (boxes[:, 0] <= 1, boxes[:, 2] >= h - 1, boxes[:, 1] <= 1, boxes[:, 3] >= w - 1)
-    reach = (boxes[:, 2], h - boxes[:, 0], boxes[:, 3], w - boxes[:, 1])
-    for side in range(4):                             # stubs of lines along an edge
-        size = mask.shape[side // 2]
-        clear = lines or not any(edge[main] for edge in at_edge)
-        stub = at_edge[side] & (reach[side] <= max(3, 0.12 * size)) & (areas < 0.2 * areas[main])
-        if clear:
-            speck |= stub
-    speck[main] = False
-    far = ((boxes[:, 2] < box[0] - pen) | (boxes[:, 0] > box[2] + pen)
-           | (boxes[:, 3] < box[1] - pen) | (boxes[:, 1] > box[3] + pen))
-    if not (speck & far).any() and not lines:
-        return np.ones_like(mask), False
-    kept = np.append(False, ~speck)[labels]
-    return grow(kept, max(1, round(pen / 3))), bool(speck.any())
+    depths = (boxes[:, 2] / h, 1 - boxes[:, 0] / h, boxes[:, 3] / w, 1 - boxes[:, 1] / w)
+    if lines or not any(edge[main] for edge in at_edge):           # else the picture may be cut to its ink
+        for edge, depth in zip(at_edge, depths):                   # stubs of lines, dirt
+            drop |= edge & (depth <= 0.12) & (areas < 0.2 * areas[main])
+    drop[main] = False
+    outside = ((boxes[:, 2] <= box[0]) | (boxes[:, 0] >= box[2]) | (boxes[:, 3] <= box[1]) | (boxes[:, 1] >= box[3]))
+    if not (drop & outside).any():
+        drop = np.zeros_like(drop)                    # they harm nothing
+    return grow(np.append(False, ~drop)[labels], max(1, round(pen / 3))), bool(drop.any())
 
 
 def grow(mask, n):
