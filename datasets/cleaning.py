@@ -6,7 +6,7 @@ Everything works on ink that is bright on dark. A picture in which nothing is fo
 that clean crops stay as they are, bit for bit.
 
 A cell line is straight, thin, within 4 degrees of the side that it lies along, near it, and runs out of the picture. A
-stroke may be all this, too: what remains decides (`_is_glyph`), and where that does not tell either, the data set does.
+stroke may be all this, too: what remains decides (`_without_strokes`), and where that leaves a doubt, the data set.
 """
 import math
 from dataclasses import dataclass
@@ -21,26 +21,30 @@ MUCH_GRAIN = 5        # of 255, standard deviation
 SLOPE = math.tan(math.radians(4))
 
 
-def clean(a, is_form=False):
+def clean(a, lines="clear"):
     """A picture of one glyph uint8 [H,W], ink brighter than the paper -> (the same, ink 255 on 0, or `a` itself where
-    nothing is to be done; set of what was removed: "uneven light", "cell lines", "specks", "grain"). With `is_form`
-    strokes that look like cell lines are taken as lines (most pictures of the set have some)."""
+    nothing is to be done; set of what was removed: "uneven light", "cell lines", "specks", "grain").
+
+    `lines`, what is taken for a cell line: "clear" ones alone, "all" that may be one (right where most pictures of a
+    set have some), or "none"."""
     removed = set()
     flat = even_light(a)
     if flat is not a:
         removed.add("uneven light")
     k = -(-max(a.shape) // WORK)
-    f = _max_pool(_stretch(flat), k)
-    f, grain = _less_noise(f)
+    f, grain = _less_noise(_max_pool(_stretch(flat), k))
     if grain > MUCH_GRAIN:
         removed.add("grain")
-    erase, lines = find_lines(f, min(max(INK / 2, 4 * grain), 1.5 * INK), is_form)
-    if lines:
+    erase = np.zeros(f.shape, bool)
+    found = [] if lines == "none" else find_lines(f, min(max(INK / 2, 4 * grain), 1.5 * INK))
+    if found:
+        found, erase = _without_strokes(f, min(max(INK / 2, 4 * grain), 1.5 * INK), found, lines == "all")
+    if found:
         removed.add("cell lines")
         f = np.where(erase, 0, f)
         gain = 255 / _usual_ink(f)
         f, grain = f * gain, grain * gain
-    keep, dropped = _keep(f > min(max(INK, 4 * grain), 2 * INK), erase, lines)
+    keep, dropped = _keep(f > min(max(INK, 4 * grain), 2 * INK), erase, found)
     if dropped:
         removed.add("specks")
     if not removed:
@@ -77,8 +81,9 @@ def _usual_ink(f):
 def _less_noise(f):
     """(`f` with its paper at 0, softened where there is much grain; what grain is left: its standard deviation)"""
     def grain(f):
-        pairs = np.concatenate([(f[:, 3:] - f[:, :-3]).ravel(), (f[3:] - f[:-3]).ravel()])
-        return 1.4826 / math.sqrt(2) * float(np.median(np.abs(pairs)))
+        pairs = [(f[:, 3:], f[:, :-3]), (f[3:], f[:-3])]
+        steps = np.concatenate([(one - two)[(one < INK) & (two < INK)] for one, two in pairs])
+        return 1.4826 / math.sqrt(2) * float(np.median(np.abs(steps))) if len(steps) else 0.0
 
     sigma = grain(f)
     if sigma > 1:
@@ -93,17 +98,20 @@ def _less_noise(f):
 
 def even_light(a):
     """`a` without its slow changes of paper (shadow, vignetting), or `a` itself where the light is even."""
-    grid = np.asarray(Image.fromarray(a).resize((min(24, a.shape[1]), min(24, a.shape[0])), Image.Resampling.BOX), float)
+    grid = np.asarray(Image.fromarray(a).resize([min(32, n) for n in a.shape[::-1]], Image.Resampling.BOX), float)
+    grid = _min_pool(grid, 4)                         # a block holds paper nearly everywhere
+    near = 0.12 * (float(a.max()) - grid.min())
+    is_even = np.mean(np.abs(grid - np.quantile(grid, 0.4)) <= near)
+    if is_even >= 0.85:
+        return a
     surface, coefficients = _fit_paper(grid)
-    contrast = float(a.max()) - np.median(grid)
-    if np.ptp(surface) < 0.1 * contrast:
+    fits = np.mean(np.abs(grid - surface) <= near)
+    if fits < 0.6 or fits < is_even + 0.1:            # blocks full of ink, no shadow
         return a
     y, x = (np.linspace(-1, 1, 2 * n + 1)[1::2] for n in a.shape)
     paper = _basis(y, x) @ coefficients
-    light = np.clip(255 - paper, 32, None)   # dark ink takes away a share of the light that is there
-    flat = np.clip((a - paper) / light, 0, 1)
-    flat = np.rint(flat * (255 / max(float(flat.max()), 1e-6))).astype(np.uint8)
-    return flat if _paper_share(flat) > _paper_share(a) + 0.02 else a
+    flat = np.clip((a - paper) / np.clip(255 - paper, 32, None), 0, 1)   # dark ink takes a share of the light away
+    return np.rint(flat * (255 / max(float(flat.max()), 1e-6))).astype(np.uint8)
 
 
 def _basis(y, x):
@@ -127,19 +135,16 @@ def _fit_paper(grid, quantile=0.4, rounds=15):
     return (basis @ coefficients).reshape(grid.shape), coefficients
 
 
-def _paper_share(a):
-    """Share of pixels within a tenth of the range of the paper."""
-    low, top = int(a.min()), int(a.max())
-    paper = float(np.median(a[a <= (low + top) / 2]))
-    return float(np.mean(np.abs(a - paper) < 0.1 * (top - paper)))
-
-
 def _max_pool(f, k):
+    """The strongest ink of blocks of k x k pixels."""
     if k == 1:
         return f
-    h, w = (-(-n // k) * k for n in f.shape)
-    f = np.pad(f, ((0, h - f.shape[0]), (0, w - f.shape[1])))
-    return f.reshape(h // k, k, w // k, k).max((1, 3))
+    f = np.pad(f, [(0, -n % k) for n in f.shape], mode="edge")
+    return f.reshape(f.shape[0] // k, k, f.shape[1] // k, k).max((1, 3))
+
+
+def _min_pool(f, k):
+    return -_max_pool(-f, k)
 
 
 # ---- cell lines ----------------------------------------------------------------------------------
@@ -166,24 +171,53 @@ def _views(a):
     return a, a[::-1], a.T, a.T[::-1]
 
 
-def find_lines(f, level, is_form=False):
-    """The printed lines around the glyph in float [H,W], ink above `level`: (pixels to erase, bool [H,W]; list of Line)."""
+def find_lines(f, level):
+    """The straight lines around the glyph in float [H,W], ink above `level`: a list of Line."""
     mask = f > level
     found = [line for side, view in enumerate(_views(mask)) for line in _candidates(view, side)]
-    if not found:
-        return np.zeros_like(mask), []
     lines = [line for line in found if _is_line(line, mask.shape)]
-    for _ in range(2):                                # a line may also end at another one, at a corner of the cell
-        for line in found:
-            if line not in lines:
-                ends = line.ends
-                line.ends = [end or any(_meet(line, k, other, mask.shape) for other in lines)
-                             for k, end in enumerate(ends)]
-                if _is_line(line, mask.shape):
-                    lines.append(line)
-                else:
-                    line.ends = ends
-    return _erase(f, mask, lines), lines
+    for line in found if lines else []:               # a line may also end at another one, at a corner of the cell
+        if line not in lines:
+            ends = line.ends
+            line.ends = [end or any(_meet(line, k, other, mask.shape) for other in lines) for k, end in enumerate(ends)]
+            if _is_line(line, mask.shape):
+                lines.append(line)
+    return lines
+
+
+def _without_strokes(f, level, lines, is_form):
+    """(those of the lines that are none of the glyph's strokes, their pixels bool [H,W])
+
+    A long 1, a dash or the bar of a 7 that is cut to its ink look like lines. What remains without them decides: if it
+    is nothing, or if it hangs on a line and runs to the opposite side of the picture, they are strokes. In the pictures
+    of a form only the innermost line is one, where nothing else remains."""
+    mask = f > level
+    lines = sorted(lines, key=lambda line: line.depth)
+    while lines:
+        erase = _erase(f, mask, lines)
+        labels, boxes, areas = components(mask & ~grow(erase, 1))
+        thick = max(line.thick for line in lines)
+        least = thick ** 2 if is_form else max(thick ** 2, 0.15 * np.count_nonzero(erase & mask))
+        if len(areas) and areas.max() >= max(least, 4):
+            main = labels == areas.argmax() + 1
+            if is_form or not any(_hangs_on(line, lines, main, boxes[areas.argmax()]) for line in lines):
+                return lines, erase
+        lines = lines[:-1] if is_form else []
+    return [], np.zeros_like(mask)
+
+
+def _hangs_on(line, lines, main, box):
+    """Does the ink `main` (its box: top, left, bottom, right) touch the line and run to the opposite side?"""
+    across = _size(main.shape, line.side)[0]
+    reach = (across - box[2], box[0]) if line.side < 2 else (across - box[3], box[1])
+    gap = reach[line.side % 2]                        # from the ink to the opposite edge
+    opposite = [other.depth * across + other.thick / 2 for other in lines if other.side == line.side ^ 1]
+    if gap > max([1, *(edge + 2 for edge in opposite)]):
+        return False
+    view = _views(main)[line.side]
+    x = np.arange(view.shape[1])
+    rows = np.rint(line.slope * x + line.height + line.thick / 2).astype(int)[:, None] + np.arange(1, 5)
+    return bool(view[np.clip(rows, 0, across - 1), x[:, None]].any())
 
 
 def _size(shape, side):

@@ -72,18 +72,18 @@ def normalize_image(a, dark_ink, center=True):
     kept, longest side 20 px, centre of mass in the centre; with center=False the whole frame fitted into 28 x 28. Where
     the border does not tell the polarity, `dark_ink` does. Paper becomes 0, the strongest ink 255. ValueError: blank.
     """
-    glyph, dark_ink, _ = _normalize(a, dark_ink, center, False)
+    glyph, dark_ink, _ = _normalize(a, dark_ink, center)
     return glyph, dark_ink
 
 
-def _normalize(a, dark_ink, center, is_form):
-    """normalize_image's result and the set of what was removed; `is_form`: see cleaning.clean."""
+def _normalize(a, dark_ink, center, lines="clear"):
+    """normalize_image's result and the set of what was removed; `lines`: see cleaning.clean."""
     if int(a.max()) - int(a.min()) < 16:
         raise ValueError("blank, no ink")
     dark_ink, removed = has_dark_ink(a, dark_ink), set()
     a = 255 - a if dark_ink else a
     if a.shape != (SIDE, SIDE):
-        a, removed = clean(a, is_form)
+        a, removed = clean(a, lines)
     a = stretch(a)
     if a.shape == (SIDE, SIDE) and (not center or _is_centred(a)):
         return a, dark_ink, removed  # already as wanted: not resampled again
@@ -121,6 +121,21 @@ def _resize(a, height, width):
     return np.rint(small * (255 / max(float(small.max()), 1.0))).astype(np.uint8)
 
 
+def usual_look(read, n):
+    """Of a sample of n pictures: (are most dark ink on light? what to take for a cell line, see cleaning.clean).
+    A set in which few have lines is no form: what looks like one there is a stroke."""
+    borders, has_lines = [], []
+    for i in range(0, n, max(1, n // 256)):
+        with contextlib.suppress(ValueError):  # it is named elsewhere
+            borders.append(bright_border(read(i)[1]))
+    mostly_dark = bool(borders) and float(np.mean(borders)) > 0.5
+    for i in range(0, n, max(1, n // 100)):
+        with contextlib.suppress(ValueError):
+            has_lines.append("cell lines" in _normalize(read(i)[1], mostly_dark, True)[2])
+    share = np.mean(has_lines) if len(has_lines) >= 20 else 0.05
+    return mostly_dark, "all" if share > 0.1 else "clear" if share > 0.02 else "none"
+
+
 def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
     """`n` pictures -> (uint8 [n,28,28], ok bool [n], notes). open_one(i) gives a Pillow image, name_of(i) its name.
     Broken ones stay 0 and are noted. With `as_is`, grey 28 x 28 pictures are taken as they are."""
@@ -144,17 +159,13 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
                 if as_is and mode == "L" and a.shape == (SIDE, SIDE):
                     out[i] = a
                 else:
-                    out[i], dark[i], removed[i] = _normalize(a, mostly_dark, center, is_form)
+                    out[i], dark[i], removed[i] = _normalize(a, mostly_dark, center, lines)
             except ValueError as e:
                 faults[i] = str(e)
         return block.stop
 
     with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on odd files; what matters is in the notes
-        borders = []
-        for i in range(0, n, max(1, n // 256)):  # the usual polarity, from a sample
-            with contextlib.suppress(ValueError):  # it is named below
-                borders.append(bright_border(read(i)[1]))
-        mostly_dark, is_form = bool(borders) and float(np.mean(borders)) > 0.5, False
+        mostly_dark, lines = usual_look(read, n)
         progress = Progress(sys.stderr, delay=1)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for done in pool.map(fill, [range(i, min(i + 256, n)) for i in range(0, n, 256)]):
