@@ -44,7 +44,7 @@ def clean(a, lines="clear"):
         f = np.where(erase, 0, f)
         gain = 255 / _usual_ink(f)
         f, grain = f * gain, grain * gain
-    keep, dropped = _keep(f > min(max(INK, 4 * grain), 2 * INK), erase, found)
+    keep, dropped = _keep(f, min(max(INK, 4 * grain), 2 * INK), erase, found)
     if dropped:
         removed.add("specks")
     if not removed:
@@ -100,18 +100,29 @@ def even_light(a):
     """`a` without its slow changes of paper (shadow, vignetting), or `a` itself where the light is even."""
     grid = np.asarray(Image.fromarray(a).resize([min(32, n) for n in a.shape[::-1]], Image.Resampling.BOX), float)
     grid = _min_pool(grid, 4)                         # a block holds paper nearly everywhere
-    near = 0.12 * (float(a.max()) - grid.min())
-    is_even = np.mean(np.abs(grid - np.quantile(grid, 0.4)) <= near)
-    if is_even >= 0.85:
+    contrast = float(a.max()) - grid.min()
+    level = np.quantile(grid, 0.4)
+    is_even = np.mean(np.abs(grid - level) <= 0.12 * contrast)
+    surface, coefficients = _fit_paper(grid) if is_even < 0.85 else (0 * grid + level, np.array([level, 0, 0, 0, 0, 0]))
+    fits = np.mean(np.abs(grid - surface) <= 0.12 * contrast)
+    if fits < 0.6 or (is_even < 0.85 and fits < is_even + 0.1):   # blocks full of ink, no shadow
         return a
-    surface, coefficients = _fit_paper(grid)
-    fits = np.mean(np.abs(grid - surface) <= near)
-    if fits < 0.6 or fits < is_even + 0.1:            # blocks full of ink, no shadow
+    rest = _opened(grid - surface)                    # the edge of a shadow is steeper than any surface
+    rest[rest > 0.45 * contrast] = 0                  # ink
+    if is_even >= 0.85 and np.ptp(rest) < 0.07 * contrast:
         return a
     y, x = (np.linspace(-1, 1, 2 * n + 1)[1::2] for n in a.shape)
-    paper = _basis(y, x) @ coefficients
+    rest = Image.fromarray(rest.astype(np.float32)).resize(a.shape[::-1], Image.Resampling.BILINEAR)
+    paper = _basis(y, x) @ coefficients + np.asarray(rest)
     flat = np.clip((a - paper) / np.clip(255 - paper, 32, None), 0, 1)   # dark ink takes a share of the light away
     return np.rint(flat * (255 / max(float(flat.max()), 1e-6))).astype(np.uint8)
+
+
+def _opened(grid):
+    """What is brighter than its surroundings within 3 x 3 is cut down to them: the morphological opening."""
+    for extreme in (np.min, np.max):
+        grid = extreme(sliding_window_view(np.pad(grid, 1, mode="edge"), (3, 3)), axis=(2, 3))
+    return grid
 
 
 def _basis(y, x):
@@ -410,20 +421,24 @@ def _pen_width(mask):
     return 2 * np.count_nonzero(mask) * 4 / math.pi / max(edge, 1)
 
 
-def _keep(mask, erase, lines):
+def _keep(f, level, erase, lines):
     """(bool [H,W], the ink that belongs to the glyph with a soft edge around it; was anything dropped?)"""
+    mask = f > level
     h, w = mask.shape
     labels, boxes, areas = components(mask)
     if not len(areas):
         return np.ones_like(mask), False
+    darkest = np.zeros(len(areas) + 1)
+    np.maximum.at(darkest, labels.ravel(), np.clip(f, 0, 255).ravel())
     near_lines = np.bincount(labels[grow(erase, 2)], minlength=len(areas) + 1)[1:] / areas if lines else 0 * areas
-    main = int(np.where(near_lines < 0.8, areas, 0).argmax())
+    darkest = darkest[1:]
+    main = int(np.where(near_lines < 0.8, areas * darkest ** 2, 0).argmax())
     pen, box = _pen_width(labels == main + 1), boxes[main]
     reach = max(pen, 0.4 * max(box[2] - box[0], box[3] - box[1]))
     far = ((boxes[:, 2] < box[0] - reach) | (boxes[:, 0] > box[2] + reach)
            | (boxes[:, 3] < box[1] - reach) | (boxes[:, 1] > box[3] + reach))
     speck = (areas < np.where(far, 1.3, 0.5) * pen ** 2) & (areas < 0.06 * areas[main])
-    drop = speck | (near_lines >= 0.8)
+    drop = speck | (near_lines >= 0.8) | (darkest < 0.4 * darkest[main])   # the last: rests of a shadow
     for line in lines:                                # what lies beyond a line belongs to the neighbour
         size = mask.shape[line.side // 2]
         middle = (boxes[:, line.side // 2] + boxes[:, line.side // 2 + 2]) / 2
