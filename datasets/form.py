@@ -60,6 +60,18 @@ def read_classes(text):
     return names
 
 
+def code_points(name):
+    """"あ" -> "U+3042"."""
+    return "_".join(f"U+{ord(c):04X}" for c in name)
+
+
+def folder_name(name, classes):
+    """The folder of a class: its name where that is letters and digits, and unlike the others' when case does not count
+    (as on Windows and macOS); else its code points."""
+    same = sum(name.casefold() == other.casefold() for other in classes)
+    return name if name.isalnum() and same == 1 else code_points(name)
+
+
 def make_layout(classes, copies):
     """`copies` cells of each class -> the layout, a dict: version, code (of this form, 16 bits), classes, paper [w, h],
     mark (its side), margin, and cells, a list of {page, number, class, box [x, y, w, h]}. All classes once, then all
@@ -188,6 +200,11 @@ def draw_cell(image, cell, picture, drawn):
     image.paste(drawn[name], (left, y - 6 - height))
 
 
+def can_draw(name):
+    """Does a font here have all of it?"""
+    return figures.class_name(["", name], 1) == name
+
+
 def draw_sample(name, picture, width, height):
     """The wanted character, at most width x height pixels: a picture, a character, or its code point."""
     if picture is not None:
@@ -195,8 +212,8 @@ def draw_sample(name, picture, width, height):
         picture.thumbnail((width, height))
         return picture
     size = round(0.85 * height)
-    if figures.class_name(["", name], 1) != name:       # no font here has it
-        name, size = " ".join(f"U+{ord(c):04X}" for c in name), 28
+    if not can_draw(name):
+        name, size = code_points(name), 28
     while size > 12 and figures.text_width(name, size) > width:
         size -= 2
     name = figures.fit(name, size, width)
@@ -205,14 +222,16 @@ def draw_sample(name, picture, width, height):
     return sample
 
 
-def read_samples(folder, classes, class_of):
-    """Pictures named after a class (A.png, U+3042.jpg; class_of: stem -> class) in a folder: {class: RGB image}."""
+def read_samples(folder, classes):
+    """Pictures in a folder that are named after a class, as A.png or U+3042.jpg: {class: RGB image}."""
     found, folder = {}, Path(folder)
+    names = {key: name for name in classes for key in (name, code_points(name))}
     try:
         for path in sorted(folder.iterdir()):
-            if class_of(path.stem) in classes:
+            name = names.get(unicodedata.normalize("NFC", path.stem))
+            if name is not None:
                 with open_picture(path) as picture:
-                    found[class_of(path.stem)] = Image.fromarray(grey(picture)).convert("RGB")
+                    found[name] = Image.fromarray(grey(picture)).convert("RGB")
     except (OSError, ValueError) as e:
         raise UserError(f"cannot read the samples in {folder}: {e}; expected pictures named after the classes") from e
     if not found:

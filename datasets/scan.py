@@ -9,15 +9,15 @@ sixteen corner points give the homography that undoes perspective and any rotati
 paper around. All pages are read before anything is written.
 """
 import contextlib
-import os
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
-from datasets.form import CORNERS, MODULES, mark_boxes, read_layout, read_pattern
-from datasets.normalize import FORMATS, MAX_PIXELS, normalize_image, open_picture
+from datasets.form import (CORNERS, MODULES, can_draw, code_points, folder_name, mark_boxes, read_layout,
+                           read_pattern)
+from datasets.normalize import FORMATS, MAX_PIXELS, left_out, open_picture
 from utils import figures
 from utils.files import UserError, atomic
 
@@ -26,6 +26,8 @@ INSET = 0.7                    # mm inside a cell's line that are left out
 SMALL = (1400, 2400)           # longest sides, in pixels, of the pictures in which marks are looked for, one by one
 INK = 0.2                      # darker than the paper by this share: a pencil's stroke, not the paper's noise
 MIN_INK, MAX_INK = 0.3, 0.6    # mm2 of ink that a filled cell has at least; share of a cell that is a spoilt one
+TILE, TILES = 52, 20           # pixels of a glyph on the contact sheet; glyphs in a row of it
+WARN = (213, 94, 0)            # colour of what is to be looked at there
 CURLED = 0.8                   # mm that the marks' corners may lie off a plane before it is said
 
 
@@ -174,7 +176,8 @@ def refine(a, quad, samples=24):
                 return None
             inward = np.array([-along[1], along[0]]) / length
             reach = 0.8 * length / MODULES                           # within the ring inside, its white margin outside
-            at = p + np.linspace(0.08, 0.92, samples)[:, None] * along
+            place = np.linspace(0.08, 0.92, samples)
+            at = p + place[:, None] * along
             steps = np.linspace(-reach, reach, 33)
             profile = sample(a, at[:, None] + steps[:, None] * inward)                       # [samples, 33]
             light, dark = np.median(profile[:, :8]), np.median(profile[:, -8:])
@@ -183,7 +186,8 @@ def refine(a, quad, samples=24):
             # the area under the profile, in units of full contrast, is where the edge lies
             offset = np.clip((profile - dark) / (light - dark), 0, 1).mean(1) * 2 * reach - reach
             near = np.abs(offset - np.median(offset)) < 0.25 * reach + 0.5
-            place = np.linspace(0.08, 0.92, samples)
+            if np.count_nonzero(near) < samples // 2:
+                return None
             slope, start = np.polyfit(place[near], offset[near], 1)
             lines.append((p + start * inward, along + slope * inward))
         quad = np.array([cross(*lines[i - 1], *lines[i]) for i in range(4)])
@@ -262,7 +266,7 @@ def even_light(page):
 
 
 def cut_cells(flat, layout, page):
-    """The cells of one page: [(cell, uint8 [h, w], "" or why it is left out: "empty" or "spoilt")]."""
+    """The cells of one page: [(cell, uint8 [h, w], state)]; state: "" or "empty", "spoilt" (left out), "cut off"."""
     cut = []
     for cell in layout["cells"]:
         if cell["page"] == page:
@@ -272,5 +276,88 @@ def cut_cells(flat, layout, page):
             edge = SCALE // 2                                        # a line that got into the picture is no ink
             dark = np.asarray(Image.fromarray(glyph).filter(ImageFilter.BoxBlur(1))) < 255 * (1 - INK)
             ink = np.count_nonzero(dark[edge:-edge, edge:-edge])
-            cut.append((cell, glyph, "empty" if ink < MIN_INK * SCALE ** 2 else "spoilt" if ink > MAX_INK * dark.size else ""))
+            border = np.count_nonzero(dark) - np.count_nonzero(dark[1:-1, 1:-1])
+            cut.append((cell, glyph, "empty" if ink < MIN_INK * SCALE ** 2 else "spoilt" if ink > MAX_INK * dark.size
+                        else "cut off" if border > SCALE else ""))
     return cut
+
+
+# ---- folders -------------------------------------------------------------------------------------
+
+def scan_forms(paths, layout_path, out):
+    """Cut the filled cells of photographed pages into out/CLASS/PHOTO-p1-c017.png, with a contact sheet beside `out`;
+    what was done, as lines of text. Other photographs' glyphs in `out` stay. UserError, and nothing written, where a
+    page cannot be read or a file is already there."""
+    layout, out = read_layout(layout_path), Path(out)
+    folders = {name: out / folder_name(name, layout["classes"]) for name in layout["classes"]}
+    if out.exists() and not (out.is_dir() and all(e.is_dir() or e.name.startswith(".") for e in out.iterdir())):
+        raise UserError(f"--out {out} holds other things than folders of glyphs: choose a new folder")
+    names = [Path(path).stem for path in paths]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"two pictures are called {twice}: glyphs are named after their picture, rename one")
+    lines, kept = [], []                                             # kept: (photo, cell, glyph, state)
+    for i, path in enumerate(paths):
+        flat, page, misfit = read_page(path, layout)
+        cut = cut_cells(flat, layout, page)
+        states = [state for *_, state in cut]
+        kept += [(i, *row) for row in cut if row[2] not in ("empty", "spoilt")]
+        lines.append(f"{path}: page {page}, {len(cut) - states.count('empty') - states.count('spoilt')} glyphs cut, "
+                     f"{states.count('empty')} empty cells left out, {states.count('spoilt')} spoilt")
+        if misfit > CURLED:
+            lines.append(f"note: {path}: its corners lie {misfit:.1f} mm off a plane; lay the page flat, look at the sheet")
+        if states.count("cut off"):
+            lines.append(f"note: {path}: ink touches the edge of {states.count('cut off')} cells, orange on the sheet")
+    if not kept:
+        raise UserError(f"{paths[0]}: every cell is empty; was it written in red? Blue and black are seen")
+    files = [folders[cell["class"]] / f"{names[i]}-p{cell['page']}-c{cell['number']:03d}.png" for i, cell, *_ in kept]
+    there = next((file for file in files if file.exists()), None)
+    if there:
+        raise UserError(f"{there} is there already: rename the picture (glyphs are named after it), or take a new --out")
+    sheet = next(path for n in range(1, 10_000) if not (path := sheet_path(out, n)).exists())
+    write_all(files, [glyph for _, _, glyph, _ in kept], sheet, contact_sheet(layout, kept, names))
+    bare = [name for name in layout["classes"] if not folders[name].is_dir()]
+    lines += left_out("classes without a glyph", bare)
+    return [*lines, f"{len(kept)} glyphs in {out}; look for mistakes on {sheet}, and delete their files"]
+
+
+def sheet_path(out, n):
+    return out.with_name(f"{out.name}-sheet{f'-{n}' if n > 1 else ''}.png")
+
+
+def write_all(files, glyphs, sheet, picture):
+    """Write every glyph and the sheet, or, where that fails, nothing."""
+    written = []
+    try:
+        for file, glyph in zip(files, glyphs):
+            with atomic(file, sync=False) as tmp:
+                Image.fromarray(glyph).save(tmp, format="PNG")
+            written.append(file)
+        figures.save(picture, sheet)
+    except BaseException:
+        for file in written:
+            file.unlink(missing_ok=True)
+        for folder in {file.parent for file in files} | {files[0].parent.parent}:
+            with contextlib.suppress(OSError):                       # it holds other glyphs, or was never made
+                folder.rmdir()
+        raise
+
+
+def contact_sheet(layout, kept, names):
+    """Every glyph that was cut, its class's row; below it the number of its picture and cell, orange where cut off."""
+    rows, labels = [], []
+    for name in layout["classes"]:
+        tiles = []
+        for i, cell, glyph, state in kept:
+            if cell["class"] == name:
+                tile = Image.new("RGB", (TILE, TILE + 14), "white")
+                tile.paste(Image.fromarray(glyph).resize((TILE, TILE), Image.Resampling.BOX))
+                ImageDraw.Draw(tile).rectangle((0, 0, TILE - 1, TILE - 1), outline=WARN if state else figures.RULE)
+                figures.write(tile, TILE / 2, TILE + 7, f"{i + 1}.{cell['number']}", 10, WARN if state else figures.GREY, "m")
+                tiles.append(tile)
+        for start in range(0, len(tiles), TILES):
+            rows.append(tiles[start:start + TILES])
+            labels.append("" if start else name if can_draw(name) else code_points(name))
+    title = f"Cut from form {layout['code']:04X}: {len(kept)} glyphs"
+    pictures = ", ".join(f"{i + 1} {name}" for i, name in enumerate(names))
+    return figures.grid(rows, labels, title=title, footer=f"Under a glyph: picture.cell. Pictures: {pictures}.", scale=1)
