@@ -18,12 +18,14 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
 import data
+import read_image
 from datasets import form, scan, strokes
 from datasets.normalize import normalize_image
 from utils.cli import Parser, names_from, number, run_command
+from utils.files import UserError
 from utils.onnx_session import open_session
 
 SIZES = {8: (3264, 2448), 4: (2304, 1728), 2: (1632, 1224)}     # pixels of a photograph, by megapixels
@@ -173,6 +175,67 @@ def scan_row(name, megapixels, glyphs, pages, seed, show):
             "right before": float(legible.mean()), "misfit mm": max(misfit for *_, misfit in flats), "CPU s a page": cpu}
 
 
+# ---- pages of digits -----------------------------------------------------------------------------
+
+def write_page(images, rng, rows):
+    """Digits, uint8 [N, 28, 28], in `rows` lines on a blank sheet: uint8 [H, W, 3]."""
+    paper = np.full((form.pixels(form.PAPER[1]), form.pixels(form.PAPER[0]), 3), 250, np.uint8)
+    pen, columns = PENS[rng.integers(len(PENS))], -(-len(images) // rows)
+    pitch = 180 / columns                                                          # mm
+    side = form.pixels(min(0.95 * pitch, 32))
+    for i, image in enumerate(images):
+        row, column = divmod(i, columns)
+        x = 15 + pitch * column + rng.uniform(0, 0.05) * pitch
+        y = 25 + 1.3 * min(pitch, 40) * row + rng.uniform(-0.05, 0.05) * pitch
+        write_glyph(paper, image, form.pixels(x), form.pixels(y), side, pen)
+    return paper
+
+
+def right_in_order(said, truth):
+    """How many digits of `truth` are among `said` in this order: the longest common subsequence."""
+    best = np.zeros((len(said) + 1, len(truth) + 1), int)
+    for i, a in enumerate(said):
+        for j, b in enumerate(truth):
+            best[i + 1, j + 1] = max(best[i, j + 1], best[i + 1, j], best[i, j] + (a == b))
+    return int(best[-1, -1])
+
+
+def read_row(kind, data_dir, pages, seed, show):
+    """Write, photograph and read `pages` pages of 20 MNIST test digits: one row of the table, a dict."""
+    mnist, rng = data.load("mnist", data_dir), np.random.default_rng([seed, 9])
+    session, _ = open_session(ROOT / "saved_models" / "classifier.onnx", "classifier", 1)
+    right, found, cpu, n = 0, [], 0.0, 20
+    before = 0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(show or folder) / f"read-{kind}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for page in range(pages):
+            chosen = rng.integers(len(mnist.x_test), size=n)
+            paper = write_page(mnist.x_test[chosen], rng, int(rng.integers(1, 6)))
+            if kind == "clean":
+                photo = photograph(paper, rng, 8, 0, 0, harsh=0)
+            elif kind == "light on dark":
+                photo = photograph(255 - paper, rng, 4, rng.uniform(5, 20))
+            else:
+                photo = photograph(paper, rng, int(kind.split()[0]), rng.uniform(5, 20))
+            path = folder / f"page{page + 1}.jpg"
+            photo.save(path, quality=60)
+            start = time.process_time()
+            try:
+                _, lines = read_image.read_image(path, session)
+            except UserError:
+                lines = []
+            cpu += (time.process_time() - start) / pages
+            said = [k for line in lines for k, *_ in line]
+            found.append(len(said))
+            right += right_in_order(said, mnist.y_test[chosen].tolist())
+            before += int((read(session, mnist.x_test[chosen]) == mnist.y_test[chosen]).sum())
+    return {"photographs": kind, "pages": pages, "digits": n * pages, "right": right / (n * pages),
+            "right before": before / (n * pages), "pages with 20 found": sum(f == n for f in found),
+            "missed": sum(max(0, n - f) for f in found), "too many": sum(max(0, f - n) for f in found),
+            "CPU s a page": cpu}
+
+
 def main(argv=None):
     parser = Parser("Simulated pages: what data.py --scan and examples/read_image.py make of photographs.")
     parser.add_argument("--only", type=names_from(["scan", "read"]), default=["scan", "read"], help="scan,read")
@@ -187,6 +250,9 @@ def main(argv=None):
         for name, glyphs in glyph_sets(args.data_dir).items():
             for megapixels in SIZES:
                 print(scan_row(name, megapixels, glyphs, args.pages, args.seed, args.show), flush=True)
+    if "read" in args.only:
+        for kind in ("clean", "8 megapixels", "4 megapixels", "2 megapixels", "light on dark"):
+            print(read_row(kind, args.data_dir, args.pages, args.seed, args.show), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
-from datasets.form import (CORNERS, MODULES, can_draw, code_points, folder_name, mark_boxes, read_layout,
-                           read_pattern)
-from datasets.normalize import FORMATS, MAX_PIXELS, left_out, open_picture
+from datasets.form import CORNERS, MODULES, can_draw, code_points, folder_name, mark_boxes, read_layout, read_pattern
+from datasets.normalize import FORMATS, MAX_PIXELS, grey, left_out, open_picture
 from utils import figures
 from utils.files import UserError, atomic
 
@@ -25,7 +24,7 @@ SCALE = 8                      # pixels a millimetre of a flattened page: a cell
 INSET = 0.7                    # mm inside a cell's line that are left out
 SMALL = (1400, 2400)           # longest sides, in pixels, of the pictures in which marks are looked for, one by one
 INK = 0.2                      # darker than the paper by this share: a pencil's stroke, not the paper's noise
-MIN_INK, MAX_INK = 0.3, 0.6    # mm2 of ink that a filled cell has at least; share of a cell that is a spoilt one
+MIN_INK, MAX_INK = 0.3, 0.75    # mm2 of ink that a filled cell has at least; share of a cell that is a spoilt one
 TILE, TILES = 52, 20           # pixels of a glyph on the contact sheet; glyphs in a row of it
 WARN = (213, 94, 0)            # colour of what is to be looked at there
 CURLED = 0.8                   # mm that the marks' corners may lie off a plane before it is said
@@ -33,9 +32,9 @@ CURLED = 0.8                   # mm that the marks' corners may lie off a plane 
 
 # ---- pictures ------------------------------------------------------------------------------------
 
-def open_page(path):
-    """A picture of a page as its camera held it -> uint8 [H, W], the red light: cell lines are white in it. UserError
-    for what is no picture, too large, or of a kind that Pillow cannot read."""
+def open_photo(path):
+    """A picture as its camera held it: a Pillow image. UserError for what is no picture, too large, or of a kind that
+    Pillow cannot read."""
     try:
         with open(path, "rb") as f:
             head = f.read(16)
@@ -47,8 +46,7 @@ def open_page(path):
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path}: {image.width} x {image.height} pixels are more than the limit of "
                                 f"{MAX_PIXELS:,}: save it smaller, 300 dpi or 8 megapixels are plenty")
-            image = ImageOps.exif_transpose(image)
-            return np.asarray(image.convert("RGB").getchannel("R") if image.mode != "L" else image)
+            return ImageOps.exif_transpose(image)
     except UserError:
         raise
     except UnidentifiedImageError as e:
@@ -56,6 +54,11 @@ def open_page(path):
     except Exception as e:  # Pillow's plugins raise almost anything on a broken file
         reason = getattr(e, "strerror", None) or str(e).replace("\n", " ") or type(e).__name__
         raise UserError(f"cannot read {path}: {reason}") from e
+
+
+def red_light(image):
+    """A Pillow image -> uint8 [H, W], how much red light it shows: orange lines are white in it."""
+    return grey(image) if image.mode[0] in "1LIF" else np.asarray(image.convert("RGB").getchannel("R"))
 
 
 def find_parts(mask):
@@ -222,7 +225,7 @@ def read_mark(a, quad):
 def read_page(path, layout):
     """(flat, page, misfit): the page of the form in this picture, upright and evenly lit, uint8 [2376, 1680] with paper
     at 255; its number; how far, in mm, its marks lie off a plane. UserError where it is not found or of another form."""
-    a = open_page(path)
+    a = red_light(open_photo(path))
     found = find_marks(a)
     if not found:
         raise UserError(f"{path}: no corner mark of a form is seen: have the four black squares and the paper around "
