@@ -3,6 +3,8 @@
     python data.py mnist                                         # a summary: counts, ink, splits, source, hash
     python data.py my_letters/ --out sheet.png                   # some images of each class; all: --out letters.npz
     python data.py strokes --num 1000 --seed 7 --out more.npz    # fresh images of the built-in simulator
+    python data.py --form 0123456789 --copies 20 --out form.png  # a form to write on: pages, and form.json
+    python data.py --scan page1.jpg page2.jpg --form form.json --out my_letters/    # the glyphs written on it
 
     glyphs = load("mnist")                                       # Glyphs: x_train, y_train, x_val, ..., classes
     table = ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
@@ -22,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import readers, strokes
+from datasets import form, readers, scan, strokes
 from datasets.download import PARTS, SOURCES, Missing, download
 from datasets.formats import expand_home
 from datasets.normalize import SIDE, left_out, normalize_pictures, open_picture
-from utils.cli import Parser, add_data_options, new_file, number, run_command
+from utils.cli import Parser, add_data_options, non_empty_path, number, run_command
 from utils.files import UserError, atomic
 from utils.limits import MAX_CLASSES, MAX_IMAGES, check_class_names
 
@@ -291,11 +293,24 @@ def print_summary(g):
     print(f"{'all':>8} {len(g.y_train):7,} {len(g.y_val):6,} {len(g.y_test):6,}")
 
 
+def on_paper(args):
+    """--form and --scan: draw a form, or cut photographs of it into folders."""
+    if args.name or not args.form or not args.out:
+        raise UserError("say --form CLASSES --out form.png, or --scan PHOTO ... --form form.json --out FOLDER")
+    if args.scan:
+        return print(*scan.scan_forms(args.scan, args.form, args.out), sep="\n")
+    if args.out.suffix.lower() not in (".png", ".pdf"):
+        raise UserError(f"--out {args.out}: the name of a form must end in .png or .pdf")
+    classes = form.read_classes(args.form)
+    samples = form.read_samples(args.samples, classes) if args.samples else None
+    print(*form.write_form(form.make_layout(classes, args.copies), args.out, samples), sep="\n")
+
+
 def main(argv=None):
     parser = Parser("Say what a data set holds, or write it into one file.")
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     add_data_options(parser)
-    parser.add_argument("--out", type=new_file, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
+    parser.add_argument("--out", type=non_empty_path, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
                         "all images (x_train, val among them, y_train x_test y_test chars), for --dataset")
     parser.add_argument("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet "
                         "(default: 10)")
@@ -303,8 +318,17 @@ def main(argv=None):
                         "this many images for --out, not the data set (default with --seed: 200); an .npz holds images "
                         "labels classes")
     parser.add_argument("--seed", type=number(int, at_least=0, below=2 ** 64), help="of these images (default with --num: 0)")
+    parser.add_argument("--form", type=non_empty_path, help="draw a form to write on, as --out FILE.png or .pdf, with FILE.json beside it: "
+                        "the characters wanted, or a .txt with a class in each line; with --scan: that FILE.json")
+    parser.add_argument("--copies", type=number(int, above=0, at_most=10_000), default=20, help="cells of each class on the form")
+    parser.add_argument("--samples", type=non_empty_path, help="pictures of the wanted characters for the form, named after them "
+                        "(A.png, U+3042.png; default: drawn with a font, where one has it, else the code point)")
+    parser.add_argument("--scan", nargs="+", type=non_empty_path, metavar="PHOTO", help="photographs or scans of filled-in pages of --form: "
+                        "cut into class folders in --out, for --dataset, and a sheet of them beside it")
     args = parser.parse_args(argv)
     args.out = args.out and Path(args.out)
+    if args.form is not None or args.scan:
+        return on_paper(args)
     if args.out and args.out.suffix not in (".png", ".npz"):
         raise UserError(f"--out {args.out}: the name must end in .png or .npz")
     if args.per_class and (not args.out or args.out.suffix == ".npz"):

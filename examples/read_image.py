@@ -1,0 +1,188 @@
+"""Digits on a photograph -> text, with probabilities: onnxruntime, numpy and Pillow. No torch.
+
+    python examples/read_image.py photo.jpg                       # a line of text for each line of digits
+    python examples/read_image.py photo.jpg --out boxes.png       # and a picture: what was found where, and read as what
+
+For separate digits in a line or a few lines, about upright (25 degrees), on plain paper of any light, dark on light or
+light on dark. No text detector: letters, ruled paper and pictures are read as digits, digits that touch as one.
+It finds them here; what is then one glyph, and how pictures are opened, is this repository's datasets/.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from datasets.normalize import grey, normalize_image
+from datasets.scan import find_parts, open_photo
+from utils import figures
+from utils.cli import Parser, run_command
+from utils.files import UserError
+from utils.onnx_session import open_session
+
+SIDE = 1600            # pixels, the longest side at which digits are looked for: of 15 pixels' height and more
+STROKE = 1 / 40        # the widest pen, in longest sides: what is wider is paper or desk
+SMALLEST = 12          # pixels of height that a digit has at least
+UNSURE = 0.5           # a probability below is marked with a "?"
+
+
+def find_ink(a):
+    """A grey picture uint8 [H, W] -> (how much ink, float32 [H, W], 0 paper to 1; bool [H, W], is it ink?), dark ink on
+    light or the reverse, whichever there is more of. Shadows and the desk are wide, so they belong to the paper."""
+    if max(a.shape) > SIDE / 2:
+        a = np.asarray(Image.fromarray(a).filter(ImageFilter.BoxBlur(1)))           # a camera's noise
+    both = []
+    for b in (a, 255 - a):
+        small = Image.fromarray(b).reduce(max(1, max(a.shape) // 400))
+        width = 2 * round(max(small.size) * STROKE / 2) + 1
+        # a little wider back than forth: the last of the paper beside a dark desk counts as desk, not as ink's paper
+        paper = small.filter(ImageFilter.MaxFilter(width)).filter(ImageFilter.MinFilter(width + 4))
+        paper = paper.filter(ImageFilter.GaussianBlur(1)).resize(a.shape[::-1], Image.Resampling.BILINEAR)
+        both.append((np.asarray(paper, np.float32) - b, np.asarray(paper, np.float32)))
+    depth, paper = max(both, key=lambda pair: np.square(np.clip(pair[0] - 16, 0, None)).sum())
+    ink = np.clip(depth / np.maximum(paper, 32), 0, 1)
+    strong = ink[ink > 0.15]
+    if strong.size < SMALLEST:
+        return ink, np.zeros(a.shape, bool)
+    return ink, ink > max(0.15, 0.4 * float(np.percentile(strong, 90)))
+
+
+def find_digits(mask):
+    """bool [H, W] -> (the part of each pixel, int64 [H, W], -1 paper; a list of digits, each a list of parts; boxes
+    float64 [digits, 4]: left, top, right, bottom; the usual height). A digit may have several parts."""
+    row, start, end, part, n = find_parts(mask)
+    boxes = np.column_stack([np.full((n, 2), max(mask.shape)), np.zeros((n, 2), int)])
+    np.minimum.at(boxes[:, :2], part, np.stack([start, row], 1))
+    np.maximum.at(boxes[:, 2:], part, np.stack([end, row + 1], 1))
+    area, size = np.bincount(part, end - start, n), boxes[:, 2:] - boxes[:, :2]
+    height, width = size[:, 1], size[:, 0]
+    is_frame = (area < 0.08 * height * width) | (size.max(1) > 0.6 * max(mask.shape))     # the paper's edge, a line
+    at_edge = (boxes[:, :2].min(1) == 0) | (boxes[:, 2] == mask.shape[1]) | (boxes[:, 3] == mask.shape[0])
+    usable = ~is_frame & ~at_edge & (area >= SMALLEST)
+    labels = np.full(mask.shape, -1)
+    for r, s, e, p in zip(row, start, end, part):
+        labels[r, s:e] = p
+    if not usable.any():
+        return labels, [], np.zeros((0, 4)), 0
+    order = np.flatnonzero(usable)[np.argsort(size.max(1)[usable])]
+    usual = size.max(1)[order[np.searchsorted(np.cumsum(area[order]), area[order].sum() / 2)]]  # most ink is in digits
+    large = [i for i in order if height[i] >= max(SMALLEST, 0.4 * usual) and size[i].max() < 2.5 * usual]
+    digits, frames = [[i] for i in large], boxes[large].astype(np.float64)
+    for i in order:                                             # the bar of a 5, a stroke that broke
+        if i not in large and size[i].max() >= 0.1 * usual and size[i].max() < 2.5 * usual and len(large):
+            gap = np.maximum(0, np.maximum(boxes[i, :2] - frames[:, 2:], frames[:, :2] - boxes[i, 2:])).max(1)
+            if gap.min() < 0.2 * usual:
+                join(digits, frames, int(gap.argmin()), [i], boxes[i])
+    return labels, *join_stacked(digits, frames, usual), usual
+
+
+def join(digits, frames, k, parts, box):
+    digits[k] = digits[k] + parts
+    frames[k] = [*np.minimum(frames[k, :2], box[:2]), *np.maximum(frames[k, 2:], box[2:])]
+
+
+def join_stacked(digits, frames, usual):
+    """Two large parts above each other, or overlapping, are one digit."""
+    i = 0
+    while i < len(digits):
+        left, top, right, bottom = frames[i]
+        for k in range(len(digits)):
+            wide = min(right, frames[k, 2]) - max(left, frames[k, 0])
+            gap = max(top, frames[k, 1]) - min(bottom, frames[k, 3])
+            tall = max(bottom, frames[k, 3]) - min(top, frames[k, 1])
+            if k != i and wide > 0.5 * min(right - left, frames[k, 2] - frames[k, 0]) and gap < 0.2 * usual and tall < 1.3 * usual:
+                join(digits, frames, i, digits[k], frames[k])
+                digits, frames = digits[:k] + digits[k + 1:], np.delete(frames, k, 0)
+                i = -1
+                break
+        i += 1
+    return digits, frames
+
+
+def reading_order(boxes, usual):
+    """Boxes [N, 4] -> (lines, each a list of indices from left to right; by how many degrees they fall to the right)."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+
+    def across(angle):                                          # distance from the top, in digits, on a page so turned
+        return (centres[:, 1] * np.cos(angle) - centres[:, 0] * np.sin(angle)) / usual
+
+    def in_line(angle):                                         # how many pairs stand at one height
+        return np.count_nonzero(np.abs(np.subtract.outer(across(angle), across(angle))) < 0.25)
+
+    angle = max(np.radians(np.arange(-25, 25.1, 0.5)), key=lambda angle: (in_line(angle), -abs(angle)))
+    y = across(angle)
+    order = np.argsort(y, kind="stable")
+    lines = np.split(order, np.flatnonzero(np.diff(y[order]) > 0.45) + 1)
+    return [line[np.argsort(centres[line, 0])].tolist() for line in lines], float(np.degrees(angle))
+
+
+def cut_glyph(ink, labels, parts, box, angle):
+    """One digit, set upright and normalised: uint8 [28, 28], ink 255. Its own parts only, with their soft edges."""
+    left, top, right, bottom = (int(v) for v in box)
+    near = slice(max(0, top - 2), bottom + 2), slice(max(0, left - 2), right + 2)
+    own = Image.fromarray(np.isin(labels[near], parts)).convert("L").filter(ImageFilter.MaxFilter(5))
+    a = ink[near] * (np.asarray(own) > 0)
+    a = np.rint(np.clip(a / max(float(np.percentile(a[a > 0.1], 90)), 0.1), 0, 1) * 255).astype(np.uint8)
+    margin = max(a.shape) // 3
+    image = Image.fromarray(np.pad(a, margin)).rotate(angle, Image.Resampling.BILINEAR)
+    return normalize_image(np.asarray(image), False)[0]
+
+
+def read_image(path, session):
+    """The digits on a picture: (the picture, lines: lists of (class index, probability, box) in reading order)."""
+    image = open_photo(path)
+    a = grey(image)
+    factor = max(1, -(-max(a.shape) // SIDE))
+    a = np.asarray(Image.fromarray(a).reduce(factor))
+    ink, mask = find_ink(a)
+    labels, digits, boxes, usual = find_digits(mask)
+    if not digits:
+        raise UserError(f"{path}: no digit is seen on it; they should stand apart on plain paper, {SMALLEST} pixels high "
+                        "and more")
+    lines, angle = reading_order(boxes, usual)
+    glyphs = np.stack([cut_glyph(ink, labels, digits[i], boxes[i], angle) for line in lines for i in line])
+    probabilities = session.run(["probabilities"], {"image": glyphs})[0]
+    answers = iter(zip(probabilities.argmax(1).tolist(), probabilities.max(1).tolist()))
+    return image, [[(*next(answers), (boxes[i] * factor).round().astype(int).tolist()) for i in line] for line in lines]
+
+
+def draw_answers(image, lines, classes):
+    """The picture with a box around each digit and the answer above it."""
+    image = image.convert("RGB")
+    scale = min(1.0, 1400 / max(image.size))
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BOX)
+    draw = ImageDraw.Draw(image)
+    for line in lines:
+        for k, probability, box in line:
+            left, top, right, bottom = (round(v * scale) for v in box)
+            colour = figures.ACCENT if probability >= UNSURE else (213, 94, 0)
+            draw.rectangle((left - 4, top - 4, right + 3, bottom + 3), outline=colour, width=2)
+            text = f"{classes[k]} {100 * probability:.0f}"
+            draw.rectangle((left - 4, top - 24, left + figures.text_width(text, 16) + 2, top - 4), fill=colour)
+            figures.write(image, left, top - 14, text, 16, "white")
+    return image
+
+
+def main(argv=None):
+    parser = Parser("Read the digits on a photograph.")
+    parser.add_argument("picture", help="a photograph or scan of separate digits on plain paper")
+    parser.add_argument("--model", default=ROOT / "saved_models" / "classifier.onnx", help="another classifier's .onnx")
+    parser.add_argument("--out", type=Path, help="a .png: the picture with boxes and answers")
+    args = parser.parse_args(argv)
+    if args.out and args.out.suffix.lower() != ".png":
+        raise UserError(f"--out {args.out}: the name must end in .png")
+    session, meta = open_session(args.model, "classifier")
+    image, lines = read_image(args.picture, session)
+    for line in lines:
+        print(" ".join(meta["classes"][k] + "?" * (p < UNSURE) for k, p, _ in line), " ",
+              " ".join(f"{100 * p:.1f}" for _, p, _ in line), "%")
+    if args.out:
+        figures.save(draw_answers(image, lines, meta["classes"]), args.out)
+        print(args.out)
+
+
+if __name__ == "__main__":
+    run_command(main)
