@@ -36,8 +36,9 @@ export class DrawingCanvas {
     this.surface.fillStyle = "#000";
     this.surface.fillRect(0, 0, RASTER, RASTER);
     drawStrokes(this.surface, this.strokes, RASTER, "#fff");
-    const { data } = this.surface.getImageData(0, 0, RASTER, RASTER);
-    return { data: Uint8Array.from({ length: RASTER * RASTER }, (_, i) => data[4 * i]), width: RASTER, height: RASTER };
+    const rgba = this.surface.getImageData(0, 0, RASTER, RASTER).data, data = new Uint8Array(RASTER * RASTER);
+    for (let i = 0; i < data.length; i++) data[i] = rgba[4 * i];
+    return { data, width: RASTER, height: RASTER };
   }
 
   paint() {

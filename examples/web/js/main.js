@@ -28,13 +28,16 @@ async function drawn(finished) {
     return;
   }
   busy = true;
-  const start = performance.now();
-  const raster = pad.raster();
-  state.glyph = normalizeImage(raster.data, raster.width, raster.height);
-  state.answer = await read.show(state.glyph, finished);
-  performance.measure("stroke", { start });
-  if (finished) explain();
-  busy = false;
+  for (const panel of [why, attack]) panel.stop();             // they would hold up the pen
+  try {
+    const start = performance.now(), raster = pad.raster();
+    state.glyph = normalizeImage(raster.data, raster.width, raster.height);
+    state.answer = await read.show(state.glyph, finished);
+    performance.measure("stroke", { start });
+    if (finished) explain();
+  } finally {
+    busy = false;
+  }
   if (waiting !== null) {
     const again = waiting;
     waiting = null;
@@ -42,7 +45,7 @@ async function drawn(finished) {
   }
 }
 
-/** What follows an answer: its map, and how it breaks. Both start anew with every finished stroke. */
+/** What follows an answer once a stroke is finished: its map, and how it breaks. */
 function explain() {
   const x = state.glyph && toUnit(state.glyph);
   why.show(x, state.glyph, state.answer);

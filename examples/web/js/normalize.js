@@ -126,7 +126,9 @@ function roundHalfEven(value) {
 const PRECISION = 22;              // bits after the point of a weight
 
 export function resizeBicubic(image, width, height) {
-  return transpose(resizeRows(transpose(resizeRows(image, width)), height));
+  const columns = (part) => transpose(resizeRows(transpose(part), height));
+  const columnsFirst = image.height > 2 * image.width && image.height > height;        // Pillow 13, in tall pictures
+  return columnsFirst ? resizeRows(columns(image), width) : columns(resizeRows(image, width));
 }
 
 function resizeRows({ data, width, height }, newWidth) {

@@ -34,6 +34,10 @@ export class AttackPanel {
     this.#update();
   }
 
+  stop() {
+    this.run++;
+  }
+
   paint() {
     for (const side of this.sides) side.paint();
   }
@@ -56,11 +60,11 @@ class Side {
     this.element = document.createElement("div");
     this.element.innerHTML = `<h3>${title} <span role="status"></span></h3><div class="trio">${PICTURES.map((name) =>
       `<figure><canvas class="square pixels" width="28" height="28" role="img" aria-label="${name}"></canvas>
-       <figcaption></figcaption></figure>`).join("")}</div>`;
+       <figcaption>${name}<p></p></figcaption></figure>`).join("")}</div>`;
     this.element.id = `side-${key}`;
     this.status = this.element.querySelector("h3 span");
     this.canvases = [...this.element.querySelectorAll("canvas")];
-    this.captions = [...this.element.querySelectorAll("figcaption")];
+    this.captions = [...this.element.querySelectorAll("figcaption p")];
     parent.append(this.element);
   }
 
@@ -82,7 +86,7 @@ class Side {
     this.element.classList.toggle("fooled", fooled);
     this.status.textContent = fooled ? `fooled: now read as ${classes[best(after)]}` : "not fooled";
     this.#caption(0, classes[answer], percent(before[answer]));
-    this.captions[1].textContent = settings.eps ? `up to ${settings.eps.toFixed(2)} a pixel` : "none";
+    this.captions[1].textContent = settings.eps ? `± ${settings.eps.toFixed(2)}` : "none";
     this.#caption(2, classes[best(after)], percent(after[best(after)]));
     this.paint();
   }

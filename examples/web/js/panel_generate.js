@@ -21,6 +21,11 @@ export class GeneratePanel {
       $("styles").querySelector("[value=dial]").checked = true;
       this.#update();
     });
+    $("all-classes").addEventListener("click", () => {
+      const boxes = [...$("classes").querySelectorAll("input")], all = boxes.every((box) => box.checked);
+      for (const box of boxes) box.checked = !all;
+      this.#update();
+    });
     for (const id of ["seed", "count"]) $(id).addEventListener("input", () => this.#update());
     $("generate-form").addEventListener("submit", (event) => event.preventDefault());
     $("save-png").addEventListener("click", async () => save("samples.png", await encodePng(this.sheet.data, this.sheet.width, this.sheet.height)));
@@ -55,7 +60,7 @@ export class GeneratePanel {
     if (run !== this.run) return;
     const names = readable(this.set, model.classes);
     if (names.join() !== this.names?.join()) {
-      choices($("classes"), "class", names.map((name, k) => [k, name, this.set.lang]), () => this.#update(), true);
+      choices($("classes"), "class", names.map((name, k) => [k, name, this.set.lang]), () => this.#update(), { several: true });
     }
     Object.assign(this, { model, names, file: typeof source === "string" ? source.replace("models/", "saved_models/") : model.name });
     this.#update();

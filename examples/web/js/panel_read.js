@@ -41,8 +41,9 @@ export class ReadPanel {
       return null;
     }
     const start = performance.now();
-    const probabilities = [...await this.model.read(glyph)];
+    const model = this.model, probabilities = [...await model.read(glyph)];
     const milliseconds = performance.now() - start;
+    if (model !== this.model) return null;                     // another one was chosen meanwhile
     const answer = best(probabilities);
     this.#fill(probabilities, answer);
     $("read-note").textContent = `${this.model.name}, ${milliseconds.toFixed(0)} ms. Tap a class to see what speaks for it.`;

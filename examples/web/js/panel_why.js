@@ -4,19 +4,24 @@ import { paintBlank, paintMap } from "./picture.js";
 import { METHODS } from "./saliency.js";
 
 const $ = (id) => document.getElementById(id);
+const DEFAULT = 1;                     // gradient × input: one run, and it lies on the strokes
 const MISSING = "These models come without classifier-gradient.onnx, which the maps are made of.";
 
 export class WhyPanel {
   constructor() {
     this.label = null;                 // the class that was tapped; null: the answer
     this.run = 0;
-    choices($("methods"), "method", Object.keys(METHODS), () => this.#update());
+    choices($("methods"), "method", Object.keys(METHODS), () => this.#update(), { chosen: DEFAULT });
   }
 
   use(model, classes) {
     Object.assign(this, { model, classes });
     $("methods").disabled = !model;
     this.#update();
+  }
+
+  stop() {
+    this.run++;
   }
 
   choose(label) {

@@ -29,7 +29,7 @@ export function paintMap(canvas, map, glyph, limit = null) {
   const colours = theme(canvas);
   const full = limit ?? quantile(map.map(Math.abs), 0.995);     // a few extreme pixels would leave the others pale
   paint(canvas, 28, 28, (i) => {
-    const ground = mix(colours.paper, colours.ink, (0.25 * glyph[i]) / 255);
+    const ground = mix(colours.paper, colours.ink, (0.4 * glyph[i]) / 255);
     const strength = full ? Math.min(Math.abs(map[i]) / full, 1) : 0;
     return mix(ground, map[i] > 0 ? colours.for : colours.against, strength);
   });

@@ -2,7 +2,7 @@
 import { drawNoise } from "./samples.js";
 
 const PIXELS = 28 * 28;
-const AT_ONCE = 8;                   // variants of the image in one run: the page stays alive between the runs
+const AT_ONCE = 4;                   // variants of the image in one run: the page stays alive between the runs
 const SAMPLES = 32, SIGMA = 0.15;    // of SmoothGrad
 let noise;                           // drawn once
 const STEPS = 64, MAX_STEPS = 512, TOLERANCE = 0.01;     // of integrated gradients
