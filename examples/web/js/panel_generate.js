@@ -50,14 +50,15 @@ export class GeneratePanel {
   async #open() {
     const title = $("generators").querySelector(":checked")?.value;
     if (!title) return this.#note("These models come without a generator.");
-    const run = ++this.run, source = this.set.generators[title];
+    const source = this.set.generators[title];
+    this.wanted = source;
     let model;
     try {
       model = await this.open(source);
     } catch (error) {
       return this.#note(error.message);
     }
-    if (run !== this.run) return;
+    if (source !== this.wanted) return;                        // another one was chosen meanwhile
     const names = readable(this.set, model.classes);
     if (names.join() !== this.names?.join()) {
       choices($("classes"), "class", names.map((name, k) => [k, name, this.set.lang]), () => this.#update(), { several: true });
