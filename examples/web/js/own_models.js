@@ -1,0 +1,68 @@
+// Files that are dropped on the page, or chosen there: models, and the records (.json) that lie beside them.
+import { ContractError, modelOf } from "./models.js";
+
+const LARGEST = 200e6;                 // bytes: train.py's are below 3 MB
+
+/** Take files from anywhere on the page and from a file input. models(list) is called with those that keep the contract;
+ *  say(sentence) with what is wrong with one that does not. */
+export function acceptFiles(input, models, say) {
+  const page = document.documentElement;
+  const take = async (files) => {
+    try {
+      await models(await open([...files]));
+    } catch (error) {
+      if (!(error instanceof ContractError)) throw error;
+      say(error.message);
+    }
+  };
+  input.addEventListener("change", async () => {
+    await take(input.files);
+    input.value = "";                  // the same file may be chosen again
+  });
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    page.classList.add("dropping");
+  });
+  for (const end of ["dragleave", "drop"]) addEventListener(end, () => page.classList.remove("dropping"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    if (event.dataTransfer.files.length) take(event.dataTransfer.files);
+  });
+}
+
+async function open(files) {
+  const isRecord = (file) => file.name.endsWith(".json"), found = files.filter((file) => !isRecord(file));
+  const records = Object.fromEntries(await Promise.all(files.filter(isRecord).map(async (file) => [stem(file), await parse(file)])));
+  if (!found.length) throw new ContractError("A .json alone is no model: drop the .onnx with it.");
+  return Promise.all(found.map(async (file) => {
+    if (file.size > LARGEST) throw new ContractError(`${file.name} is larger than ${LARGEST / 1e6} MB, which no model of train.py is.`);
+    return modelOf(file.name, new Uint8Array(await file.arrayBuffer()), records[stem(file)]);
+  }));
+}
+
+/** "classifier-gradient.onnx" and "classifier.json" belong together. */
+const stem = (file) => file.name.replace(/\.[^.]*$/, "").replace(/-gradient$/, "");
+
+async function parse(file) {
+  try {
+    const { classes } = JSON.parse(await file.text());
+    return { classes };
+  } catch {
+    throw new ContractError(`${file.name} is no JSON record of train.py.`);
+  }
+}
+
+/** The set in use, with the user's models in the place of its own. */
+export function withOwn(set, classifier, models) {
+  const own = { ...set, id: "own", title: "Your own", characters: undefined, lang: "" };
+  for (const model of models.toSorted((a, b) => a.kind.localeCompare(b.kind))) {       // a classifier before its gradient
+    if (model.kind === "generator") own.generators = { [model.name]: model, ...own.generators };
+    if (model.kind === "classifier") Object.assign(own, { classifier: model, gradient: null, adversarial: null });
+    if (model.kind === "gradient") {
+      own.gradient = model;
+      const reader = typeof own.classifier === "string" ? classifier : own.classifier;
+      if (reader.classes.join() !== model.classes.join()) Object.assign(own, { classifier: model, adversarial: null });
+    }
+  }
+  return own;
+}

@@ -1,0 +1,42 @@
+// A static server for the page, of Node alone:  npm start [-- PORT]
+import { createServer } from "node:http";
+import { createReadStream, statSync } from "node:fs";
+import { extname, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { listing, site } from "./site.mjs";
+
+const TYPES = { ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
+                ".js": "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8",
+                ".json": "application/json", ".wasm": "application/wasm" };
+
+/** A started server on this machine alone; port 0 takes a free one. Its `url` is the page's. */
+export function serve(port = 0) {
+  const files = site(), list = listing(files);
+  const server = createServer((request, response) => {
+    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname).slice(1) || "index.html";
+    const type = TYPES[extname(path)] ?? "application/octet-stream";
+    if (path === "files.json") return response.writeHead(200, { "Content-Type": type, "Cache-Control": "no-cache" }).end(list);
+    if (!Object.hasOwn(files, path)) return response.writeHead(404, { "Content-Type": "text/plain" }).end("no such file\n");
+    const { mtimeMs, size } = statSync(files[path]);
+    const headers = { "Content-Type": type, "Cache-Control": "no-cache", ETag: `"${size}-${Math.round(mtimeMs)}"` };
+    if (request.headers["if-none-match"] === headers.ETag) return response.writeHead(304, headers).end();
+    response.writeHead(200, { ...headers, "Content-Length": size });
+    if (request.method === "HEAD") return response.end();
+    createReadStream(files[path]).pipe(response);
+  });
+  return new Promise((started, failed) => {
+    server.on("error", failed);
+    server.listen(port, "127.0.0.1", () => started(Object.assign(server, { url: `http://localhost:${server.address().port}/` })));
+  });
+}
+
+if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const port = Number(process.argv[2] ?? process.env.PORT ?? 8000);
+  serve(port).then(
+    (server) => console.log(`${server.url} (Ctrl-C ends it)`),
+    (error) => {
+      const taken = error.code === "EADDRINUSE";
+      console.error(taken ? `error: port ${port} is taken: npm start -- ${port + 1}` : error.message);
+      process.exitCode = 2;
+    });
+}
