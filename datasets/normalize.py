@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from datasets.cleaning import clean, stretch
 from utils.cli import Progress
 from utils.files import UserError
 
@@ -45,25 +46,47 @@ def bright_border(a):
     return np.mean(np.concatenate([a[0], a[-1], a[1:-1, 0], a[1:-1, -1]]) > middle)
 
 
+def has_dark_ink(a, dark_ink):
+    """Is a grey image uint8 [H,W] dark ink on light? The border tells, within a dark frame the paper inside it; where
+    neither does, `dark_ink`."""
+    border = bright_border(a)
+    dy, dx = (max(1, n // 8) for n in a.shape)
+    inner = a[dy:-dy, dx:-dx]
+    if min(a.shape) > SIDE and inner.size and border < 0.8:
+        middle = (int(a.min()) + int(a.max())) / 2
+        bright, core = inner > middle, inner[dy:-dy, dx:-dx] > middle
+        ring = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
+        if ring.mean() >= 0.8 and bright.mean() >= 0.7 and 0.5 <= core.mean() < 0.998:
+            return True
+        if border > 0.2 and ring.mean() <= 0.2 and bright.mean() <= 0.3 and 0.002 < core.mean() <= 0.5:
+            return False
+    return border >= 0.8 or (dark_ink and border > 0.2)
+
+
 def normalize_image(a, dark_ink, center=True):
     """A grey image uint8 [H,W] of any polarity -> (uint8 [28,28] with ink 255 on 0, was it dark ink on light?).
+
+    Uneven light, printed cell lines and specks are taken out first (see cleaning.py), but not of 28 x 28 images.
 
     As MNIST was made (LeCun et al. 1998, Gradient-based learning applied to document recognition): ink cropped, aspect
     kept, longest side 20 px, centre of mass in the centre; with center=False the whole frame fitted into 28 x 28. Where
     the border does not tell the polarity, `dark_ink` does. Paper becomes 0, the strongest ink 255. ValueError: blank.
     """
+    glyph, dark_ink, _ = _normalize(a, dark_ink, center)
+    return glyph, dark_ink
+
+
+def _normalize(a, dark_ink, center, lines="clear"):
+    """normalize_image's result and the set of what was removed; `lines`: see cleaning.clean."""
     if int(a.max()) - int(a.min()) < 16:
         raise ValueError("blank, no ink")
-    bright = bright_border(a)
-    if bright >= 0.8 or bright <= 0.2:
-        dark_ink = bright >= 0.8
+    dark_ink, removed = has_dark_ink(a, dark_ink), set()
     a = 255 - a if dark_ink else a
-    top = int(a.max())
-    paper = int(np.median(a[a <= (int(a.min()) + top) / 2]))
-    if paper > 0 or top < 255:
-        a = np.rint(np.clip((a.astype(np.float32) - paper) * (255 / (top - paper)), 0, 255)).astype(np.uint8)
+    if a.shape != (SIDE, SIDE):
+        a, removed = clean(a, lines)
+    a = stretch(a)
     if a.shape == (SIDE, SIDE) and (not center or _is_centred(a)):
-        return a, dark_ink  # already as wanted: not resampled again
+        return a, dark_ink, removed  # already as wanted: not resampled again
     if center:
         a = a[_box(a, 64)]  # a quarter of full ink: noise on the paper is no ink
         scale, side = 20 / max(a.shape), SIDE
@@ -73,7 +96,7 @@ def normalize_image(a, dark_ink, center=True):
         side = max(a.shape)
         y, x = ((side - size) // 2 for size in a.shape)
     square = np.pad(a, [(start, side - size - start) for start, size in zip((y, x), a.shape)])
-    return square if center else _resize(square, SIDE, SIDE), dark_ink
+    return square if center else _resize(square, SIDE, SIDE), dark_ink, removed
 
 
 def _box(a, level):
@@ -98,10 +121,25 @@ def _resize(a, height, width):
     return np.rint(small * (255 / max(float(small.max()), 1.0))).astype(np.uint8)
 
 
+def usual_look(read, n):
+    """Of a sample of n pictures: (are most dark ink on light? what to take for a cell line, see cleaning.clean).
+    A set in which few have lines is no form: what looks like one there is a stroke."""
+    borders, has_lines = [], []
+    for i in range(0, n, max(1, n // 256)):
+        with contextlib.suppress(ValueError):  # it is named elsewhere
+            borders.append(bright_border(read(i)[1]))
+    mostly_dark = bool(borders) and float(np.mean(borders)) > 0.5
+    for i in range(0, n, max(1, n // 100)):
+        with contextlib.suppress(ValueError):
+            has_lines.append("cell lines" in _normalize(read(i)[1], mostly_dark, True)[2])
+    share = np.mean(has_lines) if len(has_lines) >= 20 else 0.05
+    return mostly_dark, "all" if share > 0.1 else "clear" if share > 0.02 else "none"
+
+
 def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
     """`n` pictures -> (uint8 [n,28,28], ok bool [n], notes). open_one(i) gives a Pillow image, name_of(i) its name.
     Broken ones stay 0 and are noted. With `as_is`, grey 28 x 28 pictures are taken as they are."""
-    out, dark, faults = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros(n, bool), {}
+    out, dark, removed, faults = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros(n, bool), {}, {}
 
     def read(i):
         try:
@@ -121,17 +159,13 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
                 if as_is and mode == "L" and a.shape == (SIDE, SIDE):
                     out[i] = a
                 else:
-                    out[i], dark[i] = normalize_image(a, mostly_dark, center)
+                    out[i], dark[i], removed[i] = _normalize(a, mostly_dark, center, lines)
             except ValueError as e:
                 faults[i] = str(e)
         return block.stop
 
     with warnings.catch_warnings(action="ignore"):  # Pillow's remarks on odd files; what matters is in the notes
-        borders = []
-        for i in range(0, n, max(1, n // 256)):  # the usual polarity, from a sample
-            with contextlib.suppress(ValueError):  # it is named below
-                borders.append(bright_border(read(i)[1]))
-        mostly_dark = bool(borders) and float(np.mean(borders)) > 0.5
+        mostly_dark, lines = usual_look(read, n)
         progress = Progress(sys.stderr, delay=1)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             for done in pool.map(fill, [range(i, min(i + 256, n)) for i in range(0, n, 256)]):
@@ -141,6 +175,9 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
         notes.append(f"polarity: {dark.sum():,} images are dark ink on light and were inverted")
         if ok.sum() > dark.sum():
             notes[0] += f", {ok.sum() - dark.sum():,} are light ink on dark"
+    for what in ("cell lines", "specks", "uneven light"):
+        if count := sum(what in found for found in removed.values()):
+            notes.append(f"{what} removed from {count:,} images")
     notes += left_out("broken images left out", [f"{name_of(i)} ({faults[i]})" for i in sorted(faults)])
     return out, ok, notes
 

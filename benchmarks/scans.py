@@ -1,0 +1,213 @@
+"""How well does normalisation survive scans? Real glyphs, drawn into cells of a form, and what is left of the form.
+
+    python benchmarks/scans.py                                     # MNIST's training digits (for tuning)
+    python benchmarks/scans.py --split test --num 10000            # the figures of docs/data.md
+    python benchmarks/scans.py --dataset arabic_by_writer.npz --classifier saved_models/arabic_by_writer/classifier.onnx
+    python benchmarks/scans.py --show scans.png                    # some scans, and what became of them
+    python benchmarks/scans.py --write scans/ --num 2000           # as a folder of raw scans, a sub-folder per class
+
+Every scan is a function of (seed, index): 30 to 300 pixels a side, cell lines on none to four sides (1 to 6 pixels thick,
+partial, broken, turned by up to 3 degrees, lighter or darker than the pen, touching or crossing the glyph), shadow,
+grain, specks, pens from black to faint and blue, RGB, RGBA with or without paper, JPEG. Beside it stand the same
+glyphs, at the same size and pen, clean: black on white and no lines.
+"""
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import repository  # noqa: F401 (makes what follows importable)
+from PIL import Image, ImageFilter
+
+import data
+from datasets import normalize
+from metrics.features import DEFAULT_MODEL
+from utils import figures
+from utils.cli import Parser, number, run_command
+from utils.onnx_session import open_session
+
+PENS = {"black": (25, 25, 30), "blue": (35, 55, 150), "pencil": (105, 105, 105), "red": (170, 40, 40)}
+
+
+def pen_drawing(glyph, rng, height):
+    """A glyph uint8 [28,28] -> the share of ink float32 [h,w] of the same by another pen, cropped, `height` pixels."""
+    large = Image.fromarray(glyph).resize((224, 224), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(2))
+    large = np.asarray(large) > rng.uniform(90, 160)
+    if not large.any():
+        large = np.asarray(Image.fromarray(glyph).resize((224, 224))) > 64
+    rows, columns = np.flatnonzero(large.any(1)), np.flatnonzero(large.any(0))
+    large = np.pad(large[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1], 4)
+    scale = height / max(large.shape)
+    size = [max(3, round(n * scale)) for n in large.shape[::-1]]
+    return np.asarray(Image.fromarray(large.astype(np.uint8) * 255).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
+
+
+def line_drawing(rng, h, w, scale):
+    """Cell lines around a cell of [h,w] at four times that size: (ink share float32 [h,w], sides that have one, the
+    room within: top, bottom, left, right in pixels)."""
+    big = np.zeros((4 * h, 4 * w), np.float32)
+    room, sides = [0, h, 0, w], rng.permutation(4)[:rng.integers(0, 5)]
+    thick = float(rng.uniform(1, max(1.2, min(6, 0.05 * scale))))
+    for side in sides:
+        along, across = (w, h) if side < 2 else (h, w)
+        depth = float(rng.uniform(0, 0.12)) * across
+        start, end = 0, 4 * along
+        if rng.random() < 0.15:                      # a part of it
+            cut = int(rng.uniform(0.4, 0.9) * 4 * along)
+            start, end = (0, cut) if rng.random() < 0.5 else (4 * along - cut, 4 * along)
+        ink = np.ones(4 * along, np.float32)
+        ink[:start] = ink[end:] = 0
+        if rng.random() < 0.2:                       # broken
+            for _ in range(rng.integers(1, 5)):
+                at = int(rng.integers(0, 4 * along))
+                ink[at:at + int(rng.uniform(0.02, 0.08) * 4 * along)] = 0
+        a, b = int(4 * depth), max(int(4 * (depth + thick)), int(4 * depth) + 1)
+        view = [big, big[::-1], big.T, big.T[::-1]][side]
+        view[a:b] = np.maximum(view[a:b], ink)
+        room[side] = depth + thick if side % 2 == 0 else across - depth - thick
+    return big, sides, room
+
+
+def turn(big, degrees):
+    """Turned about its middle and averaged down by four; what turns in is drawn from the edge."""
+    pad = max(big.shape) // 8
+    image = Image.fromarray(np.pad(big, pad, mode="edge")).rotate(degrees, Image.Resampling.BILINEAR)
+    a = np.asarray(image)[pad:-pad, pad:-pad]
+    return a.reshape(a.shape[0] // 4, 4, a.shape[1] // 4, 4).mean((1, 3))
+
+
+def scan(glyph, seed, index):
+    """(the scan, a Pillow image; ink share of the glyph float32 [H,W]; of the lines [H,W]; a clean image of the glyph)"""
+    rng = np.random.default_rng([seed, index])
+    scale = float(np.exp(rng.uniform(np.log(30), np.log(300))))
+    ratio = float(np.exp(rng.normal(0, 0.25)))
+    h, w = (int(np.clip(n, 30, 300)) for n in (scale * ratio ** 0.5, scale / ratio ** 0.5))
+    lines, sides, (top, bottom, left, right) = line_drawing(rng, h, w, min(h, w))
+    angle = float(rng.uniform(-3, 3)) if rng.random() < 0.6 else 0.0
+    lines = turn(lines, angle)
+    share = float(rng.uniform(0.4, 0.85))
+    drawing = pen_drawing(glyph, rng, max(14, share * min(bottom - top, right - left)))
+    gh, gw = drawing.shape
+    # Somewhere within the cell, or over one of its lines
+    slack = max(1.5, 0.02 * min(h, w)) + np.tan(np.radians(abs(angle))) * max(h, w) / 2
+    y = rng.uniform(min(top + slack, (top + bottom - gh) / 2), max(bottom - gh - slack, (top + bottom - gh) / 2))
+    x = rng.uniform(min(left + slack, (left + right - gw) / 2), max(right - gw - slack, (left + right - gw) / 2))
+    touches = len(sides) and rng.random() < 0.2
+    if touches:
+        side = sides[0]
+        over = rng.uniform(-0.02, 0.12) * gh
+        y = {0: top - over, 1: bottom - gh + over}.get(side, y)
+        x = {2: left - over, 3: right - gw + over}.get(side, x)
+    y, x = int(np.clip(round(y), 0, h - gh)), int(np.clip(round(x), 0, w - gw))
+    pen = np.zeros((h, w), np.float32)
+    pen[y:y + gh, x:x + gw] = drawing
+    pen = np.clip(pen, 0, 1)
+
+    name = rng.choice(list(PENS), p=[0.4, 0.3, 0.2, 0.1])
+    colour = np.array(PENS[name], np.float32)
+    grey = float(rng.uniform(20, 170))
+    line_ink = np.array([grey] * 3, np.float32)
+    paper = np.array([1, 1, rng.uniform(0.9, 1)], np.float32) * rng.uniform(170, 255)
+    strength = np.where(name == "pencil", rng.uniform(0.6, 1), rng.uniform(0.8, 1))
+    is_cut_out = rng.random() < 0.12               # ink on transparent ground
+    cover = np.maximum(pen * strength, lines)
+    mixed = (pen[..., None] * strength * colour + lines[..., None] * (1 - pen[..., None] * strength) * line_ink)
+    total = pen * strength + lines * (1 - pen * strength)
+    if is_cut_out:
+        rgba = np.dstack([mixed / np.maximum(total, 1e-3)[..., None], 255 * total])
+        image = Image.fromarray(np.rint(np.clip(rgba, 0, 255)).astype(np.uint8), "RGBA")
+    else:
+        yy, xx = np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")
+        light = np.ones((h, w), np.float32)
+        if rng.random() < 0.6:
+            direction = rng.uniform(0, 2 * np.pi)
+            along = np.cos(direction) * xx + np.sin(direction) * yy
+            loss = rng.uniform(0.1, 0.45)
+            light = (1 - loss * (along + 1) / 2 if rng.random() < 0.6 else
+                     1 - loss / (1 + np.exp(-(along - rng.uniform(-0.5, 0.5)) * rng.uniform(2, 8))))
+        grain = rng.normal(0, 1, (h // 3 + 2, w // 3 + 2)).astype(np.float32)
+        grain = np.asarray(Image.fromarray(grain).resize((w, h), Image.Resampling.BICUBIC)) * rng.uniform(0, 5)
+        dust = np.zeros((h, w), np.float32)
+        for _ in range(rng.integers(0, 7) if rng.random() < 0.5 else 0):
+            r, cy, cx = rng.uniform(0.4, max(0.8, 0.006 * (h + w))), rng.uniform(0, h), rng.uniform(0, w)
+            dust = np.maximum(dust, np.clip(r + 0.5 - np.hypot(np.arange(h)[:, None] - cy, np.arange(w) - cx), 0, 1))
+        a = (paper * (1 - total[..., None]) + mixed) * (1 - 0.7 * dust[..., None]) * light[..., None] + grain[..., None]
+        a += rng.normal(0, rng.uniform(0, 6), (h, w, 1))
+        image = Image.fromarray(np.rint(np.clip(a, 0, 255)).astype(np.uint8))
+        if rng.random() < 0.3:
+            image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.004 * (h + w) + 0.3)))
+        if rng.random() < 0.5:
+            stream = io.BytesIO()
+            image.save(stream, "JPEG", quality=int(rng.integers(40, 96)))
+            image = Image.open(stream).convert("RGB")
+        if rng.random() < 0.5:
+            image = image.convert("RGBA")
+    clean = np.rint(255 * (1 - np.pad(pen, 2))).astype(np.uint8)
+    return image, pen, lines, clean
+
+
+def outside(images, margin=4):
+    """Share of the ink of images uint8 [N,28,28] that lies outside the middle box: float [N]."""
+    x = images.astype(np.float64)
+    inner = x[:, margin:28 - margin, margin:28 - margin]
+    return 1 - inner.sum((1, 2)) / np.maximum(x.sum((1, 2)), 1)
+
+
+def read(session, images):
+    """What the classifier reads: int64 [N]."""
+    parts = [session.run(["logits"], {"image": part})[0].argmax(1) for part in np.array_split(images, 1 + len(images) // 500)]
+    return np.concatenate(parts)
+
+
+def main(argv=None):
+    parser = Parser(description=__doc__)
+    parser.add_argument("--dataset", default="mnist", help="of 28 x 28 glyphs (default: mnist)")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--split", choices=["train", "test"], default="train")
+    parser.add_argument("--classifier", type=Path, default=DEFAULT_MODEL, help="classifier.onnx that reads them")
+    parser.add_argument("--num", type=number(int, 1), default=2000)
+    parser.add_argument("--seed", type=number(int, 0), default=0)
+    parser.add_argument("--show", type=Path, metavar="PNG", help="draw the worst and some others")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write the scans as a folder, and no more")
+    args = parser.parse_args(argv)
+    g = data.load(args.dataset, args.data_dir)
+    x, y = (g.x_test, g.y_test) if args.split == "test" else (g.x_train, g.y_train)
+    some = np.random.default_rng(args.seed).permutation(len(x))[:args.num]
+    x, y = x[some], y[some]
+    scans, pens, lines, clean = zip(*(scan(glyph, args.seed, i) for i, glyph in enumerate(x)))
+    if args.write:
+        for i, image in enumerate(scans):
+            folder = args.write / g.classes[y[i]]
+            folder.mkdir(parents=True, exist_ok=True)
+            image.save(folder / f"{i:05}.png")
+        print(args.write)
+        return
+    start = time.process_time()
+    out, ok, notes = normalize.normalize_pictures(len(x), lambda i: scans[i].copy(), str)
+    spent = time.process_time() - start
+    alone, _, _ = normalize.normalize_pictures(len(x), lambda i: Image.fromarray(clean[i]), str)
+    session, _ = open_session(args.classifier, "classifier", 1)
+    print("\n".join(notes))
+    print(f"{len(x):,} scans, {1000 * spent / len(x):.2f} ms of processor time each; {np.count_nonzero(~ok)} unreadable")
+    right = {name: read(session, images) == y for name, images in (("as they are", x), ("clean", alone), ("scanned", out))}
+    distance = np.abs(out.astype(int) - alone).mean((1, 2))
+    for name, images in (("as they are", x), ("clean", alone), ("scanned", out)):
+        print(f"{name:12} read {100 * right[name].mean():6.2f} %   ink outside the middle 20 (24) pixels in "
+              f"{100 * np.mean(outside(images) > 0.03):5.1f} ({100 * np.mean(outside(images, 2) > 0.03):.1f}) %")
+    print(f"apart from the clean image by more than 16 grey levels on average: {100 * np.mean(distance > 16):.2f} %")
+    has_lines = np.array([(a > 0.5).sum() > 0 for a in lines])
+    print(f"with lines {has_lines.mean():.3f}: read {100 * right['scanned'][has_lines].mean():.2f}, far {100 * np.mean(distance[has_lines] > 16):.2f};"
+          f" without: read {100 * right['scanned'][~has_lines].mean():.2f}, far {100 * np.mean(distance[~has_lines] > 16):.2f}")
+    if args.show:
+        worst = np.argsort(-distance)[:48]
+        rows = []
+        for i in np.array_split(worst, 6):
+            rows.append([scans[k].convert("RGB").resize((84, 84)) for k in i])
+            rows.append([out[k].repeat(3, 0).repeat(3, 1) for k in i])
+            rows.append([alone[k].repeat(3, 0).repeat(3, 1) for k in i])
+        figures.save(figures.grid(rows, scale=1), args.show)
+        print(args.show)
+
+
+if __name__ == "__main__":
+    run_command(main)
