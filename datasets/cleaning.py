@@ -8,6 +8,7 @@ that clean crops stay as they are, bit for bit.
 A cell line is straight, thin, within 4 degrees of the side that it lies along, near it, and runs out of the picture. A
 stroke may be all this, too: what remains decides (`_without_strokes`), and where that leaves a doubt, the data set.
 """
+import functools
 import math
 from dataclasses import dataclass
 
@@ -35,16 +36,17 @@ def clean(a, lines="clear"):
     f, grain = _less_noise(_max_pool(_stretch(flat), k))
     if grain > MUCH_GRAIN:
         removed.add("grain")
-    erase = np.zeros(f.shape, bool)
-    found = [] if lines == "none" else find_lines(f, min(max(INK / 2, 4 * grain), 1.5 * INK))
+    erase = strip = np.zeros(f.shape, bool)
+    level = min(max(INK / 2, 4 * grain), 1.5 * INK)
+    found = [] if lines == "none" else find_lines(f, level)
     if found:
-        found, erase = _without_strokes(f, min(max(INK / 2, 4 * grain), 1.5 * INK), found, lines == "all")
+        found, erase, strip = _without_strokes(f, level, found, lines == "all")
     if found:
         removed.add("cell lines")
         f = np.where(erase, 0, f)
         gain = 255 / _usual_ink(f)
         f, grain = f * gain, grain * gain
-    keep, dropped = _keep(f, min(max(INK, 4 * grain), 2 * INK), erase, found)
+    keep, dropped = _keep(f, min(max(INK, 4 * grain), 2 * INK), strip, found)
     if dropped:
         removed.add("specks")
     if not removed:
@@ -185,6 +187,8 @@ def _views(a):
 def find_lines(f, level):
     """The straight lines around the glyph in float [H,W], ink above `level`: a list of Line."""
     mask = f > level
+    if not any(view[:2].any() for view in _views(mask)):
+        return []                                     # no ink runs out of the picture
     found = [line for side, view in enumerate(_views(mask)) for line in _candidates(view, side)]
     lines = [line for line in found if _is_line(line, mask.shape)]
     for line in found if lines else []:               # a line may also end at another one, at a corner of the cell
@@ -197,7 +201,7 @@ def find_lines(f, level):
 
 
 def _without_strokes(f, level, lines, is_form):
-    """(those of the lines that are none of the glyph's strokes, their pixels bool [H,W])
+    """(those of the lines that are none of the glyph's strokes; see _erase for the rest)
 
     A long 1, a dash or the bar of a 7 that is cut to its ink look like lines. What remains without them decides: if it
     is nothing, or if it hangs on a line and runs to the opposite side of the picture, they are strokes. In the pictures
@@ -205,16 +209,16 @@ def _without_strokes(f, level, lines, is_form):
     mask = f > level
     lines = sorted(lines, key=lambda line: line.depth)
     while lines:
-        erase = _erase(f, mask, lines)
+        erase, strip = _erase(f, mask, lines)
         labels, boxes, areas = components(mask & ~grow(erase, 1))
         thick = max(line.thick for line in lines)
         least = thick ** 2 if is_form else max(thick ** 2, 0.15 * np.count_nonzero(erase & mask))
         if len(areas) and areas.max() >= max(least, 4):
             main = labels == areas.argmax() + 1
             if is_form or not any(_hangs_on(line, lines, main, boxes[areas.argmax()]) for line in lines):
-                return lines, erase
+                return lines, erase, strip
         lines = lines[:-1] if is_form else []
-    return [], np.zeros_like(mask)
+    return [], np.zeros_like(mask), np.zeros_like(mask)
 
 
 def _hangs_on(line, lines, main, box):
@@ -261,11 +265,11 @@ def _candidates(mask, side):
     rest, found = mask[:rows + most].copy(), []
     above = np.maximum.accumulate(np.where(mask, -1, np.arange(h)[:, None]), 0) + 1         # first row of the run
     below = np.minimum.accumulate(np.where(mask, h, np.arange(h)[:, None])[::-1], 0)[::-1]  # row after the run
-    while rest[:rows].any(0).sum() >= 0.25 * w and len(found) < 3:
+    while np.count_nonzero(rest[:rows].any(0)) >= 0.3 * w and len(found) < 3:
         score = _hough(rest, rows, most)
         for _ in range(4):
             drop, row = np.unravel_index(score.argmax(), score.shape)
-            if score[drop, row] < 0.2 * w:
+            if score[drop, row] < 0.3 * w:
                 return found
             y = row + (drop - most) * ((np.arange(w) + 0.5) / w - 0.5)
             line = _check(mask, above, below, y, side)
@@ -286,15 +290,25 @@ def _hough(mask, rows, most):
     tall = np.pad(mask, ((most, most), (0, 0)))
     tall[1:] |= tall[:-1]                                                                  # a pixel lower is as good
     tall[:-1] |= tall[1:]
-    starts = np.unique(np.linspace(0, mask.shape[1], 41).astype(int)[:-1])
-    pieces = np.add.reduceat(tall, starts, 1, dtype=np.int32)                              # [H, pieces]
-    middles = (starts + np.append(starts[1:], mask.shape[1])) / 2
-    drops = np.arange(-most, most + 1)
-    offsets = most + np.rint(drops[:, None] * (middles / mask.shape[1] - 0.5)).astype(int)  # [drops, pieces]
-    score = np.zeros((len(drops), rows))
-    for k in range(len(starts)):
-        score += sliding_window_view(pieces[:, k], rows)[offsets[:, k]]
-    return score - 0.01 * np.abs(drops)[:, None]
+    starts, index = _line_index(mask.shape[1], rows, most)
+    pieces = np.add.reduceat(tall, starts, 1, dtype=np.int16)                              # [H, pieces]
+    return pieces.ravel()[index].sum(-1) - 0.01 * np.abs(np.arange(-most, most + 1))[:, None]
+
+
+@functools.lru_cache(256)
+def _line_index(width, rows, most):
+    """Where _hough's pieces of columns start, and the places of each line's pieces in [H, pieces]: [drops, rows, pieces]."""
+    starts = np.unique(np.linspace(0, width, 41).astype(int)[:-1])
+    middles = (starts + np.append(starts[1:], width)) / 2
+    offsets = most + np.rint(np.arange(-most, most + 1)[:, None] * (middles / width - 0.5)).astype(np.int32)
+    return starts, (offsets[:, None] + np.arange(rows)[:, None]) * len(starts) + np.arange(len(starts))
+
+
+def _fit_line(x, y):
+    """Slope and height at 0 by least squares, floats."""
+    dx = x - x.mean()
+    slope = float(dx @ y / max(float(dx @ dx), 1e-9))
+    return slope, float(y.mean() - slope * x.mean())
 
 
 def _runs(mask, above, below, y):
@@ -328,7 +342,7 @@ def _check(mask, above, below, y, side):
         middle = (top + end - 1)[columns] / 2
         good = np.ones(len(columns), bool)
         for _ in range(3):
-            slope, height = np.polyfit(columns[good], middle[good], 1)
+            slope, height = _fit_line(columns[good], middle[good])
             rest = np.abs(middle - slope * columns - height)
             good = rest <= max(0.75, 2 * np.median(rest))
         y = slope * np.arange(w) + height
@@ -349,7 +363,8 @@ def _check(mask, above, below, y, side):
 
 
 def _erase(f, mask, lines):
-    """The pixels of the lines, bool [H,W]; not where a stroke touches or crosses one, nor what is darker than it."""
+    """The pixels of the lines, bool [H,W], not where a stroke touches or crosses one, nor what is darker than it; and
+    all the pixels along them, bool [H,W]."""
     erase, strips = np.zeros_like(mask), [np.zeros_like(mask), np.zeros_like(mask)]
     for line in lines:
         grey, view, target, strip = (_views(a)[line.side] for a in (f, mask, erase, strips[line.side // 2]))
@@ -368,7 +383,7 @@ def _erase(f, mask, lines):
         begin, stop = np.where(inked, np.minimum(top - 1, upper), upper), np.where(inked, np.maximum(end + 1, lower), lower)
         target |= (rows >= begin) & (rows < stop) & along & ~stroke & (grey < 1.5 * darkness + 25)
         strip |= (rows >= upper - 1) & (rows < lower + 1) & along
-    return erase | strips[0] & strips[1]
+    return erase | strips[0] & strips[1], strips[0] | strips[1]
 
 
 def _close(flags, gap):
@@ -421,7 +436,7 @@ def _pen_width(mask):
     return 2 * np.count_nonzero(mask) * 4 / math.pi / max(edge, 1)
 
 
-def _keep(f, level, erase, lines):
+def _keep(f, level, strip, lines):
     """(bool [H,W], the ink that belongs to the glyph with a soft edge around it; was anything dropped?)"""
     mask = f > level
     h, w = mask.shape
@@ -430,7 +445,7 @@ def _keep(f, level, erase, lines):
         return np.ones_like(mask), False
     darkest = np.zeros(len(areas) + 1)
     np.maximum.at(darkest, labels.ravel(), np.clip(f, 0, 255).ravel())
-    near_lines = np.bincount(labels[grow(erase, 2)], minlength=len(areas) + 1)[1:] / areas if lines else 0 * areas
+    near_lines = np.bincount(labels[grow(strip, 1)], minlength=len(areas) + 1)[1:] / areas if lines else 0 * areas
     darkest = darkest[1:]
     main = int(np.where(near_lines < 0.8, areas * darkest ** 2, 0).argmax())
     pen, box = _pen_width(labels == main + 1), boxes[main]
