@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import form, readers, scan, strokes
+from datasets import readers, strokes
 from datasets.download import PARTS, SOURCES, Missing, download
 from datasets.formats import expand_home
 from datasets.normalize import SIDE, left_out, normalize_pictures, open_picture
@@ -295,6 +295,7 @@ def print_summary(g):
 
 def on_paper(args):
     """--form and --scan: draw a form, or cut photographs of it into folders."""
+    from datasets import form, scan  # here: who only wants arrays need not load fonts
     if args.name or not args.form or not args.out:
         raise UserError("say --form CLASSES --out form.png, or --scan PHOTO ... --form form.json --out FOLDER")
     if args.scan:
@@ -321,10 +322,10 @@ def main(argv=None):
     parser.add_argument("--form", type=non_empty_path, help="draw a form to write on, as --out FILE.png or .pdf, with FILE.json beside it: "
                         "the characters wanted, or a .txt with a class in each line; with --scan: that FILE.json")
     parser.add_argument("--copies", type=number(int, above=0, at_most=10_000), default=20, help="cells of each class on the form")
-    parser.add_argument("--samples", type=non_empty_path, help="pictures of the wanted characters for the form, named after them "
-                        "(A.png, U+3042.png; default: drawn with a font, where one has it, else the code point)")
-    parser.add_argument("--scan", nargs="+", type=non_empty_path, metavar="PHOTO", help="photographs or scans of filled-in pages of --form: "
-                        "cut into class folders in --out, for --dataset, and a sheet of them beside it")
+    parser.add_argument("--samples", type=non_empty_path, help="pictures of the wanted characters for the form, named "
+                        "after them (A.png, U+3042.png; default: drawn with a font, where one has it, else the code point)")
+    parser.add_argument("--scan", nargs="+", type=non_empty_path, metavar="PHOTO", help="photographs or scans of "
+                        "filled-in pages of --form: cut into class folders in --out, for --dataset, and a sheet of them beside it")
     args = parser.parse_args(argv)
     args.out = args.out and Path(args.out)
     if args.form is not None or args.scan:
