@@ -24,7 +24,7 @@ import numpy as np
 from datasets.normalize import SIDE
 from utils.cli import Progress
 from utils.files import UserError
-from utils.limits import MAX_BYTES, MAX_IMAGES, MAX_LINE, MAX_NAME, MAX_RATIO, SMALL_BYTES
+from utils.limits import MAX_BYTES, MAX_IMAGES, MAX_LINE, MAX_NAME, MAX_RATIO, SMALL_BYTES, SMALL_ROWS
 
 
 def whole_numbers(a, what):
@@ -49,11 +49,12 @@ class Form(NamedTuple):
     kinds: tuple               # beginnings of its dtype, without byte order: "u1", "f" of any size, "U" text, ...
     shape: tuple | None = None  # None, as a whole or of an axis: any
     width: int = MAX_NAME      # characters of each text
+    least: int = 0             # bytes that a row takes on disk at least, however well it packs
     check: Callable | None = None  # (array, what it is) -> the array to use; UserError for values that cannot be
 
 
 ANY = Form(("b", "u", "i", "f", "U", "S"))
-IMAGES = Form(("b", "u", "i", "f"))                    # of any shape here: see normalize_images
+IMAGES = Form(("b", "u", "i", "f"), least=8)           # of any shape here: see normalize_images
 LABELS = Form(("u", "i", "f", "b", "U", "S"), (None,), check=whole_numbers)
 THICKNESS = Form(("f", "u", "i"), (None,), check=unit_interval)
 NAMES = Form(("U", "S", "u", "i"))                     # of classes
@@ -124,28 +125,29 @@ def read_idx(path, sha256=None):
     return body
 
 
-def check_form(dtype, shape, form, what):
+def check_form(dtype, shape, form, stored, what):
     """Refuse an array that is not of its form, or has more rows than any set has images."""
     if dtype.hasobject or dtype.kind == "V":
         raise UserError(f"{what} holds Python objects or records, which are not read: save plain arrays")
-    wanted = shape if form.shape is None else form.shape
-    fits = len(wanted) == len(shape) and all(a in (None, b) for a, b in zip(wanted, shape))
+    fits = form.shape is None or len(form.shape) == len(shape) and all(
+        wanted in (None, n) for wanted, n in zip(form.shape, shape))
     is_odd = 0 in (dtype.itemsize, *shape[1:]) or dtype.str[1:] in ("f12", "f16")       # sizes that differ by machine
     if not dtype.str[1:].startswith(form.kinds) or not fits or is_odd:
-        axes = ", ".join("any" if n is None else str(n) for n in wanted)
-        raise UserError(f"{what} is {dtype} {list(shape)}; expected numpy's {', '.join(form.kinds)} of shape [{axes}]")
+        axes = "any" if form.shape is None else f"[{', '.join('any' if n is None else str(n) for n in form.shape)}]"
+        raise UserError(f"{what} is {dtype} {list(shape)}; expected numpy's {', '.join(form.kinds)}, shape {axes}")
     if dtype.kind in "US" and dtype.itemsize > 4 * form.width:
         raise UserError(f"{what} holds texts of {dtype.itemsize:,} bytes; the limit is {4 * form.width:,}")
-    if shape and shape[0] > MAX_IMAGES:
-        raise UserError(f"{what}: {shape[0]:,} rows are more than the limit of {MAX_IMAGES:,}; take a part of it")
+    most = min(MAX_IMAGES, max(stored // form.least, SMALL_ROWS)) if form.least else MAX_IMAGES
+    if shape and shape[0] > most:
+        raise UserError(f"{what}: {shape[0]:,} rows are more than the limit of {most:,} in a file of {stored:,} bytes")
 
 
-def read_npy(f, size, form, what):
-    """The array of a seekable .npy stream of `size` bytes. Text comes as str, its bytes decoded as UTF-8."""
+def read_npy(f, size, form, stored, what):
+    """The array of a seekable .npy stream of `size` bytes, in a file of `stored` bytes. Text comes as str, its bytes decoded as UTF-8."""
     if np.lib.format.read_magic(f) != (1, 0):  # the later ones are for headers above 64 kB, which no plain array has
         raise ValueError(f"{what} is no .npy of version 1.0")
     shape, _, dtype = np.lib.format.read_array_header_1_0(f)
-    check_form(dtype, shape, form, what)
+    check_form(dtype, shape, form, stored, what)
     n = math.prod(shape) * dtype.itemsize
     if f.tell() + n != size:
         raise UserError(f"{what}: its header claims {n:,} bytes, it holds {size - f.tell():,}; the file is damaged")
@@ -168,7 +170,7 @@ def read_npz(path, forms=None):
         check_claim(stored, stored, path, packed=False)
         forms = {"arr_0": ANY} if forms is None else forms
         with reading(path), open(path, "rb") as f:
-            return {"arr_0": read_npy(f, stored, forms["arr_0"], path)} if "arr_0" in forms else {}
+            return {"arr_0": read_npy(f, stored, forms["arr_0"], stored, path)} if "arr_0" in forms else {}
     with reading(path), zipfile.ZipFile(path) as z:
         members = {i.filename.removesuffix(".npy"): i for i in z.infolist() if i.filename.endswith(".npy")}
         forms = dict.fromkeys(members, ANY) if forms is None else forms
@@ -178,7 +180,7 @@ def read_npz(path, forms=None):
             if info.compress_type not in PACKINGS:
                 raise UserError(f"{path}: {name} is packed in a way that numpy does not use; save it with numpy")
             with z.open(info) as f:
-                arrays[name] = read_npy(f, info.file_size, forms[name], f"{path}: {name}")
+                arrays[name] = read_npy(f, info.file_size, forms[name], stored, f"{path}: {name}")
     return arrays
 
 

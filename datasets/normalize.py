@@ -5,8 +5,10 @@
 """
 import contextlib
 import functools
+import math
 import os
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,8 +21,21 @@ from utils.files import UserError
 from utils.limits import MAX_IMAGES, MAX_PIXELS
 
 SIDE = 28                      # pixels; the glyph itself takes 20, its centre of mass in the middle, as in MNIST
+LARGE = 4_000_000              # pixels of a picture above which it is reduced before anything else: one glyph needs fewer
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA"]  # not EPS: Pillow starts other programs for it
 open_picture = functools.partial(Image.open, formats=FORMATS)  # a path or stream -> an image, not yet decoded
+
+
+def shrink(image):
+    """A picture of more than LARGE pixels reduced to fewer, as all that follows needs many bytes for each."""
+    factor = math.ceil(math.sqrt(image.width * image.height / LARGE))
+    if factor < 2:
+        return image
+    if image.mode in ("1", "P", "PA") or "transparency" in image.info:  # modes that cannot be averaged
+        image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
+    elif image.mode.startswith("I;"):
+        image = image.convert("I")
+    return image.reduce(factor)
 
 
 def grey(image):
@@ -140,12 +155,15 @@ def normalize_pictures(n, open_one, name_of, center=True, as_is=False):
     Broken ones stay 0 and are noted. With `as_is`, grey 28 x 28 pictures are taken as they are."""
     out, dark, removed, faults = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros(n, bool), {}, {}
 
+    one_large = threading.Lock()  # at a time, whatever the number of threads
+
     def read(i):
         try:
             with open_one(i) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ValueError(f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}")
-                return image.mode, grey(ImageOps.exif_transpose(image))
+                with one_large if image.width * image.height > LARGE else contextlib.nullcontext():
+                    return image.mode, grey(shrink(ImageOps.exif_transpose(image)))
         except UnidentifiedImageError as e:
             raise ValueError("no picture in a known format") from e
         except Exception as e:  # Pillow's plugins raise almost anything on a broken file

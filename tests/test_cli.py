@@ -191,9 +191,10 @@ def test_errors_become_a_line_and_a_status(capsys, error, status, said):
     assert end.value.code == status and capsys.readouterr().err == said
 
 
-def test_an_error_comes_on_a_line_of_its_own_and_alone(monkeypatch):
+def test_an_error_comes_on_a_line_of_its_own_and_alone(monkeypatch, recwarn):
     screen = Screen(tty=True)
     monkeypatch.setattr(cli.sys, "stderr", screen)
+    monkeypatch.setattr(cli.sys, "warnoptions", [])
 
     def main():
         warnings.warn("of a package", UserWarning, stacklevel=1)
@@ -202,7 +203,7 @@ def test_an_error_comes_on_a_line_of_its_own_and_alone(monkeypatch):
     with pytest.raises(SystemExit):
         run_command(main)
     assert screen.getvalue() == "\r\033[Kreading  1/5\nerror: a class \\x1b[2J\\nof two lines\n"
-    assert Progress.live is None
+    assert Progress.live is None and not recwarn.list
 
 
 def test_a_fault_of_the_code_keeps_its_traceback():

@@ -47,7 +47,8 @@ def put(folder, served):
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
-    """/good/, /wrong/ (altered), /short/ (truncated), /stall/ (half, then silence), /drip/, /flood/, /gone/ (404)."""
+    """/good/, /wrong/ (altered), /short/ (truncated), /stall/ (half, then silence), /drip/, /flood/, /gone/ (404),
+    /loop/ (redirects to itself), /garbage/ (no HTTP)."""
     served, requests, over = {}, [], None
 
     def do_GET(self):
@@ -56,6 +57,12 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         content = self.served[name]
         if kind == "gone":
             return self.send_error(404)
+        if kind == "garbage":
+            return self.wfile.write(b"\x1b[2J\r\n\r\nhello")
+        if kind == "loop":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            return self.end_headers()
         self.send_response(200)
         if kind != "flood":
             self.send_header("Content-Length", str(len(content)))
@@ -120,13 +127,14 @@ def test_altered_and_truncated_files_are_errors_that_name_them(small_mnist, tmp_
             assert name in str(fault.value)
 
 
-@pytest.mark.parametrize("bad", ["wrong", "short", "stall", "drip", "flood", "gone"])
+@pytest.mark.parametrize("bad", ["wrong", "short", "stall", "drip", "flood", "gone", "loop", "garbage"])
 def test_next_mirror_when_one_fails(mirror, small_mnist, tmp_path, monkeypatch, bad):
     set_mirrors(monkeypatch, f"{mirror}{bad}/", f"{mirror}good/")
     start = time.monotonic()
     g = data.load(None, tmp_path)
     assert time.monotonic() - start < 5 and g.name == "mnist" and len(g.x_train) == 165
-    assert Mirror.requests == [bad] + ["good"] * 4  # a mirror that failed is left for good
+    requests = Mirror.requests if bad != "loop" else ["loop", *Mirror.requests[-4:]]  # it was asked several times
+    assert requests == [bad] + ["good"] * 4  # a mirror that failed is left for good
     assert {p.name: p.read_bytes() for p in (tmp_path / "mnist").iterdir()} == small_mnist  # whole files, nothing else
 
 
@@ -141,6 +149,14 @@ def test_no_mirror_delivers(mirror, tmp_path, monkeypatch):
     with pytest.raises(download.Missing, match="wrong sha256.*truncated"):
         data.load("mnist", tmp_path)
     assert not list(tmp_path.rglob("*"))  # no half-written file stays
+
+
+@pytest.mark.parametrize("bad", ["loop", "garbage"])
+def test_what_a_broken_server_says_stays_on_one_line(mirror, tmp_path, monkeypatch, bad):
+    set_mirrors(monkeypatch, f"{mirror}{bad}/")
+    with pytest.raises(download.Missing) as fault:
+        data.load("mnist", tmp_path)
+    assert str(fault.value).isprintable() and "put the files into" in str(fault.value)
 
 
 def black_hole():

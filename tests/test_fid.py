@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import fid
+from metrics import features, frechet_distance
 from metrics.conditional import conditional_metrics
 from metrics.features import DEFAULT_MODEL, Extractor
+from metrics.frechet_distance import load_moments
 from utils.files import UserError
 
 
@@ -145,7 +147,58 @@ def test_joint_distance_sees_wrong_labels():
     assert conditional_metrics(real, wrong)["joint_fid"] > 0.5
 
 
+def test_classes_without_an_image_change_nothing_and_cost_nothing():
+    """A label of 4,999 in a table of files makes 5,000 classes, of which a few have images."""
+    images, labels = blobs(60, 4)
+    extractor = Extractor("pixels")
+    few = extractor.measure(images[:, ::4, ::4], labels, None, ["a", "b", "c"])
+    many = few._replace(labels=labels * 2499, classes=[str(i) for i in range(4999)])
+    results = [conditional_metrics(x, x._replace(labels=np.roll(x.labels, 1))) for x in (few, many)]
+    assert results[0]["joint_fid"] == results[1]["joint_fid"] > 0
+    assert results[1]["intra_fid"]["classes_left_out"] == 4996
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"sigma": -np.eye(4)}, "positive semi-definite"), ({"sigma": np.diag([1, 1, 1, -0.01])}, "positive semi-definite"),
+    ({"sigma": np.ones((4, 4)) - np.eye(4)}, "positive semi-definite"), ({"sigma": np.triu(np.ones((4, 4)))}, "not symmetric"),
+    ({"mu": np.full(4, np.nan)}, "NaN"), ({"sigma": np.full((4, 4), np.inf)}, "NaN, infinity"), ({"mu": np.full(4, 1e300)}, "NaN, inf"),
+    ({"mu": np.zeros(4, int)}, "mu is int64"), ({"mu": np.zeros(4, complex)}, "mu is complex128"), ({"mu": np.zeros(3)}, "do not fit"),
+    ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "sigma is float64"), ({"n": 0}, "do not fit"), ({"n": 99.0}, "n is float64"),
+    ({"n": np.arange(3)}, "n is int64"), ({"n": "many"}, "n is <U4"), ({"extractor": 7}, "extractor is int64"),
+    ({"extractor": np.array(None)}, "Python objects"), ({"extractor": "a" * 5000}, "texts"), ({"extractor": "\ud800"}, "cannot read"),
+    ({"mu": np.zeros(5), "sigma": np.zeros((5, 5), np.float16)}, "d up to 4,")])
+def test_statistics_that_are_none_are_refused(tmp_path, monkeypatch, change, said):
+    monkeypatch.setattr(frechet_distance, "MAX_FEATURES", 4)
+    sound = {"mu": np.zeros(4), "sigma": np.diag([1, 1, 0, 1e-9]).astype(np.float32), "n": 9, "extractor": "a:b"}
+    np.savez(tmp_path / "s.npz", **sound)
+    assert load_moments(tmp_path / "s.npz").n == 9
+    np.savez(tmp_path / "s.npz", **sound | change)
+    with pytest.raises(UserError, match=said) as error:
+        load_moments(tmp_path / "s.npz")
+    assert "s.npz" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_limits_of_an_extractor(tmp_path, monkeypatch):
+    model = make_model(tmp_path / "m.onnx")
+    with pytest.raises(UserError, match="20 x 20 alone: leave --input-size out"):
+        Extractor(model, input_size=30)
+    with pytest.raises(UserError, match="up to 2048 x 2048 pixels"):
+        Extractor(make_model(tmp_path / "big.onnx", size=3000))
+    with pytest.raises(UserError, match="4,096 at a time"):
+        Extractor(make_model(tmp_path / "batch.onnx", batch=5000))
+    monkeypatch.setattr(features, "MAX_FEATURES", 3)
+    with pytest.raises(UserError, match="gives 4 values for an image as features, more than the limit of 3"):
+        Extractor(model)(blobs(4, 0)[0])
+    monkeypatch.undo()
+    monkeypatch.setattr(features, "LARGEST", 1e-9)
+    with pytest.raises(UserError, match="values beyond 1e-09 as features"):
+        Extractor(model)(blobs(4, 0)[0])
+
+
 @pytest.mark.parametrize("option, words", [
+    (["--bootstrap", "9", "--metrics", "kid"], "about fid"), (["--infinity", "--metrics", "prdc"], "about fid"),
+    (["--train", "x"], "for copies"), (["--features", "pixels", "--output", "x"], "about a model"),
+    (["--pairs", ""], "--pairs"), (["--save-stats", ""], "--save-stats"), (["--output", ""], "--output"),
     (["--seed", "-1"], "--seed"), (["--bootstrap", "-1"], "--bootstrap"), (["--bootstrap", "1"], "at least 2"),
     (["--metrics", ""], "--metrics: '' is none of fid"), (["--metrics", "fid,fad"], "'fad' is none of fid"),
     (["--floor", ""], "--floor"), (["--input-size", "0"], "--input-size"), (["--input-range", "0-2"], "--input-range")])

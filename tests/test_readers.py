@@ -1,6 +1,9 @@
 """File formats: what is read, what is refused before memory is taken, and how any picture becomes a glyph."""
 import gzip
+import os
+import signal
 import struct
+import tracemalloc
 import zipfile
 import zlib
 
@@ -8,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import formats, readers
+import data
+from datasets import formats, normalize, readers
 from utils.files import UserError
 
 
@@ -121,6 +125,100 @@ def test_npy_of_another_version_claims_no_memory(tmp_path):
         readers.read_npz(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("header", [
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (3, ", "{'descr': '|u1', 'shape': [(", "(" * 110, "{" * 110, "'", "\\",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,), }", "{'descr': 'x', 'fortran_order': False, 'shape': (3,), }",
+    "{'descr': '|u1', 'fortran_order': 3, 'shape': (3,), }", "{'descr': '|u1', 'fortran_order': False, 'shape': (3L,), }",
+    "{'descr': ('<f8', (2,)), 'fortran_order': False, 'shape': (3,), }", "\x00\xff", "9" * 110,
+    "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 0), }"])
+def test_npy_headers_of_any_kind_are_errors(tmp_path, header):
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.encode("latin-1").ljust(117) + b"\n")
+    with pytest.raises(UserError, match="a.npy") as error:
+        readers.read_npz(tmp_path / "a.npy")
+    assert "\n" not in str(error.value)
+
+
+def test_small_files_do_not_become_large_arrays(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "labels.npz", labels=np.zeros(1_000_000, np.int64))      # honest: sorted labels pack well
+    assert len(readers.read_npz(tmp_path / "labels.npz")["labels"]) == 1_000_000
+    np.savez_compressed(tmp_path / "rows.npz", images=np.zeros((20_000, 2, 2), np.uint8))
+    with pytest.raises(UserError, match="20,000 rows are more than the limit of 10,000"):
+        readers.read_npz(tmp_path / "rows.npz", {"images": formats.IMAGES})
+    monkeypatch.setattr(formats, "SMALL_BYTES", 1 << 20)
+    monkeypatch.setattr(np.lib.format, "read_array", None)                                  # it would take the memory
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((5000, 28, 28), np.uint8))
+    with pytest.raises(UserError, match="claims 3,920,.* bytes in a file of"):
+        readers.read_npz(tmp_path / "bomb.npz")
+    with gzip.open(tmp_path / "bomb.gz", "wb") as f:
+        f.write(idx_bytes(np.zeros((5000, 28, 28), np.uint8)))
+    with pytest.raises(UserError, match="claims 3,920,000 bytes"):
+        readers.read_idx(tmp_path / "bomb.gz")
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "odd.npz", "w", method) as z:
+            z.writestr("a.npy", b"")
+        with pytest.raises(UserError, match="packed in a way that numpy does not use"):
+            readers.read_npz(tmp_path / "odd.npz")
+
+
+ODD_LABELS = [np.array([np.inf, 1] * 10), np.array([np.nan, 1] * 10), np.arange(20) + 0j,
+              np.array([2 ** 64 - 1, 1] * 10, np.uint64),
+              np.zeros(20, "V8"), np.zeros(20, "M8[s]"), np.array([{}] * 20, object), np.array(["\ud800", "b"] * 10),
+              np.array([b"\xff", b"b"] * 10), np.arange(20) / 2, np.zeros((20, 1), int), np.zeros(20, np.longdouble),
+              np.array(["a\nb", "c"] * 10), np.array(["x" * 300, "c"] * 10), np.array(["", "c"] * 10), np.array(3)]
+
+
+@pytest.mark.parametrize("labels", ODD_LABELS, ids=lambda a: f"{a.dtype} {a.ravel()[0]!r:.10}")
+def test_odd_labels_in_npz_are_refused(tmp_path, labels):
+    np.savez(tmp_path / "a.npz", images=np.tile(seven(), (20, 1, 1)), labels=labels)
+    for read in (data.load, data.read_images):
+        with pytest.raises(UserError, match="a.npz") as error:
+            read(tmp_path / "a.npz")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name, array", [
+    ("classes", np.zeros(2)), ("classes", np.array(["a\n", "b"])), ("classes", np.array(["a", "\x1b[2J"])),
+    ("classes", np.array(["a", ""])), ("classes", np.array(["x" * 1_000_000, "b"])), ("classes", np.zeros(5001, int)),
+    ("classes", np.array(["a", "\udc80"])), ("classes", np.array([b"\xff", b"b"])), ("labels", np.full(20, 2)),
+    ("labels", np.full(20, -1)), ("thickness", np.full(20, np.nan)), ("thickness", np.full(20, 1.5)),
+    ("thickness", np.full(20, "thin")), ("thickness", np.zeros((20, 1))), ("images", np.full((20, 28, 28), np.nan)),
+    ("images", np.zeros((20, 28, 28), complex)), ("images", np.array("image")), ("images", np.zeros((20, 0, 28)))])
+def test_odd_arrays_in_npz_are_refused(tmp_path, name, array):
+    sound = {"images": np.tile(seven(), (20, 1, 1)), "labels": np.arange(20) % 2, "classes": ["a", "b"]}
+    np.savez(tmp_path / "a.npz", **sound)
+    assert len(data.read_images(tmp_path / "a.npz")[0]) == 20
+    np.savez(tmp_path / "a.npz", **sound | {name: array})
+    with pytest.raises(UserError, match="a.npz") as error:
+        data.read_images(tmp_path / "a.npz")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_and_devices_are_not_opened(tmp_path):
+    """A pipe without a writer would wait for ever: an alarm ends that."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("waited for a pipe"))
+    signal.alarm(20)
+    try:
+        for name in ("a.npz", "a.npy", "a.csv", "a.png", "a"):
+            os.mkfifo(tmp_path / name)
+            for read in (data.load, data.read_images):
+                with pytest.raises(UserError, match="no regular file|nor a regular file|no data set"):
+                    read(tmp_path / name)
+        (tmp_path / "labels.csv").write_text("file,label\na.png,1\n")
+        with pytest.raises(UserError, match="each file once and regular"):
+            data.read_images(tmp_path)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_home_that_is_none():
+    for read in (data.load, data.read_images):
+        with pytest.raises(UserError, match="cannot use the path '~nosuchuser/x'"):
+            read("~nosuchuser/x")
+
+
 # ---- csv -----------------------------------------------------------------------------------------
 
 def test_csv_with_and_without_header(tmp_path):
@@ -225,6 +323,60 @@ def test_folder_with_labels_csv_is_taken_as_it_is(tmp_path):
         (tmp_path / "labels.csv").write_text(bad)
         with pytest.raises(UserError, match="labels.csv"):
             readers.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("rows, said", [
+    ("0.png,1\n0.png,1", "'0.png', label 1, in row 2"), ("0.png,5000", "label 5000"), ("0.png,-1", "label -1"),
+    ("0.png," + "9" * 5000, "digits"), ("0.png,1,a,nan", "0 .. 1"), ("0.png,1,a,inf", "0 .. 1"), ("0.png,1,a,-0.5", "0 .. 1"),
+    ("0.png,1," + "x" * 70_000, "a line is longer"), ("0.png,1," + "x" * 300, "1 to 256 characters"),
+    ('0.png,1,"a\nb"', "a line end"), ("0.png,1,\x1b[2J", "control character"), ("0.png\0,1", "0.png"),
+    ("0.png,1\n1.png,1\n2.png,1\n3.png,1", "in row 4")])
+def test_tables_of_files_are_checked_row_by_row(tmp_path, monkeypatch, rows, said):
+    monkeypatch.setattr(readers, "MAX_IMAGES", 3)
+    for i in range(4):
+        Image.fromarray(seven()).save(tmp_path / f"{i}.png")
+    (tmp_path / "labels.csv").write_text("file,label,class,thickness\n" + rows, newline="")
+    with pytest.raises(UserError, match=said) as error:
+        readers.read_folder(tmp_path)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_cache_with_other_arrays_is_built_anew(tmp_path):
+    root = make_folder(tmp_path / "letters")
+    images = readers.read_folder(root)[0]
+    with np.load(root / readers.CACHE_NAME) as z:
+        arrays = dict(z)
+    for name, odd in (("images", images[:3]), ("images", images.astype(float)), ("ok", np.ones(8)), ("notes", np.zeros(3))):
+        np.savez(root / readers.CACHE_NAME, **arrays | {name: odd})
+        again = readers.read_folder(root)[0]
+        assert again.dtype == np.uint8 and np.array_equal(again, images)
+
+
+def test_a_zip_entry_gives_no_more_than_it_claims(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("id_1_label_1.png", bytes(30_000_000))
+    lie = bytearray((tmp_path / "a.zip").read_bytes())
+    at = lie.rindex(b"PK\x01\x02")
+    lie[at + 24:at + 28] = struct.pack("<I", 1000)
+    (tmp_path / "a.zip").write_bytes(lie)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="id_1_label_1.png"):
+        readers.read_labelled_zip(tmp_path / "a.zip")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "F"])
+def test_large_pictures_are_reduced_first(tmp_path, monkeypatch, mode):
+    paper = Image.fromarray(255 - np.pad(seven(140), 30))
+    image = paper.convert("I").point(lambda v: v * 256).convert("I;16") if mode == "I;16" else paper.convert(mode)
+    image.save(tmp_path / "a.tif" if mode in ("F", "CMYK") else tmp_path / "a.png")
+    path, = tmp_path.iterdir()
+    whole = data.read_images(path)[0]
+    monkeypatch.setattr(normalize, "LARGE", 15_000)
+    assert np.abs(data.read_images(path)[0].astype(int) - whole).mean() < 4
+    assert normalize.shrink(image).width == 100
 
 
 def test_helpers():

@@ -14,6 +14,7 @@ MAX_PIXELS = 50_000_000        # of one image file: a 50-megapixel photograph
 MAX_BYTES = 4 << 30            # of the arrays that are read from one file, as they lie in memory
 SMALL_BYTES = 64 << 20         # so much may lie in however few bytes on disk: a million sorted labels pack very well ...
 MAX_RATIO = 100                # ... but nothing larger packs better than this: glyphs come to 5 : 1, line drawings to 60 : 1
+SMALL_ROWS = 10_000            # so many images likewise; more take at least 8 bytes each
 MAX_LINE = 1 << 16             # bytes of a line of text; 784 pixels take 3 kB
 MAX_DOWNLOAD = 256 << 20       # bytes of one file; the largest, Kuzushiji-49's, takes 63 MB
 MAX_FEATURES = 4096            # values for each image, whose covariance then takes 134 MB; Inception has 2,048
