@@ -376,7 +376,7 @@ def load(path, kind=None):
     try:
         if content["version"] != VERSION:
             raise UserError(f"{path} has checkpoint version {content['version']}, this code reads {VERSION}")
-        if not matches(content, CONTENT):
+        if not (matches(content, CONTENT) and is_plain(content["info"])):
             raise TypeError("content")
         kinds = (kind,) if isinstance(kind, str) else kind or tuple(MODELS)
         if content["kind"] not in kinds:

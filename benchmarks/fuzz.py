@@ -392,7 +392,7 @@ def main(argv=None):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / args.kinds[0]
             path.write_bytes(Path(args.replay).read_bytes())
-            print(*outcome(READERS[args.kinds[0]], path))
+            print(*outcome(READERS[args.kinds[0]], path), f"({peak_memory() >> 20} MB)")
     elif args.worker:
         work(Path(args.worker[0]), args.kinds, args.seed, int(args.worker[1]), args.inputs, args.jobs)
     elif any(set(counts) - {"read", "refused"} for counts in fuzz(args, args.kinds).values()):

@@ -1,9 +1,12 @@
 """cli.py: option types, progress on a terminal and in a log, durations, errors as one line and a status."""
 import io
 import os
+import subprocess
+import sys
 import warnings
 
 import pytest
+from conftest import ENVIRONMENT, ROOT, assert_one_line_error
 
 from utils import cli
 from utils.cli import Parser, Progress, format_duration, image_counts, names_from, non_empty_path, number, run_command
@@ -204,6 +207,29 @@ def test_an_error_comes_on_a_line_of_its_own_and_alone(monkeypatch, recwarn):
         run_command(main)
     assert screen.getvalue() == "\r\033[Kreading  1/5\nerror: a class \\x1b[2J\\nof two lines\n"
     assert Progress.live is None and not recwarn.list
+
+
+def shell(line, **env):
+    """A line of a shell in the repository, with $PYTHON: the finished process."""
+    return subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False,
+                          env={**ENVIRONMENT, "PYTHON": sys.executable, **env})
+
+
+def test_a_closed_or_full_output_is_one_line():
+    done = shell("$PYTHON data.py strokes >&-")
+    assert_one_line_error(done, "output is closed")
+    done = shell("$PYTHON data.py nothing 2>&-")
+    assert done.returncode == 2 and done.stdout == "" and done.stderr == ""
+    if os.path.exists("/dev/full"):
+        code = "from utils.cli import run_command; run_command(lambda: print('a result'))"
+        assert_one_line_error(shell(f'$PYTHON -c "{code}" > /dev/full'), "No space left")
+
+
+def test_names_that_the_terminal_does_not_have_are_escaped():
+    for name, value in (("PYTHONIOENCODING", "ascii"), ("PYTHONIOENCODING", "latin-1:strict")):
+        assert_one_line_error(shell("$PYTHON data.py あ.npz", **{name: value}), r"\u3042.npz")
+        code = "from utils.cli import run_command; run_command(lambda: print('あ'))"
+        assert shell(f'$PYTHON -c "{code}"', **{name: value}).stdout == "\\u3042\n"
 
 
 def test_a_fault_of_the_code_keeps_its_traceback():

@@ -108,6 +108,73 @@ def test_a_bad_checkpoint_is_an_error_that_names_the_file(tmp_path, how):
         models.load(path)
 
 
+def nest(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def own_list():
+    value = []
+    value.append(value)
+    return value
+
+
+def doubling():
+    """2 ** 40 values in 40 lists."""
+    value = 1
+    for _ in range(40):
+        value = [value, value]
+    return value
+
+
+WEIGHT = "project.weight"
+TENSORS = {"expanded": lambda w: torch.zeros(1).expand_as(w), "expanded far": lambda w: torch.zeros(1).expand(50_000, 50_000),
+           "overlapping": lambda w: torch.zeros(w.numel() // 2).as_strided(w.shape, (1, 1)), "double": lambda w: w.double(),
+           "sparse": lambda w: w.to_sparse(), "meta": lambda w: w.to("meta"), "parameter": torch.nn.Parameter,
+           "with a gradient": lambda w: w.requires_grad_(),
+           "complex": lambda w: w.to(torch.complex64), "of another shape": lambda w: w[1:], "no tensor": lambda w: [1.0]}
+
+
+@pytest.mark.parametrize("how", TENSORS)
+def test_odd_tensors_in_a_checkpoint_take_no_memory(tmp_path, how):
+    path = tmp_path / "odd.pth"
+    models.save(path, checkpoint())
+    content = torch.load(path, weights_only=True)
+    content["weights"][WEIGHT] = TENSORS[how](content["weights"][WEIGHT])
+    torch.save(content, path)
+    with pytest.raises(UserError, match="odd.pth"):
+        models.load(path)
+
+
+@pytest.mark.parametrize("key, value", [
+    ("info", {"dataset": 5, "license": "MIT"}), ("info", {"license": ["MIT"]}), ("info", [1]), ("info", {"figures": [1, 2]}),
+    ("info", {"note": torch.zeros(3)}), ("info", {"note": nest(100)}), ("info", {"note": own_list()}),
+    ("info", {"note": doubling()}), ("info", {"\ud800": 1}), ("info", {"note": 10 ** 400}), ("info", {"note": b"bytes"}),
+    ("classes", "0123456789"), ("classes", ["\ud800", *"123456789"]), ("classes", [""] * 10), ("classes", list(range(10))),
+    ("classes", ["x" * 10 ** 6, *"123456789"]), ("ink_table", torch.zeros(10)), ("ink_table", torch.zeros(10, 256)), ("ink_table", [1] * 10),
+    ("config", {"n_classes": 10, "c0": 0}), ("config", {"n_classes": 10, "hidden": -3}), ("config", {"width": 5}), ("config", None),
+    ("kind", ["generator"]), ("kind", "painter"), ("weights", {}), ("weights", [1]), ("version", "1"), ("version", None)])
+def test_odd_values_in_a_checkpoint(tmp_path, key, value):
+    path = tmp_path / "odd.pth"
+    models.save(path, checkpoint())
+    content = torch.load(path, weights_only=True)
+    content[key] = value
+    torch.save(content, path)
+    with pytest.raises(UserError, match="odd.pth"):
+        models.load(path)
+
+
+def test_what_a_checkpoint_may_be_made_of(tmp_path):
+    """What the shipped files and resume states hold passes: views of their own storage, bool, ints, nested lists."""
+    values = {"a": [1, (2.5, None)], "b": torch.arange(6).view(2, 3).T, "c": torch.zeros(0), "d": torch.tensor(3.0),
+              "e": {1: torch.ones(2, dtype=torch.bool)}}
+    models.write_archive(values, tmp_path / "a.pth")
+    found = models.read_archive(tmp_path / "a.pth")
+    assert found["a"] == values["a"] and torch.equal(found["b"], values["b"]) and found["e"][1].all()
+
+
 def test_missing_file_and_wrong_kind(tmp_path):
     with pytest.raises(UserError, match="none.pth"):
         models.load(tmp_path / "none.pth")

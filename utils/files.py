@@ -145,7 +145,7 @@ def remove_if_stale(entry):
 # ---- JSON that is not trusted --------------------------------------------------------------------
 
 MAX_JSON = 256 << 20       # bytes of a file
-MAX_VALUES = 10_000_000       # on one level of it
+MAX_VALUES = 1_000_000         # on one level of it
 MAX_DEPTH = 32             # of lists and dicts in each other; what is written here has 7 levels
 
 

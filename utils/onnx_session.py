@@ -31,7 +31,8 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
 MEMORY = 512 << 20         # bytes that two images may take while a file proves itself, without its weights
 SECONDS = 4.0              # that they may take, beside half a second for each image
 MAX_CONSTANTS = 1 << 24    # values worked out from the weights, which the optimiser keeps, beside two for each byte of the file
-MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own
+MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own ...
+MAX_OWN_TENSOR = 1 << 17                   # ... of files of the contract, which are run with a thousand images at once: so many
 MAX_LATENT = 10_000
 
 
@@ -127,8 +128,9 @@ class Session:
             clock.cancel()
         constants = sum(n for (_, is_constant), n in sizes.items() if is_constant)
         image = max([0, *(a.size for a in few.values())]) / batch
+        limit = MAX_OWN_TENSOR if self.shapes else max(MAX_TENSOR, MAX_GROWTH * image)
         largest = max((n for (_, is_constant), n in sizes.items() if not is_constant), default=0)
-        if constants > MAX_CONSTANTS + 2 * len(self.content) or largest > batch * max(MAX_TENSOR, MAX_GROWTH * image):
+        if constants > MAX_CONSTANTS + 2 * len(self.content) or largest > batch * limit:
             raise UserError(f"{self.path} makes {max(constants, largest):,} values of {batch} images, more than networks of "
                             "images need")
 
