@@ -171,8 +171,8 @@ def stop_after(patch, owner, name, is_time=lambda *arguments: True):
     """Let a function of `owner` end the run as a kill would, once it has done its work."""
     function = getattr(owner, name)
 
-    def and_stop(*arguments):
-        function(*arguments)
+    def and_stop(*arguments, **more):
+        function(*arguments, **more)
         if is_time(*arguments):
             raise KeyboardInterrupt
     patch.setattr(owner, name, and_stop)

@@ -36,13 +36,13 @@ def atomic(path, sync=True):
     writes into the folder. `sync=False` leaves the flush to the system: for thousands of small files that can be
     written again. Raises UserError where the folder cannot be written."""
     path = Path(path)
-    tmp, descriptor = path.parent / f".{path.name}.{HOST}{os.urandom(4).hex()}.tmp", None
+    tmp = descriptor = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path.parent)
-        descriptor = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if lock(descriptor) is None:
-            os.close(descriptor)         # no use without a lock, and Windows renames no open file
+        tmp, descriptor = make_temporary(path)
+        if fcntl is None:
+            os.close(descriptor)         # Windows renames no open file
             descriptor = None
         yield tmp
         if sync:
@@ -52,10 +52,21 @@ def atomic(path, sync=True):
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; choose another folder") from e
     finally:
-        with contextlib.suppress(OSError):           # it was renamed, or never made
-            tmp.unlink()
+        if tmp:
+            with contextlib.suppress(OSError):           # it was renamed
+                tmp.unlink()
         if descriptor is not None:
             os.close(descriptor)
+
+
+def make_temporary(path):
+    """Create a temporary file beside `path` and lock it: (its Path, its descriptor). Raises OSError."""
+    while True:
+        tmp = path.parent / f".{path.name}.{HOST}{os.urandom(4).hex()}.tmp"
+        descriptor = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if lock(descriptor) is not False and tmp.exists():
+            return tmp, descriptor
+        os.close(descriptor)             # between both calls another process has taken it for that of a dead writer
 
 
 @contextlib.contextmanager
@@ -123,12 +134,12 @@ def remove_stale(folder):
 def remove_if_stale(entry):
     """The same for one temporary file, an os.DirEntry. Raises OSError where it cannot be opened or removed."""
     is_ours = entry.name.split(".")[-2].startswith(HOST)
-    age = time.time() - entry.stat().st_mtime
-    if age < (1 if is_ours else ABANDONED):          # 1: it may have been made, and not yet locked
-        return
-    descriptor = os.open(entry.path, os.O_RDWR)
-    try:
-        if lock(descriptor) or age >= ABANDONED and lock(descriptor) is None:
-            os.unlink(entry.path)
-    finally:
-        os.close(descriptor)
+    is_abandoned = time.time() - entry.stat().st_mtime > ABANDONED
+    if is_ours or is_abandoned:
+        descriptor = os.open(entry.path, os.O_RDWR)
+        try:
+            locked = lock(descriptor)
+            if locked or locked is None and is_abandoned:
+                os.unlink(entry.path)
+        finally:
+            os.close(descriptor)
