@@ -246,13 +246,16 @@ def train(run, progress):
 
 
 def stop_at_nan(run):
-    """Losses are not finite: leave the last good weights as files, and say what to do."""
+    """Losses are not finite: leave the last good weights as files with a record that says so, and say what to do."""
     step = run.step
     if not run.state.is_file():
         raise UserError(f"the loss is not a number at step {step}, before anything was saved: try a lower --lr")
     run.load_state(read_state(run.state))
     run.finish()
     run.save_checkpoints()
+    run.warnings.append(f"the loss was not a number at step {step}: these are the weights of step {run.step}")
+    run.write_record(seconds=round(run.wall_seconds, 1))
+    run.end()
     raise UserError(f"the loss is not a number at step {step}; the weights of step {run.step} are in "
                     f"{run.path('.pth')}: start anew with a lower --lr")
 
