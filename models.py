@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from utils.files import UserError, atomic, is_name_list, is_plain, matches
+from utils.checked_json import is_name_list, is_plain, matches
+from utils.files import UserError, atomic
 from utils.onnx_session import Session, open_session
 
 VERSION = 1        # of the checkpoint format

@@ -35,7 +35,8 @@ from training.run import TRAINERS, LossLog, Run, clear_away, has_ended, read_sta
 from training.threads import ThreadTuner
 from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
-from utils.files import UserError, exclusive, matches
+from utils.checked_json import matches
+from utils.files import UserError, exclusive
 from utils.limits import MAX_IMAGES
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -275,13 +276,16 @@ def train(run, progress):
 
 
 def stop_at_nan(run):
-    """Losses are not finite: leave the last good weights as files, and say what to do."""
+    """Losses are not finite: leave the last good weights as files with a record that says so, and say what to do."""
     step = run.step
     if not run.state.is_file():
         raise UserError(f"the loss is not a number at step {step}, before anything was saved: try a lower --lr")
     run.load_state(read_state(run.state))
     run.finish()
     run.save_checkpoints()
+    run.warnings.append(f"the loss was not a number at step {step}: these are the weights of step {run.step}")
+    run.write_record(seconds=round(run.wall_seconds, 1))
+    run.end()
     raise UserError(f"the loss is not a number at step {step}; the weights of step {run.step} are in "
                     f"{run.path('.pth')}: start anew with a lower --lr")
 

@@ -20,8 +20,9 @@ from PIL import Image, ImageFilter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
 
-import data
 import read_image
+
+import data
 from datasets import form, scan, strokes
 from datasets.normalize import normalize_image
 from utils.cli import Parser, names_from, number, run_command

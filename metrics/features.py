@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from metrics.frechet_distance import Moments, moments
+from utils.checked_json import is_name_list, parse_json
 from utils.cli import Progress
-from utils.files import UserError, is_name_list, parse_json
+from utils.files import UserError
 from utils.limits import MAX_FEATURES, MAX_SIDE
 from utils.onnx_session import Session
 

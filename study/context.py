@@ -18,8 +18,9 @@ from generate_digits import open_generator, sample_all
 from metrics import features
 from metrics.statistics import t_interval
 from training.classifier import accuracy, train_classifier
+from utils.checked_json import matches, parse_json, read_json
 from utils.figures import evenly_spaced
-from utils.files import UserError, atomic, matches, parse_json, read_json
+from utils.files import UserError, atomic
 
 GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
 MAX_SAMPLES = 10_000       # samples that are measured

@@ -12,7 +12,8 @@ from metrics.statistics import format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators, read_record
 from study.report import Figure, Section, Table
 from utils import charts, figures
-from utils.files import UserError, matches
+from utils.checked_json import matches
+from utils.files import UserError
 
 EPOCHS = {True: 6, False: 100}           # at most: snapshots of a generator, in the quick form and not
 STEPS = {True: 300, False: 2000}         # at most: of a classifier on one epoch's samples

@@ -30,7 +30,8 @@ from study import ocr_report
 from study.context import RunCache
 from training.classifier import predict, predict_probabilities, train_classifier
 from training.run import is_duration, train_generator
-from utils.files import UserError, is_share, matches
+from utils.checked_json import is_share, matches
+from utils.files import UserError
 
 VERSION = 3                # of what a row means: rows of another version are run anew
 SELECTION_SEED = 1000      # of the real images, networks and generators with which settings are chosen

@@ -16,7 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from utils import figures
-from utils.files import UserError, atomic, matches, read_json
+from utils.checked_json import matches, read_json
+from utils.files import UserError, atomic
 
 VERSION = 2                # of <key>.json
 KEYS = ("quality", "ocr", "robustness", "classifier", "epochs", "runtime", "saliency")     # in the order of the page

@@ -21,7 +21,7 @@ from study.report import Figure, Section, Table
 from training.classifier import accuracy, train_classifier
 from training.run import is_duration
 from utils import charts, figures
-from utils.files import is_share, matches
+from utils.checked_json import is_share, matches
 
 VERSION = 1                # of what a row of the study means
 CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversarially trained classifier",

@@ -1,6 +1,7 @@
 """cli.py: option types, progress on a terminal and in a log, durations, errors as one line and a status."""
 import io
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -186,7 +187,7 @@ def fail_with(error):
 @pytest.mark.parametrize("error, status, said", [
     (UserError("no such thing"), 2, "error: no such thing\n"),
     (OSError(28, os.strerror(28), "log"), 2, f"error: {os.strerror(28)}: log\n"), (OSError("odd"), 2, "error: odd\n"),
-    (KeyboardInterrupt(), 130, "\nstopped\n"),
+    (KeyboardInterrupt(), 130, "\nstopped\n"), (cli.Terminated(), 143, "\nstopped\n"),
 ])
 def test_errors_become_a_line_and_a_status(capsys, error, status, said):
     with pytest.raises(SystemExit) as end:
@@ -253,3 +254,42 @@ def eta_seconds(text):
     """Seconds of the last "ETA 2:34:56" in a text."""
     parts = [int(part) for part in text.rsplit("ETA ", 1)[1].split()[0].split(":")]
     return sum(part * 60 ** i for i, part in enumerate(reversed(parts)))
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_unwind_what_is_open_and_handlers_are_put_back(capsys, number, status):
+    before, closed = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)], []
+
+    def main():
+        try:
+            os.kill(os.getpid(), number)
+            signal.sigtimedwait([], 5)                     # Python runs the handler here at the latest
+        finally:
+            closed.append(1)
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == status and closed and capsys.readouterr().err == "\nstopped\n"
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch):
+    """As a shell ignores Ctrl-C for what a script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        run_command(lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.py") if path.name != "models.py"))
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path, script):
+    """A stand-in for numpy, which all import before anything else, takes a minute."""
+    (tmp_path / "numpy.py").write_text("import time; print('importing', flush=True); time.sleep(60)")
+    number = signal.SIGTERM if script == "train.py" else signal.SIGINT
+    process = subprocess.Popen([sys.executable, str(ROOT / script), "--help"], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)})
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert error == "\nstopped\n" and process.returncode == 128 + number

@@ -13,7 +13,7 @@ import models
 from datasets import strokes
 from study import context, epochs, generators
 from study.report import Figure, Section, Table
-from utils.files import UserError
+from utils.files import UserError, exclusive
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +150,17 @@ def test_other_sections_stay_and_stale_ones_say_so(planned, place, capsys):
     (out / "runtime.json").write_text(json.dumps(stored))
     planned("--only", "quality")
     assert load(out, "runtime")["protocol"]["stale"] == "measured on other data"
+
+
+def test_a_study_is_not_written_twice_at_once(planned):
+    out = planned("--only", "quality")
+    before = (out / "quality.json").read_bytes()
+    with exclusive(out / "quality.lock"):
+        with pytest.raises(UserError, match="quality.* is being written by process"):
+            planned("--only", "classifier,quality")
+        planned("--only", "runtime")                                      # beside it another study may run
+    assert (out / "quality.json").read_bytes() == before
+    assert not (out / "classifier.json").exists() and not list(out.glob("*.lock"))
 
 
 def test_snapshots_may_be_removed_without_a_change_of_what_was_measured(planned, place, capsys):

@@ -31,7 +31,7 @@ def as_real(labels):
 
 
 def blurred(labels):
-    """The mean image of the class, with a quarter of what real images differ by: less than after 200 steps of training."""
+    """The mean image of the class, with a quarter of the variance of real images: what young generators draw."""
     means = np.stack([images.mean(0) for images in OTHERS])[labels]
     return means + 0.5 * (as_real(labels) - means)
 

@@ -171,8 +171,8 @@ def stop_after(patch, owner, name, is_time=lambda *arguments: True):
     """Let a function of `owner` end the run as a kill would, once it has done its work."""
     function = getattr(owner, name)
 
-    def and_stop(*arguments):
-        function(*arguments)
+    def and_stop(*arguments, **more):
+        function(*arguments, **more)
         if is_time(*arguments):
             raise KeyboardInterrupt
     patch.setattr(owner, name, and_stop)
@@ -240,8 +240,7 @@ def test_a_run_that_was_killed_at_its_very_end_has_ended(small_npz, tmp_path, mo
     assert not [p.name for p in folder.iterdir() if "resume" in p.name or "lock" in p.name]
 
 
-@pytest.mark.parametrize("log", [None, "", '{"step": 1, "epoc'])
-def test_a_log_that_was_lost_comes_back(small_npz, tmp_path, monkeypatch, short, log):
+def test_a_log_that_was_lost_comes_back(small_npz, tmp_path, monkeypatch, short):
     """At the last step, whose losses are drawn; a power cut may leave the file empty."""
     name, words = "classifier-tiny", ["--dataset", small_npz, "--epochs", 2, "--batch", 64, "--device", "cpu"]
     with monkeypatch.context() as patch:
@@ -249,10 +248,7 @@ def test_a_log_that_was_lost_comes_back(small_npz, tmp_path, monkeypatch, short,
         stop_after(patch, Run, "save_state", lambda run: run.step == run.steps)
         with pytest.raises(KeyboardInterrupt):
             run_train("--model", name, *words, "--save-every", 1e-9, "--out", tmp_path)
-    lost = tmp_path / f"{name}.resume.jsonl"
-    lost.unlink()
-    if log is not None:
-        lost.write_text(log)
+    (tmp_path / f"{name}.resume.jsonl").write_text('{"step": 1, "epoc')
     run_train("--model", name, "--resume", "--out", tmp_path)
     rows = [json.loads(line)["step"] for line in (tmp_path / f"{name}.log.jsonl").read_text().splitlines()]
     assert len(rows) > 2 and rows[-1] == json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))["steps"]
@@ -273,9 +269,9 @@ def test_a_second_run_into_a_folder_is_refused(small_npz, tmp_path, killed):
 
 def test_a_generator_that_learns_nothing_is_said_in_the_terminal_and_in_the_record(small_npz, tmp_path, monkeypatch, capsys,
                                                                                    short):
-    monkeypatch.setattr(health, "CHECK_STEPS", 20)
+    monkeypatch.setattr(health, "CHECK_STEPS", 10)
     monkeypatch.setattr(gan.ConditionalGAN, "end_step", lambda trainer, batch: None)         # what is sampled stays as it was
-    run_train("--dataset", small_npz, "--out", tmp_path, "--epochs", 4, "--batch", 44, "--device", "cpu")
+    run_train("--dataset", small_npz, "--out", tmp_path, "--epochs", 2, "--batch", 44, "--device", "cpu")
     warnings = json.loads((tmp_path / "generator.json").read_text(encoding="utf-8"))["warnings"]
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING: ")]
     assert said == [f"WARNING: {text}" for text in warnings] and any("labels" in text for text in warnings)
@@ -326,6 +322,9 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_weights(killed, tmp_pat
     kept = weights(folder / "generator.pth")
     assert all(torch.equal(kept[k], v) for k, v in state["networks"]["ema"].items())
     assert not (folder / "generator.onnx").exists()
+    record = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
+    assert record["steps"] == state["step"] and "not a number" in record["warnings"][-1]
+    assert not [p.name for p in folder.iterdir() if "resume" in p.name or "lock" in p.name]
 
 
 # ---- mistakes ------------------------------------------------------------------------------------

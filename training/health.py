@@ -18,8 +18,8 @@ SAMPLES, CLASSES, PER_CLASS = 200, 50, 16      # samples of a check, at least; o
 REAL = 100                     # training images of a class that they are compared with, at most
 WON = 0.2                      # the discriminator's loss; at balance 2 log 2 = 1.39, healthy: 0.9 and more
 BLOWN_UP = 10.0                # either side's loss; healthy: below 2.5
-ALIKE = 0.2                    # variance of a pixel within a class, over that of real images; healthy: 0.4 and more
-UNHEEDED = 0.25                # how far samples keep to their labels (0: by chance, 1: as real images); healthy: 0.8
+ALIKE = 0.15                   # variance of a pixel within a class, over that of real images; healthy: 0.36 and more
+UNHEEDED = 0.25                # how far samples keep to their labels (0: by chance, 1: as real images); healthy: 0.5 and more
 
 
 class Health:

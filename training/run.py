@@ -26,7 +26,8 @@ from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
 from training.threads import ThreadTuner
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
-from utils.files import UserError, atomic, matches, parse_json, read_json
+from utils.checked_json import matches, parse_json, read_json
+from utils.files import UserError, atomic
 
 TRAINERS = {"cgan": ConditionalGAN, "acgan": AuxiliaryClassifierGAN, "cvae": ConditionalVAE} | CLASSIFIER_TRAINERS
 REFIT_STEPS = 400          # steps between two refits of a prior; more with many classes, where one takes longer

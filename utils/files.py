@@ -1,16 +1,12 @@
-"""Files and faults: one-line errors, files that are written whole or not at all, one writer at a time, JSON that is not
-trusted; stdlib only.
+"""Files and faults: one-line errors, files that are written whole or not at all, one writer at a time; stdlib only.
 
     with atomic(path) as tmp:            # write to tmp; renamed to path when the block ends well
         image.save(tmp, format="PNG")
     with exclusive(folder / "generator.lock"):           # a second process is refused with a line
         ...
-    record = read_json("generator.json", {"dataset": str, "plans": [[int]]})
 """
 import contextlib
 import hashlib
-import json
-import math
 import os
 import platform
 import re
@@ -44,13 +40,13 @@ def atomic(path, sync=True):
     writes into the folder. `sync=False` leaves the flush to the system: for thousands of small files that can be
     written again. Raises UserError where the folder cannot be written."""
     path = Path(path)
-    tmp, descriptor = path.parent / f".{path.name}.{HOST}{os.urandom(4).hex()}.tmp", None
+    tmp = descriptor = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path.parent)
-        descriptor = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        if lock(descriptor) is None:
-            os.close(descriptor)         # no use without a lock, and Windows renames no open file
+        tmp, descriptor = make_temporary(path)
+        if fcntl is None:
+            os.close(descriptor)         # Windows renames no open file
             descriptor = None
         yield tmp
         if sync:
@@ -60,10 +56,21 @@ def atomic(path, sync=True):
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; choose another folder") from e
     finally:
-        with contextlib.suppress(OSError):           # it was renamed, or never made
-            tmp.unlink()
+        if tmp:
+            with contextlib.suppress(OSError):           # it was renamed
+                tmp.unlink()
         if descriptor is not None:
             os.close(descriptor)
+
+
+def make_temporary(path):
+    """Create a temporary file beside `path` and lock it: (its Path, its descriptor). Raises OSError."""
+    while True:
+        tmp = path.parent / f".{path.name}.{HOST}{os.urandom(4).hex()}.tmp"
+        descriptor = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if lock(descriptor) is not False and tmp.exists():
+            return tmp, descriptor
+        os.close(descriptor)             # between both calls another process has taken it for that of a dead writer
 
 
 @contextlib.contextmanager
@@ -131,101 +138,12 @@ def remove_stale(folder):
 def remove_if_stale(entry):
     """The same for one temporary file, an os.DirEntry. Raises OSError where it cannot be opened or removed."""
     is_ours = entry.name.split(".")[-2].startswith(HOST)
-    age = time.time() - entry.stat().st_mtime
-    if age < (1 if is_ours else ABANDONED):          # 1: it may have been made, and not yet locked
-        return
-    descriptor = os.open(entry.path, os.O_RDWR)
-    try:
-        if lock(descriptor) or age >= ABANDONED and lock(descriptor) is None:
-            os.unlink(entry.path)
-    finally:
-        os.close(descriptor)
-
-
-# ---- JSON that is not trusted --------------------------------------------------------------------
-
-MAX_JSON = 256 << 20       # bytes of a file
-MAX_VALUES = 1_000_000         # on one level of it
-MAX_DEPTH = 32             # of lists and dicts in each other; what is written here has 7 levels
-
-
-def parse_json(text, what, form=object):
-    """The value of JSON text, str or bytes, of this form (see matches). `what` names it in the UserError that is raised
-    for what is no JSON, is nested too deep, holds text that is no Unicode, or has another form."""
-    try:
-        value = json.loads(text)
-        if is_plain(value) and matches(value, form):
-            return value
-        reason = "of another form than it should be"
-    except (ValueError, RecursionError) as e:
-        reason = "no JSON" if isinstance(e, ValueError) else "nested too deep"
-    raise UserError(f"{what} is {reason}: damaged, or not of this program")
-
-
-def read_json(path, form=object):
-    """parse_json of a file."""
-    path = Path(path)
-    if path.is_file() and path.stat().st_size > MAX_JSON:
-        raise UserError(f"{path} has more than {MAX_JSON >> 20} MB, which no file of this program has")
-    return parse_json(path.read_bytes(), path, form)
-
-
-def is_plain(value, is_leaf=lambda value: False):
-    """Whether a value is made of JSON types, no deeper than MAX_DEPTH, its texts all Unicode; and of what else `is_leaf`
-    finds right."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        below = []
-        for v in level:
-            if isinstance(v, str):
-                if not is_text(v):
-                    return False
-            elif isinstance(v, dict):
-                below += [*v, *v.values()]
-            elif isinstance(v, (list, tuple)):
-                below += v
-            elif not (v is None or isinstance(v, (bool, float)) or isinstance(v, int) and abs(v) < 1 << 64 or is_leaf(v)):
-                return False
-        level = below
-        if not level or len(level) > MAX_VALUES:
-            return not level
-    return False
-
-
-def matches(value, form):
-    """Whether a value of JSON types has this form: a type (float: any finite number), [form] for a list of such, a dict
-    of forms by key ("key?": may be missing; more keys may be there), {str: form} for a dict of any keys, a function
-    that tells, or a tuple of forms, of which one will do."""
-    if isinstance(form, tuple):
-        return any(matches(value, f) for f in form)
-    if isinstance(form, list):
-        return isinstance(value, (list, tuple)) and all(matches(v, form[0]) for v in value)
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            return False
-        if str in form:
-            return all(isinstance(k, str) and matches(v, form[str]) for k, v in value.items())
-        return all(matches(value[k.rstrip("?")], f) if k.rstrip("?") in value else k.endswith("?")
-                   for k, f in form.items())
-    if form is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    if form in (int, bool):
-        return type(value) is form
-    if form is None:
-        return value is None
-    return isinstance(value, form) if isinstance(form, type) else bool(form(value))
-
-
-def is_text(value):
-    """Whether a str can be written as UTF-8: without halves of surrogate pairs."""
-    return value == value.encode("utf-8", "replace").decode()
-
-
-def is_share(value):
-    """Whether JSON is a number from 0 to 1."""
-    return matches(value, float) and 0 <= value <= 1
-
-
-def is_name_list(value):
-    """Whether JSON is a list of names of classes, at least one."""
-    return matches(value, [str]) and 0 < len(value) and all(0 < len(name) <= 1000 for name in value)
+    is_abandoned = time.time() - entry.stat().st_mtime > ABANDONED
+    if is_ours or is_abandoned:
+        descriptor = os.open(entry.path, os.O_RDWR)
+        try:
+            locked = lock(descriptor)
+            if locked or locked is None and is_abandoned:
+                os.unlink(entry.path)
+        finally:
+            os.close(descriptor)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.files import UserError, is_name_list, parse_json
+from utils.checked_json import is_name_list, parse_json
+from utils.files import UserError
 from utils.onnx_graph import check_graph, field
 
 CONTRACT = {   # kind -> inputs and outputs: name -> (element type, shape without the batch axis; str = any size)
