@@ -105,7 +105,72 @@ def test_attacked_images_stay_in_the_ball_and_mislead():
     assert trainer.ATTACK_STEPS == 2 and not torch.equal(trainer.augment(batch), x), "it is what training sees"
 
 
+def test_adversarial_training_takes_both_steps_of_its_attack():
+    """On logits whose gradient turns once the image has moved: one step would stop at the wrong end."""
+    class Turn(torch.nn.Module):
+        def forward(self, x):                              # highest loss of class 0 where the ink is .62, within reach
+            score = -(x.mean((1, 2, 3)) - 0.62).abs()
+            return torch.stack([torch.zeros_like(score), score], 1)
+    trainer, looked = make(AdversarialClassifierTrainer), []
+    trainer.classifier = Turn()
+    trainer.classifier.register_forward_pre_hook(lambda network, inputs: looked.append(inputs[0].mean().item()))
+    x = torch.full((4, 1, 28, 28), 0.5)
+    attacked = trainer.attack(x, torch.zeros(4, dtype=torch.int64), torch.Generator().manual_seed(0))
+    # pixels from u ~ U(.2, .8) to min(u + 1.25 x .3, .8), then back down by as much, to min(u, .425)
+    assert looked == pytest.approx([0.5, 0.758], abs=0.01) and float(attacked.mean()) == pytest.approx(0.383, abs=0.01)
+
+
+def test_adversarial_training_learns_from_attacked_images_that_may_have_moved(monkeypatch):
+    trainer, batch, seen = make(AdversarialClassifierTrainer), stroke_batch(), []
+    monkeypatch.setattr(trainer, "attack", lambda images, labels, rng: seen.append((images, labels)) or 1 - images)
+    trainer.classifier.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0]))
+    next(trainer.losses(batch))
+    (shifted, labels), learned_from = seen
+    assert torch.equal(labels, batch.labels) and torch.equal(learned_from, 1 - shifted)
+    assert not torch.equal(shifted, batch.images), "by a pixel"
+
+
+def test_images_are_warped_as_strongly_as_the_settings_say(monkeypatch):
+    asked = []
+    monkeypatch.setattr(classifier, "warp", lambda images, rng, **how: asked.append(how) or images)
+    make(ClassifierTrainer, warp=0.5).augment(stroke_batch())
+    train_classifier(X, Y, steps=1, batch=8, augment="classical", affine=2.0, elastic=20.0)
+    assert asked == [{"degrees": 7.5, "scale": 0.075, "shear": 0.075, "elastic": 4.0},
+                     {"degrees": 30.0, "scale": 0.3, "shear": 0.3, "elastic": 20.0}]
+    train_classifier(X, Y, steps=1, batch=8)
+    assert len(asked) == 2, "not without being asked to"
+
+
 # ---- a training on few images --------------------------------------------------------------------
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"class_weights": np.linspace(0.1, 3, 10)},
+                                     {"mixup": 0.4}])
+def test_a_step_goes_down_the_gradient_of_the_loss_by_its_formula(options, monkeypatch):
+    """One step of plain descent, of 64 images, against the cross-entropy of logits written out."""
+    monkeypatch.setattr(classifier, "has_bf16", lambda device: False)
+    monkeypatch.setattr(torch.optim, "AdamW", lambda parameters, **_: torch.optim.SGD(parameters, 1.0))
+    monkeypatch.setattr(classifier, "learning_rate", lambda *_: 0.5)
+    found = train_classifier(X[:64], Y[:64], steps=1, seed=4, n_classes=10, **options)
+
+    order = classifier.shuffled_passes(torch.arange(64), torch.Generator().manual_seed(4 * 4 + 1))(64).numpy()
+    x, target = models.from_uint8(torch.from_numpy(X[order])), F.one_hot(torch.from_numpy(Y[order]), 10).float()
+    smoothing = options.get("label_smoothing", 0.0)
+    if "mixup" in options:
+        rng = np.random.default_rng(4)
+        pairs, share = rng.permutation(64), rng.beta(0.4, 0.4)
+        x, target = (share * v + (1 - share) * v[pairs] for v in (x, target))
+    target = (1 - smoothing) * target + smoothing / 10
+    if "class_weights" in options:
+        target = target * torch.from_numpy(options["class_weights"]).float()
+        target = target / target.sum() * 64
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        network = models.SmallClassifier(10).to(memory_format=torch.channels_last).train()
+        x = x.contiguous(memory_format=torch.channels_last)
+        loss = -(target * network(x).log_softmax(1)).sum(1).mean()                       # its dropout is drawn, too
+    for (name, p), gradient in zip(network.named_parameters(), torch.autograd.grad(loss, [*network.parameters()])):
+        torch.testing.assert_close(found.state_dict()[name], p.detach() - 0.5 * gradient, rtol=1e-3, atol=1e-4)
+
 
 def weights(network):
     return torch.cat([v.flatten().float() for v in network.state_dict().values()])
@@ -151,6 +216,11 @@ def test_pretraining_is_synthetic_alone(monkeypatch):
     assert not any((y == 2).any() for y in seen[4:])
 
 
+def test_pretraining_comes_before_balanced_batches_too(monkeypatch):
+    seen = labels_of_batches(monkeypatch, steps=10, first=0.4, balanced=True)
+    assert [bool((y == 0).any()) for y in seen] == [False] * 4 + [True] * 6
+
+
 def test_synthetic_only_and_wrong_arguments():
     none = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
     a, b = (train_classifier(x, y, steps=2, synthetic=(X, Y)) for x, y in ((None, None), none))
@@ -189,7 +259,10 @@ def test_every_variant_takes_equal_steps_from_equal_weights(monkeypatch):
     monkeypatch.setattr(classifier, "set_lr", record)
     for options in ({}, {"synthetic": (X[:50], Y[:50])}, {"augment": "classical"}, {"balanced": True}):
         train_classifier(X, Y, steps=9, seed=3, **options)
-    assert rates == rates[:9] * 4 and rates[0] > 0
+    assert rates == [classifier.learning_rate(step, 9, 3e-3, classifier.STUDY_WARM_UP) for step in range(9)] * 4
+    assert rates[8] < rates[4] < rates[2]
+    train_classifier(X, Y, steps=9, seed=3, lr=1e-3)
+    assert rates[36:] == pytest.approx([rate / 3 for rate in rates[:9]])
     assert all(torch.equal(p, starts[0]) for p in starts)
 
 
