@@ -23,10 +23,10 @@ from utils import onnx_session
 CLASSES = list("0123456789")
 
 
-def shaken(margin=0.0):
+def shaken():
     """A Checkpoint of a classifier with batch-norm statistics as training might leave them, its weights held by fp16."""
     torch.manual_seed(2)
-    network = models.Classifier(models.ClassifierConfig(10, 8, 40, margin))
+    network = models.Classifier(models.ClassifierConfig(10, 8, 40))
     for m in network.modules():
         if isinstance(m, torch.nn.BatchNorm2d):
             for values, low, high in ((m.running_mean, -0.3, 0.3), (m.running_var, 0.5, 1.5), (m.weight.data, 0.5, 1.5),
@@ -38,16 +38,13 @@ def shaken(margin=0.0):
     return models.Checkpoint("classifier", network.eval().requires_grad_(False), CLASSES, np.zeros((10, 256), np.int32), info)
 
 
-@pytest.fixture(scope="module", params=[0.0, 0.2], ids=["plain", "contrast"])
-def exported(request, tmp_path_factory):
-    """(checkpoint, its gradient file as the command wrote it), without and with the layer of adversarial training."""
-    folder, made = tmp_path_factory.mktemp("gradient"), shaken(request.param)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(checkpoint, its gradient file as the command wrote it)."""
+    folder, made = tmp_path_factory.mktemp("gradient"), shaken()
     models.save(folder / "classifier.pth", made)
     export_onnx.main([str(folder / "classifier.pth"), "--gradient"])
     return made, folder / "classifier-gradient.onnx"
-
-
-plain = pytest.mark.parametrize("exported", [0.0], indirect=True, ids=["plain"])
 
 
 def relative(found, expected):
@@ -83,6 +80,11 @@ def test_gradients_are_those_of_autograd(exported, batch):
         assert abs(wanted).max() > 1e-4 and (relative(gradient, wanted)[smooth] <= 1e-4).all()
 
 
+def test_slope_of_contrast():
+    layer, x = models.Contrast(0.2), torch.linspace(-1, 1, 201).requires_grad_()
+    torch.testing.assert_close(layer.slope(x.detach()), torch.autograd.grad(layer(x).sum(), x)[0])
+
+
 @pytest.mark.parametrize("side", [2, 7])
 def test_of_places_that_tie_the_first_gets_the_gradient(side):
     rng = torch.Generator().manual_seed(0)
@@ -93,7 +95,6 @@ def test_of_places_that_tie_the_first_gets_the_gradient(side):
     assert torch.equal(found, torch.autograd.grad(y, x, gradient)[0])
 
 
-@plain
 def test_the_loss_keeps_its_gradient_where_the_classifier_is_sure(exported, tmp_path):
     """softmax - 1 would be 0, or a digit of it, where the probability is 1 in fp32."""
     made, proto = copy.deepcopy(exported[0]), onnx.load(exported[1])
@@ -109,7 +110,6 @@ def test_the_loss_keeps_its_gradient_where_the_classifier_is_sure(exported, tmp_
     assert (relative(found[2], expected[2])[smooth] < 1e-3).all()
 
 
-@plain
 def test_the_file_keeps_the_contract(exported):
     _, path = exported
     proto = onnx.load(path)
@@ -123,7 +123,6 @@ def test_the_file_keeps_the_contract(exported):
     assert not any(node.domain for node in proto.graph.node)
 
 
-@plain
 def test_labels_out_of_range_stop_the_graph(exported):
     session, _ = onnx_session.open_session(exported[1], "classifier-gradient")
     image = np.zeros((2, 28, 28), np.float32)
@@ -132,7 +131,6 @@ def test_labels_out_of_range_stop_the_graph(exported):
             session.run(None, {"image": image, "label": np.array([0, wrong])})
 
 
-@plain
 def test_verifying_finds_a_gradient_that_is_a_little_wrong(exported):
     made, path = exported
     other = copy.deepcopy(made)
@@ -141,7 +139,6 @@ def test_verifying_finds_a_gradient_that_is_a_little_wrong(exported):
     assert difference < limit / 5 and wrong > 2 * limit
 
 
-@plain
 def test_bad_input_of_the_export(exported, tmp_path):
     pth = exported[1].with_name("classifier.pth")
     assert "--int8" in one_line_error(export_onnx.main, pth, "--gradient", "--int8")
@@ -154,7 +151,6 @@ def test_bad_input_of_the_export(exported, tmp_path):
 
 # ---- in saliency.py and attacks.py ---------------------------------------------------------------
 
-@plain
 def test_the_file_is_a_network_for_autograd(exported):
     made, path = exported
     network, image = models.load_classifier(path).model, torch.from_numpy(noisy(5, 3))[:, None]
@@ -170,7 +166,6 @@ def test_the_file_is_a_network_for_autograd(exported):
     assert not network(image).requires_grad
 
 
-@plain
 def test_methods_and_attacks_give_the_same_by_either_file(exported):
     made, path = exported
     network, image, label = models.load_classifier(path).model, torch.from_numpy(noisy(3, 5))[:, None], torch.arange(3)
@@ -195,7 +190,6 @@ def folder(exported, small_npz, tmp_path, monkeypatch):
     return tmp_path
 
 
-@plain
 def test_commands_take_the_file(folder, capsys):
     saliency.main(["c-gradient.onnx", "digit.png", "--out", "why.png", "--class", "3"])
     assert "digit.png: " in capsys.readouterr().out
@@ -207,7 +201,6 @@ def test_commands_take_the_file(folder, capsys):
     assert json.loads(capsys.readouterr().out)["attacks"].keys() == {"fgsm", "square"}
 
 
-@plain
 def test_bad_files_of_the_commands(folder):
     assert "Grad-CAM looks at" in one_line_error(saliency.main, "c-gradient.onnx", "digit.png", "--method", "Grad-CAM")
     (folder / "text.onnx").write_text("no graph")
@@ -226,7 +219,6 @@ def example(monkeypatch):
     return gradient_numpy
 
 
-@plain
 def test_the_example_has_the_same_methods(exported, example):
     image, label, made = noisy(1, 7)[0], 4, models.load_classifier(exported[1])
     session, classes = example.open_model(exported[1])
@@ -246,7 +238,6 @@ def test_the_example_has_the_same_methods(exported, example):
     assert loss[1] > loss[0]
 
 
-@plain
 def test_the_example_needs_no_torch(folder):
     (folder / "torch.py").write_text("raise ImportError('an example must not import this')")
     done = subprocess.run([sys.executable, ROOT / "examples/gradient_numpy.py", "digit.png", "--eps", "0.3"], cwd=folder,
@@ -258,7 +249,6 @@ def test_the_example_needs_no_torch(folder):
     assert Image.open("why.png").size == (5 * 28 * 5, 28 * 5)
 
 
-@plain
 def test_faults_of_the_example_are_one_line(folder, example, capsys):
     for words, expected in ((["none.png"], "none.png"), (["digit.png", "--class", "x"], "0,1,2"),
                             (["digit.png", "--out", "none/why.png"], "none/why.png")):
