@@ -2,6 +2,7 @@
 
     python attacks.py saved_models/classifier.pth --on mnist:test --n 1000 --eps 0.1
     python attacks.py saved_models/classifier.pth --norm l2 --eps 1.5 --attacks apgd-ce,square
+    python attacks.py saved_models/classifier-gradient.onnx                # what an app has: the same, by onnxruntime
 
     result = robust_accuracy(network, images, labels, eps=0.1)             # uint8 [N, 28, 28], int64 [N]
     robust_accuracy_curve(network, images, labels, [0, 0.1, 0.2, 0.3])     # accuracy by eps, quicker
@@ -509,7 +510,7 @@ def random_subset(images, labels, n, seed):
 def main(argv=None):
     parser = Parser("Attack a classifier and print its accuracy, attack by attack, with checks.")
     add = parser.add_argument
-    add("classifier", type=non_empty_path, help="a classifier file of train.py (.pth)")
+    add("classifier", type=non_empty_path, help="a classifier of train.py: the .pth, or its -gradient.onnx")
     add("--on", type=non_empty_path, default="mnist:test", help="NAME:SPLIT, or labelled images as fid.py takes them")
     add("--n", type=number(int, above=0, at_most=MAX_IMAGES), default=1000, help="images, drawn by --seed")
     add("--eps", type=number(float, at_least=0, at_most=1000), default=0.1,
@@ -524,7 +525,7 @@ def main(argv=None):
     names = args.attacks.split(",")
     if not set(names) <= set(ATTACKS):
         parser.error(f"--attacks {args.attacks}: choose of {','.join(ATTACKS)}")
-    checkpoint = models.load(args.classifier, "classifier")
+    checkpoint = models.load_classifier(args.classifier)
     images, labels, _, classes = data.read_images(args.on, args.data_dir)
     if labels is None:
         raise UserError(f"{args.on} has no labels: an attack must know what is right")

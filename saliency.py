@@ -2,6 +2,7 @@
 
     python saliency.py saved_models/classifier.pth digit.png --out why.png           # maps laid over a picture of a glyph
     python saliency.py saved_models/classifier.pth mnist:test --class 7 --method Grad-CAM
+    python saliency.py saved_models/classifier-gradient.onnx digit.png     # the file that apps have, by onnxruntime
 
     maps = METHODS["Grad-CAM"](classifier, images, labels)               # of any class, not only of the answer
 
@@ -39,7 +40,7 @@ ACTIVATIONS = (nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU)
 def prepare(model, images, labels):
     """(a copy of the network in eval mode, images and labels on its device). Raises UserError where they are not what
     every method here takes."""
-    labels, device = torch.as_tensor(labels), next(model.parameters()).device
+    labels, device = torch.as_tensor(labels), next((p.device for p in model.parameters()), torch.device("cpu"))
     if images.dtype != torch.float32 or images.ndim != 4 or images.shape[1] != 1:
         raise UserError(f"saliency needs images float32 [N, 1, 28, 28], not {images.dtype} {list(images.shape)}: "
                         "models.from_uint8 makes them")
@@ -155,6 +156,7 @@ def grad_cam(model, image, label):
 METHODS = {"gradient": gradient, "gradient x input": gradient_x_input, "SmoothGrad": smoothgrad,
            "integrated gradients": integrated_gradients, "Grad-CAM": grad_cam}
 SENSITIVITIES = ("gradient", "SmoothGrad")   # how strongly a pixel acts, either way; the others say how much it adds
+LOOKS_INSIDE = ("Grad-CAM",)                 # needs the network's layers; the others only its gradients
 TIMES_INPUT = ("gradient x input", "integrated gradients")                # zero where there is no ink, in any network
 
 
@@ -216,16 +218,21 @@ def sobel(images):
 def main(argv=None):
     parser = Parser("Say what a classifier answers, and draw which pixels speak for it: saliency maps over the images.")
     add = parser.add_argument
-    add("classifier", type=non_empty_path, help="a classifier file of train.py (.pth)")
-    add("images", type=non_empty_path, help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
+    add("classifier", type=non_empty_path, help="a classifier of train.py: the .pth, or its -gradient.onnx")
+    add("images", type=non_empty_path, help="a picture of a glyph, of any size, or a set of images as fid.py takes them, "
+        "such as mnist:test")
     add("--out", type=new_file, default="saliency.png", help="the picture that is written: a row for each image")
     add("--method", choices=[*METHODS, "all"], default="all")
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
     add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")
     add_data_options(parser)
     args = parser.parse_args(argv)
-    checkpoint = models.load(args.classifier, "classifier")
-    classes, methods = checkpoint.classes, [*METHODS] if args.method == "all" else [args.method]
+    checkpoint = models.load_classifier(args.classifier)
+    is_file = isinstance(checkpoint.model, models.ClassifierOfFile)
+    if is_file and args.method in LOOKS_INSIDE:
+        parser.error(f"{args.method} looks at the network's layers: give it the .pth, {args.classifier} has only gradients")
+    possible = [name for name in METHODS if not (is_file and name in LOOKS_INSIDE)]
+    classes, methods = checkpoint.classes, possible if args.method == "all" else [args.method]
     if args.target not in (None, *classes):
         parser.error(f"--class {args.target}: the classes are {', '.join(classes[:50])}")
     images, labels, _, names = data.read_images(args.images, args.data_dir, not args.no_center)
