@@ -8,7 +8,7 @@ import { paintBlank, paintGlyph, paintMap } from "./picture.js";
 const $ = (id) => document.getElementById(id);
 const TITLES = { gradient: "Trained as usual", adversarial: "Trained on attacked images" };
 const PICTURES = ["drawn", "change", "changed"];
-const MISSING = "These models come without the gradient file that this needs.";
+const MISSING = { gradient: "needs classifier-gradient.onnx", adversarial: "none of these classes" };
 
 export class AttackPanel {
   constructor() {
@@ -71,17 +71,19 @@ class Side {
   async update(model, classes, x, settings, stopped) {
     if (!model || !x) {
       this.result = null;
-      this.status.textContent = model ? "" : MISSING;
+      this.status.textContent = model ? "" : MISSING[this.key];
       this.element.classList.remove("fooled");
       for (const caption of this.captions) caption.textContent = "";
       return this.paint();
     }
+    const start = performance.now();
     const read = async (image) => softmax((await model.differentiate(image, [0], ["logits"])).logits);
     const before = await read(x), answer = best(before);
     if (settings.target === answer) settings = { ...settings, target: null };
     const changed = await attack(model, x, { ...settings, answer }, stopped);
     if (!changed) return;
     const after = await read(changed), fooled = best(after) !== answer;
+    performance.measure("attack", { start });
     this.result = { x, changed, eps: settings.eps };
     this.element.classList.toggle("fooled", fooled);
     this.status.textContent = fooled ? `fooled: now read as ${classes[best(after)]}` : "not fooled";

@@ -5,7 +5,7 @@ const PIXELS = 28 * 28;
 const AT_ONCE = 4;                   // variants of the image in one run: the page stays alive between the runs
 const SAMPLES = 32, SIGMA = 0.15;    // of SmoothGrad
 let noise;                           // drawn once
-const STEPS = 64, MAX_STEPS = 512, TOLERANCE = 0.01;     // of integrated gradients
+const STEPS = 32, MAX_STEPS = 256, TOLERANCE = 0.05;     // of integrated gradients: for the eye, not for a table
 
 /** name -> method(model, x, label, stopped): a map, Float32Array [784], signed, or null once stopped() is true.
  *  model: of a gradient file; x: Float32Array [784] in [0, 1]. */
