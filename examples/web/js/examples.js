@@ -38,5 +38,7 @@ const PATHS = {
 export const hasExample = (character) => Object.hasOwn(PATHS, character);
 
 /** Strokes of a character, as DrawingCanvas keeps them: arrays of points [x, y] from 0 to 1. */
-export const example = (character) =>
-  PATHS[character].split(" / ").map((stroke) => stroke.split(" ").map((point) => point.split(",").map((value) => value / 100)));
+export function example(character) {
+  const point = (text) => text.split(",").map((value) => value / 100);
+  return PATHS[character].split(" / ").map((stroke) => stroke.split(" ").map(point));
+}

@@ -47,8 +47,9 @@ export class AttackPanel {
     if (!this.models) return;
     const settings = { eps: Number($("eps").value), steps: ATTACKS[$("attacks").querySelector(":checked").value],
                        target: $("target").value === "" ? null : Number($("target").value) };
+    const x = this.answer === null ? null : this.x;
     for (const side of this.sides) {
-      await side.update(this.models[side.key], this.classes, this.x && this.answer !== null ? this.x : null, settings, stopped);
+      await side.update(this.models[side.key], this.classes, x, settings, stopped);
       if (stopped()) return;
     }
   }
@@ -100,7 +101,8 @@ class Side {
 
   paint() {
     if (!this.result) return this.canvases.forEach(paintBlank);
-    const { x, changed, eps } = this.result, bytes = (image) => Uint8Array.from(image, (value) => Math.round(255 * value));
+    const { x, changed, eps } = this.result;
+    const bytes = (image) => Uint8Array.from(image, (value) => Math.round(255 * value));
     paintGlyph(this.canvases[0], bytes(x));
     paintMap(this.canvases[1], changed.map((value, i) => value - x[i]), new Uint8Array(784), eps || 1);
     paintGlyph(this.canvases[2], bytes(changed));

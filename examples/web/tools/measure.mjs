@@ -5,12 +5,14 @@ import { serve } from "./serve.mjs";
 
 const VISITS = 5, REPEATS = 5;
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
-const ms = (values) => `${median(values).toFixed(0)} ms (${Math.min(...values).toFixed(0)} to ${Math.max(...values).toFixed(0)})`;
+const whole = (value) => value.toFixed(0);
+const ms = (values) => `${whole(median(values))} ms (${whole(Math.min(...values))} to ${whole(Math.max(...values))})`;
 
 const server = await serve();
 const browser = await launch();
 const context = () => browser.newContext({ viewport: { width: 1280, height: 900 } });
-const durations = (page, name) => page.evaluate((key) => performance.getEntriesByName(key, "measure").map((entry) => entry.duration), name);
+const durations = (page, name) => page.evaluate(
+  (key) => performance.getEntriesByName(key, "measure").map((entry) => entry.duration), name);
 
 const first = [];
 for (let visit = 0; visit < VISITS; visit++) {
@@ -18,7 +20,8 @@ for (let visit = 0; visit < VISITS; visit++) {
   await open(page);
   first.push(await page.evaluate(() => performance.getEntriesByName("first answer")[0].startTime));
   if (visit === 0) {
-    const bytes = await page.evaluate(() => performance.getEntriesByType("resource").reduce((sum, entry) => sum + entry.decodedBodySize, 0));
+    const bytes = await page.evaluate(
+      () => performance.getEntriesByType("resource").reduce((sum, entry) => sum + entry.decodedBodySize, 0));
     console.log(`until the page rests: ${(bytes / 1e6).toFixed(1)} MB, uncompressed`);
   }
   await fresh.close();
@@ -78,5 +81,6 @@ async function open(page) {
 
 /** Until `name` was measured n times. */
 function settled(page, name, n) {
-  return page.waitForFunction(([key, count]) => performance.getEntriesByName(key, "measure").length >= count, [name, n]);
+  const measured = ([key, count]) => performance.getEntriesByName(key, "measure").length >= count;
+  return page.waitForFunction(measured, [name, n]);
 }
