@@ -24,7 +24,8 @@ pytestmark = pytest.mark.skipif(not NODE, reason="needs node, 18 or later")
 
 def node(*words, timeout=120):
     """Run a script of the page's tests: what it printed."""
-    done = subprocess.run([NODE, *map(str, words)], cwd=WEB, capture_output=True, text=True, timeout=timeout, check=False)
+    done = subprocess.run([NODE, *map(str, words)], cwd=WEB, capture_output=True, text=True, timeout=timeout,
+                          check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -71,7 +72,8 @@ def pictures():
     light = cases[0][1]
     cases += [("dark on light", 255 - light, False), ("grey on grey", 40 + light // 2, False),
               ("unclear border", np.tile(np.repeat([0, 255], 20).astype(np.uint8), (40, 1)), True),
-              ("already a glyph", strokes.generate(1, seed=5)[0][0], False), ("blank", np.full((30, 30), 9, np.uint8), False)]
+              ("already a glyph", strokes.generate(1, seed=5)[0][0], False),
+              ("blank", np.full((30, 30), 9, np.uint8), False)]
     return cases
 
 
@@ -86,7 +88,8 @@ def normalized(name, grey, dark_ink):
 
 def resized():
     rng, cases = np.random.default_rng(1), []
-    for width, height, new_width, new_height in ((280, 200, 20, 14), (80, 230, 7, 20), (7, 5, 20, 14), (33, 20, 20, 20), (1, 90, 1, 20)):
+    sizes = [(280, 200, 20, 14), (80, 230, 7, 20), (7, 5, 20, 14), (33, 20, 20, 20), (1, 90, 1, 20)]
+    for width, height, new_width, new_height in sizes:
         grey = rng.integers(0, 256, (height, width), dtype=np.uint8)
         small = np.asarray(Image.fromarray(grey).resize((new_width, new_height), Image.Resampling.BICUBIC))
         cases.append({"grey": encoded(grey), "width": width, "height": height, "new_width": new_width,

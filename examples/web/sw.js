@@ -12,7 +12,8 @@ self.addEventListener("fetch", (event) => {
 async function keepAll() {
   const cache = await caches.open(CACHE);
   const { files } = await (await fetch("files.json")).json();
-  await cache.addAll(["./", "files.json", ...files.filter((file) => !file.startsWith("models/") || file.split("/").length === 2)]);
+  const inFolder = (file) => file.split("/").length > 2;                // models of other scripts: when they are chosen
+  await cache.addAll(["./", "files.json", ...files.filter((file) => !inFolder(file))]);
 }
 
 async function networkFirst(request) {

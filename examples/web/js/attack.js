@@ -1,5 +1,5 @@
 // Change an image by at most eps at each pixel so that the classifier errs: FGSM and PGD in the L-infinity norm, as
-// attacks.py has them, here from the image itself, without random starts, so that the same drawing gives the same result.
+// attacks.py has them, here from the image itself, without random starts: the same drawing gives the same result.
 
 const STEPS = 20;
 export const ATTACKS = { FGSM: 1, PGD: STEPS };          // name -> steps

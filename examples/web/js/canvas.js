@@ -99,7 +99,8 @@ export class DrawingCanvas {
   }
 
   #key(event) {
-    const arrow = ARROWS[event.key], undo = event.key === "Backspace" || (event.key === "z" && (event.ctrlKey || event.metaKey));
+    const arrow = ARROWS[event.key], control = event.ctrlKey || event.metaKey;
+    const undo = event.key === "Backspace" || (event.key === "z" && control);
     if (!arrow && !undo && event.key !== " " && event.key !== "Delete") return;
     event.preventDefault();
     this.cursor.shown = true;

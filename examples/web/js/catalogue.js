@@ -2,7 +2,7 @@
 
 const DIGITS = [..."0123456789"];
 
-/** lang: of the class names, so that fonts and screen readers know; characters: how classes named 0 to 9 are written. */
+/** lang: of the class names, for fonts and screen readers; characters: how classes named 0 to 9 are written. */
 export const SETS = [
   { id: "mnist", title: "Digits", folder: "", lang: "en" },
   { id: "arabic", title: "Arabic digits", folder: "arabic_by_writer/", lang: "ar", characters: [..."٠١٢٣٤٥٦٧٨٩"] },

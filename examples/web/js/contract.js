@@ -1,6 +1,6 @@
 // What a file must be: its inputs and outputs, and the metadata that names its classes (examples/README.md).
 
-const CONTRACT = {                             // kind -> inputs and outputs: name -> [type, sizes behind the batch axis]
+const CONTRACT = {                             // kind -> inputs, outputs: name -> [type, sizes behind the batch axis]
   generator: {
     inputs: { noise: ["float32", ["latent"]], label: ["int64", []], thickness: ["float32", []] },
     outputs: { image: ["uint8", [28, 28]] },
@@ -11,7 +11,8 @@ const CONTRACT = {                             // kind -> inputs and outputs: na
   },
   gradient: {                                  // a classifier that also gives the gradients at its pixels
     inputs: { image: ["float32", [28, 28]], label: ["int64", []] },
-    outputs: { logits: ["float32", ["classes"]], gradient: ["float32", [28, 28]], loss_gradient: ["float32", [28, 28]] },
+    outputs: { logits: ["float32", ["classes"]], gradient: ["float32", [28, 28]],
+               loss_gradient: ["float32", [28, 28]] },
   },
 };
 
@@ -24,7 +25,8 @@ export function kindOf(name, session) {
   const names = session.inputMetadata.map((port) => port.name).join();
   const kind = { "noise,label,thickness": "generator", image: "classifier", "image,label": "gradient" }[names];
   if (!kind) {
-    throw new ContractError(`${name} takes the inputs ${names}: a generator takes noise, label and thickness, a classifier image.`);
+    throw new ContractError(`${name} takes the inputs ${names}, not noise, label and thickness, as a generator, or image, ` +
+                            "as a classifier.");
   }
   for (const direction of ["inputs", "outputs"]) {
     const ports = session[direction === "inputs" ? "inputMetadata" : "outputMetadata"];
@@ -33,9 +35,10 @@ export function kindOf(name, session) {
       const expected = `${type} [${["batch", ...sizes].join(", ")}]`;
       if (!found) throw new ContractError(`${name} lacks the output ${port}, ${expected}, of a ${kind} file.`);
       const [batch, ...rest] = found.shape ?? [];
-      const same = rest.length === sizes.length && sizes.every((size, i) => typeof size === "string" || size === rest[i]);
+      const fits = (size, i) => typeof size === "string" || size === rest[i];
+      const same = rest.length === sizes.length && sizes.every(fits);
       if (found.type !== type || typeof batch !== "string" || !same) {
-        throw new ContractError(`${name}: ${port} is ${found.type} [${found.shape}], expected ${expected} with any batch.`);
+        throw new ContractError(`${name}: ${port} is ${found.type} [${found.shape}], not ${expected} with any batch.`);
       }
     }
   }
@@ -46,7 +49,7 @@ export function kindOf(name, session) {
 export function classNames(name, metadata) {
   let classes = metadata.classes;
   if (classes === undefined) {
-    throw new ContractError(`${name} does not name its classes: drop the .json that lies beside it, too, or export it with export_onnx.py.`);
+    throw new ContractError(`${name} does not name its classes: drop it together with the .json that lies beside it.`);
   }
   if (typeof classes === "string") {
     try { classes = JSON.parse(classes); } catch { /* it stays text, which is no list */ }

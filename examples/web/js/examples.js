@@ -2,7 +2,7 @@
 
 const PATHS = {
   0: "52,14 34,24 26,50 34,78 52,88 68,76 74,50 68,24 52,14",
-  1: "40,28 54,14 54,86",
+  1: "56,14 46,86",
   2: "30,30 40,16 58,14 68,28 62,46 30,84 30,85 74,84",
   3: "30,20 50,13 66,24 62,40 46,48 46,48 64,54 70,70 58,86 32,82",
   4: "40,14 26,56 26,56 76,54 / 62,32 58,88",
@@ -13,7 +13,7 @@ const PATHS = {
   9: "66,30 50,14 32,26 34,44 50,50 66,36 68,24 66,56 58,88",
   "٠": "46,48 54,48 54,54 46,54 46,48",
   "١": "46,14 52,86",
-  "٢": "68,20 60,34 40,32 32,16 32,16 40,50 48,86",
+  "٢": "67,28 62,16 36,15 36,15 44,43 64,86",
   "٣": "74,16 70,32 56,32 53,20 53,20 46,32 34,30 28,16 28,16 40,50 48,86",
   "٤": "64,16 40,24 38,38 58,46 58,46 36,58 36,78 68,86",
   "٥": "50,20 30,44 34,74 54,82 72,68 70,42 50,20",
@@ -38,5 +38,7 @@ const PATHS = {
 export const hasExample = (character) => Object.hasOwn(PATHS, character);
 
 /** Strokes of a character, as DrawingCanvas keeps them: arrays of points [x, y] from 0 to 1. */
-export const example = (character) =>
-  PATHS[character].split(" / ").map((stroke) => stroke.split(" ").map((point) => point.split(",").map((value) => value / 100)));
+export function example(character) {
+  const point = (text) => text.split(",").map((value) => value / 100);
+  return PATHS[character].split(" / ").map((stroke) => stroke.split(" ").map(point));
+}

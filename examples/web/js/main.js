@@ -64,7 +64,7 @@ async function use(set) {
   if (pad.isExample || !pad.strokes.length) showExample();
   else drawn(true);
   generate.use(set, open);
-  const [gradient, adversarial] = await Promise.all([set.gradient, set.adversarial].map((source) => source && open(source)));
+  const [gradient, adversarial] = await Promise.all([set.gradient, set.adversarial].map((part) => part && open(part)));
   if (state.set !== set) return;
   why.use(gradient, state.classes);
   attack.use({ gradient, adversarial }, state.classes, set.lang);
@@ -81,8 +81,9 @@ function showExample() {
 
 async function start() {
   const { files } = await (await fetch("files.json")).json();
-  const sets = Object.fromEntries(SETS.map((set) => [set.id, withFiles(set, files)]).filter(([, set]) => set.classifier));
-  $("set").append(...Object.values(sets).map((set) => new Option(set.title, set.id)));
+  const found = SETS.map((set) => withFiles(set, files)).filter((set) => set.classifier);
+  const sets = Object.fromEntries(found.map((set) => [set.id, set]));
+  $("set").append(...found.map((set) => new Option(set.title, set.id)));
   const useChosen = () => use(sets[$("set").value]);
   $("set").addEventListener("change", () => useChosen().catch(report));
   $("undo").addEventListener("click", () => pad.undo());
@@ -96,7 +97,8 @@ async function start() {
     $("set").querySelector("[value=own]")?.remove();
     $("set").append(new Option(sets.own.title, "own", false, true));
     await useChosen();
-    say(`In use: ${models.map((model) => `${model.name}, a ${model.kind} of ${model.classes.length} classes`).join("; ")}.`);
+    const named = models.map((model) => `${model.name}, a ${model.kind} of ${model.classes.length} classes`);
+    say(`In use: ${named.join("; ")}.`);
   }, say);
   await useChosen();
   performance.mark("first answer");

@@ -35,7 +35,7 @@ export async function modelOf(name, bytes, record = {}) {
     metadata = readMetadata(bytes);
     session = await ort.InferenceSession.create(bytes);
   } catch {
-    throw new ContractError(`${name} is no ONNX model that onnxruntime can load: give an .onnx file that train.py wrote.`);
+    throw new ContractError(`${name} is no ONNX model that onnxruntime can load: give an .onnx that train.py wrote.`);
   }
   const kind = kindOf(name, session);
   const classes = classNames(name, { ...record, ...metadata });
@@ -60,7 +60,9 @@ const FUNCTIONS = {
   classifier: (session) => ({
     /** A glyph, Uint8Array [784] with ink 255 -> its probabilities, Float32Array [K]. */
     async read(glyph) {
-      return (await session.run({ image: new ort.Tensor("uint8", glyph, SIZES(1)) }, ["probabilities"])).probabilities.data;
+      const image = new ort.Tensor("uint8", glyph, SIZES(1));
+      const { probabilities } = await session.run({ image }, ["probabilities"]);
+      return probabilities.data;
     },
   }),
   gradient: (session) => {

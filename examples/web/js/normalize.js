@@ -121,7 +121,7 @@ function roundHalfEven(value) {
   return value - down === 0.5 ? down + (down % 2) : Math.round(value);
 }
 
-// ---- Pillow's antialiased bicubic filter, in its integers: each pass is rounded to bytes -----------------------------
+// ---- Pillow's antialiased bicubic filter, in its integers: each pass is rounded to bytes ---------------------------
 
 const PRECISION = 22;              // bits after the point of a weight
 
@@ -152,8 +152,8 @@ function weights(oldSize, newSize) {
     const first = Math.max(Math.trunc(centre - support + 0.5), 0);
     const last = Math.min(Math.trunc(centre + support + 0.5), oldSize);
     const exact = Array.from({ length: last - first }, (_, k) => bicubic((k + first - centre + 0.5) * (1 / stretch)));
-    const total = exact.reduce((sum, value) => sum + value, 0);
-    return { first, values: exact.map((value) => Math.trunc((value / total) * 2 ** PRECISION + (value < 0 ? -0.5 : 0.5))) };
+    const one = 2 ** PRECISION / exact.reduce((sum, value) => sum + value, 0);
+    return { first, values: exact.map((value) => Math.trunc(value * one + (value < 0 ? -0.5 : 0.5))) };
   });
 }
 

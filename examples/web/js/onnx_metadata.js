@@ -32,7 +32,8 @@ function* fields(bytes) {
   };
   while (at < bytes.length) {
     const key = varint(), type = key & 7, number = Math.floor(key / 8);
-    const size = { [VARINT]: () => (varint(), 0), [FIXED64]: () => 8, [FIXED32]: () => 4, [LENGTH_DELIMITED]: varint }[type]?.();
+    if (type === VARINT) varint();
+    const size = type === LENGTH_DELIMITED ? varint() : { [VARINT]: 0, [FIXED64]: 8, [FIXED32]: 4 }[type];
     if (size === undefined || number === 0 || at + size > bytes.length) throw new Error("no protobuf");
     yield { number, value: type === LENGTH_DELIMITED ? bytes.subarray(at, at + size) : null };
     at += size;

@@ -3,7 +3,7 @@ import { ContractError, modelOf } from "./models.js";
 
 const LARGEST = 200e6;                 // bytes: train.py's are below 3 MB
 
-/** Take files from anywhere on the page and from a file input. models(list) is called with those that keep the contract;
+/** Take files from anywhere on the page and from a file input. models(list) is called where all keep the contract,
  *  say(sentence) with what is wrong with one that does not. */
 export function acceptFiles(input, models, say) {
   const page = document.documentElement;
@@ -32,10 +32,11 @@ export function acceptFiles(input, models, say) {
 
 async function open(files) {
   const isRecord = (file) => file.name.endsWith(".json"), found = files.filter((file) => !isRecord(file));
-  const records = Object.fromEntries(await Promise.all(files.filter(isRecord).map(async (file) => [stem(file), await parse(file)])));
+  const records = {};
+  for (const file of files.filter(isRecord)) records[stem(file)] = await parse(file);
   if (!found.length) throw new ContractError("A .json alone is no model: drop the .onnx with it.");
   return Promise.all(found.map(async (file) => {
-    if (file.size > LARGEST) throw new ContractError(`${file.name} is larger than ${LARGEST / 1e6} MB, which no model of train.py is.`);
+    if (file.size > LARGEST) throw new ContractError(`${file.name} is larger than any model of train.py.`);
     return modelOf(file.name, new Uint8Array(await file.arrayBuffer()), records[stem(file)]);
   }));
 }
@@ -55,7 +56,8 @@ async function parse(file) {
 /** The set in use, with the user's models in the place of its own. */
 export function withOwn(set, classifier, models) {
   const own = { ...set, id: "own", title: "Your own", characters: undefined, lang: "" };
-  for (const model of models.toSorted((a, b) => a.kind.localeCompare(b.kind))) {       // a classifier before its gradient
+  const inOrder = [...models].sort((a, b) => a.kind.localeCompare(b.kind));     // a classifier before its gradient
+  for (const model of inOrder) {
     if (model.kind === "generator") own.generators = { [model.name]: model, ...own.generators };
     if (model.kind === "classifier") Object.assign(own, { classifier: model, gradient: null, adversarial: null });
     if (model.kind === "gradient") {

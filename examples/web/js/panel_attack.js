@@ -8,7 +8,7 @@ import { paintBlank, paintGlyph, paintMap } from "./picture.js";
 const $ = (id) => document.getElementById(id);
 const TITLES = { gradient: "Trained as usual", adversarial: "Trained on attacked images" };
 const PICTURES = ["drawn", "change", "changed"];
-const MISSING = "These models come without the gradient file that this needs.";
+const MISSING = { gradient: "needs classifier-gradient.onnx", adversarial: "none of these classes" };
 
 export class AttackPanel {
   constructor() {
@@ -47,8 +47,9 @@ export class AttackPanel {
     if (!this.models) return;
     const settings = { eps: Number($("eps").value), steps: ATTACKS[$("attacks").querySelector(":checked").value],
                        target: $("target").value === "" ? null : Number($("target").value) };
+    const x = this.answer === null ? null : this.x;
     for (const side of this.sides) {
-      await side.update(this.models[side.key], this.classes, this.x && this.answer !== null ? this.x : null, settings, stopped);
+      await side.update(this.models[side.key], this.classes, x, settings, stopped);
       if (stopped()) return;
     }
   }
@@ -71,17 +72,19 @@ class Side {
   async update(model, classes, x, settings, stopped) {
     if (!model || !x) {
       this.result = null;
-      this.status.textContent = model ? "" : MISSING;
+      this.status.textContent = model ? "" : MISSING[this.key];
       this.element.classList.remove("fooled");
       for (const caption of this.captions) caption.textContent = "";
       return this.paint();
     }
+    const start = performance.now();
     const read = async (image) => softmax((await model.differentiate(image, [0], ["logits"])).logits);
     const before = await read(x), answer = best(before);
     if (settings.target === answer) settings = { ...settings, target: null };
     const changed = await attack(model, x, { ...settings, answer }, stopped);
     if (!changed) return;
     const after = await read(changed), fooled = best(after) !== answer;
+    performance.measure("attack", { start });
     this.result = { x, changed, eps: settings.eps };
     this.element.classList.toggle("fooled", fooled);
     this.status.textContent = fooled ? `fooled: now read as ${classes[best(after)]}` : "not fooled";
@@ -98,7 +101,8 @@ class Side {
 
   paint() {
     if (!this.result) return this.canvases.forEach(paintBlank);
-    const { x, changed, eps } = this.result, bytes = (image) => Uint8Array.from(image, (value) => Math.round(255 * value));
+    const { x, changed, eps } = this.result;
+    const bytes = (image) => Uint8Array.from(image, (value) => Math.round(255 * value));
     paintGlyph(this.canvases[0], bytes(x));
     paintMap(this.canvases[1], changed.map((value, i) => value - x[i]), new Uint8Array(784), eps || 1);
     paintGlyph(this.canvases[2], bytes(changed));

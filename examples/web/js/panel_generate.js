@@ -28,7 +28,10 @@ export class GeneratePanel {
     });
     for (const id of ["seed", "count"]) $(id).addEventListener("input", () => this.#update());
     $("generate-form").addEventListener("submit", (event) => event.preventDefault());
-    $("save-png").addEventListener("click", async () => save("samples.png", await encodePng(this.sheet.data, this.sheet.width, this.sheet.height)));
+    $("save-png").addEventListener("click", async () => {
+      const { data, width, height } = this.sheet;
+      save("samples.png", await encodePng(data, width, height));
+    });
     $("save-zip").addEventListener("click", async () => save("samples.zip", zip(await this.files())));
     $("place").addEventListener("input", () => this.#walk());
     $("play").addEventListener("click", () => this.#play(!this.playing));
@@ -61,9 +64,11 @@ export class GeneratePanel {
     if (source !== this.wanted) return;                        // another one was chosen meanwhile
     const names = readable(this.set, model.classes);
     if (names.join() !== this.names?.join()) {
-      choices($("classes"), "class", names.map((name, k) => [k, name, this.set.lang]), () => this.#update(), { several: true });
+      const named = names.map((name, k) => [k, name, this.set.lang]);
+      choices($("classes"), "class", named, () => this.#update(), { several: true });
     }
-    Object.assign(this, { model, names, file: typeof source === "string" ? source.replace("models/", "saved_models/") : model.name });
+    const file = typeof source === "string" ? source.replace("models/", "saved_models/") : model.name;
+    Object.assign(this, { model, names, file });
     this.#update();
   }
 
@@ -74,7 +79,8 @@ export class GeneratePanel {
   /** What is asked for: { n, seed, classes, style, dial }, or null where a field holds nothing of use. */
   #request() {
     const classes = [...$("classes").querySelectorAll(":checked")].map((box) => Number(box.value));
-    const [seed, n] = [$("seed"), $("count")].map((field) => (field.validity.valid && field.value !== "" ? Number(field.value) : null));
+    const number = (field) => (field.validity.valid && field.value !== "" ? Number(field.value) : null);
+    const [seed, n] = [number($("seed")), number($("count"))];
     if (!classes.length) return this.#note("Choose at least one class.");
     if (seed === null) return this.#note("A seed is a whole number from 0.");
     if (n === null) return this.#note("A sheet holds 1 to 400 samples.");
@@ -95,12 +101,14 @@ export class GeneratePanel {
     }
     const milliseconds = performance.now() - start;
     performance.measure("samples", { start });
-    Object.assign(this, all, { request, sheet: arrange(Uint8Array.from(all.images), request.n, request.classes.length, 5 / 3) });
+    const sheet = arrange(Uint8Array.from(all.images), request.n, request.classes.length, 5 / 3);
+    Object.assign(this, all, { request, sheet });
     this.paint();
     $("save-png").disabled = $("save-zip").disabled = false;
     this.#note(`${request.n} samples of ${this.model.name} in ${milliseconds.toFixed(0)} ms`);
     $("command").textContent = command(this.file, request, this.names, this.model.classes);
-    $("sheet").setAttribute("aria-label", `Sheet of ${request.n} samples: ${request.classes.map((k) => this.names[k]).join(", ")}`);
+    const shown = request.classes.map((k) => this.names[k]).join(", ");
+    $("sheet").setAttribute("aria-label", `Sheet of ${request.n} samples: ${shown}`);
     this.#walk();
   }
 
@@ -111,7 +119,8 @@ export class GeneratePanel {
 
   /** The samples as labelled files, and labels.csv: what generate_digits.py writes, and --dataset reads. */
   async files() {
-    const names = this.model.classes.map((name, k) => (/^[\p{L}\p{N}][\p{L}\p{N}_-]{0,40}$/u.test(name) ? name : String(k)));
+    const portable = /^[\p{L}\p{N}][\p{L}\p{N}_-]{0,40}$/u;              // what every file system takes as a name
+    const names = this.model.classes.map((name, k) => (portable.test(name) ? name : String(k)));
     const rows = ["file,label,class,style,thickness"], files = [];
     for (let i = 0; i < this.request.n; i++) {
       const [label, t] = [this.labels[i], this.thickness[i]], style = t >= 0.5 ? "thick" : "thin";
@@ -123,7 +132,7 @@ export class GeneratePanel {
     return [...files, { name: "labels.csv", data: new TextEncoder().encode(`${rows.join("\r\n")}\r\n`) }];
   }
 
-  // ---- the walk ------------------------------------------------------------------------------------------------------
+  // ---- the walk ----------------------------------------------------------------------------------------------------
 
   /** All frames: FRAMES glyphs of each of the first chosen classes, from the noise of the seed to that of the next. */
   async #drawFrames() {
@@ -189,13 +198,15 @@ function arrange(images, n, classes, ratio) {
 function command(file, { n, seed, classes, style, dial }, names, known) {
   const digits = classes.length < known.length ? ` --digits ${classes.map((k) => known[k]).join()}` : "";
   const pen = dial !== null ? ` --thickness ${dial}` : style === "both" ? "" : ` --style ${style}`;
-  return `python generate_digits.py --generator ${file} --num_digits ${n}${digits}${pen}${seed ? ` --seed ${seed}` : ""}`;
+  const from = seed ? ` --seed ${seed}` : "";
+  return `python generate_digits.py --generator ${file} --num_digits ${n}${digits}${pen}${from}`;
 }
 
 const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 
 function save(name, data) {
-  const link = Object.assign(document.createElement("a"), { download: name, href: URL.createObjectURL(new Blob([data])) });
+  const href = URL.createObjectURL(new Blob([data]));
+  const link = Object.assign(document.createElement("a"), { download: name, href });
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  setTimeout(() => URL.revokeObjectURL(href), 10_000);
 }

@@ -1,4 +1,4 @@
-// What the classifier reads: the image it sees, its answer, a bar for each class, the ten likeliest where there are more.
+// What the classifier reads: the image it sees, its answer, a bar for each class, or for the ten likeliest of many.
 import { best } from "./models.js";
 import { paintBlank, paintGlyph } from "./picture.js";
 
@@ -46,7 +46,7 @@ export class ReadPanel {
     if (model !== this.model) return null;                     // another one was chosen meanwhile
     const answer = best(probabilities);
     this.#fill(probabilities, answer);
-    $("read-note").textContent = `${this.model.name}, ${milliseconds.toFixed(0)} ms. Tap a class to see what speaks for it.`;
+    $("read-note").textContent = `${model.name}, ${milliseconds.toFixed(0)} ms. Tap a class to see what speaks for it.`;
     if (finished) $("spoken").textContent = `Read as ${this.classes[answer]}, ${percent(probabilities[answer])}`;
     return answer;
   }
@@ -63,7 +63,9 @@ export class ReadPanel {
   }
 
   #press() {
-    for (const { button } of this.rows) button.setAttribute("aria-pressed", Number(button.dataset.label) === this.chosenLabel);
+    for (const { button } of this.rows) {
+      button.setAttribute("aria-pressed", Number(button.dataset.label) === this.chosenLabel);
+    }
   }
 
   #fill(probabilities, answer) {

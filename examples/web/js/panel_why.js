@@ -4,7 +4,7 @@ import { paintBlank, paintMap } from "./picture.js";
 import { METHODS } from "./saliency.js";
 
 const $ = (id) => document.getElementById(id);
-const DEFAULT = 1;                     // gradient × input: one run, and it lies on the strokes
+const DEFAULT = 2;                     // SmoothGrad: also tells where ink is missed, and is the easiest to see
 const MISSING = "These models come without classifier-gradient.onnx, which the maps are made of.";
 
 export class WhyPanel {
@@ -51,7 +51,7 @@ export class WhyPanel {
     Object.assign(this, { map, mapGlyph: this.glyph, explained: label });
     this.paint();
     const name = this.classes[label], which = label === this.answer ? "the answer" : "which it is not read as";
-    $("why-note").textContent = `What speaks for ${name}, ${which}, and what against. ${Math.round(performance.now() - start)} ms.`;
+    $("why-note").textContent = `What speaks for ${name}, ${which}, and what against.`;
     $("map").setAttribute("aria-label", `${method} map: which pixels speak for ${name}`);
   }
 

@@ -10,7 +10,8 @@ export async function encodePng(data, width, height) {
   for (let y = 0; y < height; y++) rows.set(data.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
   const zlib = new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate"));
   const header = [...bigEndian(width), ...bigEndian(height), DEPTH, GREY, 0, 0, 0];
-  const parts = [SIGNATURE, chunk("IHDR", header), chunk("IDAT", await new Response(zlib).arrayBuffer()), chunk("IEND", [])];
+  const content = await new Response(zlib).arrayBuffer();
+  const parts = [SIGNATURE, chunk("IHDR", header), chunk("IDAT", content), chunk("IEND", [])];
   return new Uint8Array(await new Blob(parts.map((part) => Uint8Array.from(part))).arrayBuffer());
 }
 

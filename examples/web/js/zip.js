@@ -13,7 +13,8 @@ export function zip(files) {
     const common = [[2, VERSION], [2, UTF8], [2, STORED], [2, 0], [2, DATE], [4, crc32(data)], [4, data.length],
                     [4, data.length], [2, path.length], [2, 0]];
     const header = littleEndian([[4, LOCAL], ...common]);
-    directory.push(littleEndian([[4, CENTRAL], [2, VERSION], ...common, [2, 0], [2, 0], [2, 0], [4, 0], [4, offset]]), path);
+    const entry = [[4, CENTRAL], [2, VERSION], ...common, [2, 0], [2, 0], [2, 0], [4, 0], [4, offset]];
+    directory.push(littleEndian(entry), path);
     parts.push(header, path, data);
     offset += header.length + path.length + data.length;
   }

@@ -28,22 +28,22 @@ async function visit({ width, height, hasTouch = false }) {
   page.setDefaultTimeout(30_000);
   page.on("pageerror", (error) => faults.push(String(error)));
   page.on("console", (message) => { if (message.type() === "error") faults.push(message.text()); });
-  page.on("request", (request) => { if (!/^(blob:)?http:\/\/localhost:/.test(request.url())) faults.push(request.url()); });
+  page.on("request", (request) => { if (!request.url().includes("//localhost:")) faults.push(request.url()); });
   await page.addInitScript(() => {
     globalThis.shift = 0;
-    new PerformanceObserver((list) => list.getEntries().forEach((entry) => { shift += entry.hadRecentInput ? 0 : entry.value; }))
-      .observe({ type: "layout-shift", buffered: true });
+    const add = (entry) => { shift += entry.hadRecentInput ? 0 : entry.value; };
+    new PerformanceObserver((list) => list.getEntries().forEach(add)).observe({ type: "layout-shift", buffered: true });
   });
   await page.goto(server.url);
   await firstAnswer(page);
   const said = async (id, text) => {
-    await page.waitForFunction(([name, words]) => document.getElementById(name).textContent.includes(words), [id, text]);
+    await page.locator(`#${id}`, { hasText: text }).waitFor({ state: "attached" });
     return page.locator(`#${id}`).textContent();
   };
 
   // every control has a name
   const tree = await page.locator("body").ariaSnapshot();
-  assert.doesNotMatch(tree, /- (button|slider|spinbutton|combobox|radio|checkbox|img|application)\s*(\[[^\]]*\]\s*)*(:|$)/m);
+  assert.doesNotMatch(tree, /- (button|slider|spinbutton|combobox|radio|checkbox|img|application)(?! ")/);
 
   // draws a 7 and reads it
   await page.click("#clear");
@@ -58,7 +58,8 @@ async function visit({ width, height, hasTouch = false }) {
   });
 
   // the map of 1
-  const map = () => page.locator("#map").evaluate((canvas) => [...canvas.getContext("2d").getImageData(0, 0, 28, 28).data].join());
+  const map = () => page.locator("#map").evaluate(
+    (canvas) => canvas.getContext("2d").getImageData(0, 0, 28, 28).data.join());
   await said("why-note", "What speaks for 7");
   const [before] = [await map(), await page.click("#bars [aria-label^='1:']")];
   await said("why-note", "What speaks for 1");

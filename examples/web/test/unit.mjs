@@ -1,5 +1,5 @@
 // The modules that need no browser, against the values of the Python ones:  node unit.mjs FOLDER
-// FOLDER has expected.json, made by tests/test_web.py; glyphs.zip and glyph.png are written there, to be read by Python.
+// FOLDER has expected.json, made by tests/test_web.py; glyphs.zip and glyph.png are written there, for Python to read.
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,7 +27,7 @@ const checks = {
   "noise and thickness are generate_digits.py's"() {
     for (const { seed, start, n, latent, noise, u } of expected.noise) {
       const drawn = drawNoise(seed, start, n, latent);
-      drawn.noise.forEach((value, i) => assert.ok(Math.abs(value - noise[i]) <= 1e-6 * Math.max(1, Math.abs(noise[i]))));
+      drawn.noise.forEach((value, i) => assert.ok(Math.abs(value - noise[i]) <= 1e-6));
       assert.deepEqual(drawn.u, u);
     }
     for (const { u, start, classes, style, dial, labels, thickness } of expected.conditions) {
@@ -44,13 +44,14 @@ const checks = {
     }
     for (const { grey, width, height, new_width, new_height, resized } of expected.resized) {
       const made = resizeBicubic({ data: bytes(grey), width, height }, new_width, new_height);
-      assert.ok(largestDifference(made.data, bytes(resized)) === 0, `${width} x ${height} to ${new_width} x ${new_height}`);
+      assert.equal(largestDifference(made.data, bytes(resized)), 0, `${width} x ${height}`);
     }
   },
 
   "metadata is read from the protobuf"() {
     for (const { path, metadata } of expected.metadata) assert.deepEqual(readMetadata(readFileSync(path)), metadata);
-    for (const foreign of [Buffer.from("no model at all, but a text"), readFileSync(expected.metadata[0].path).subarray(0, 5000)]) {
+    const cut = readFileSync(expected.metadata[0].path).subarray(0, 5000);
+    for (const foreign of [Buffer.from("no model at all, but a text"), cut]) {
       assert.throws(() => readMetadata(foreign), /no protobuf/);
     }
   },
@@ -61,9 +62,9 @@ const checks = {
     const outputs = [port("logits", "float32", 10), port("probabilities", "float32", 10)];
     assert.equal(kindOf("a.onnx", session([port("image", "uint8", 28, 28)], outputs)), "classifier");
     for (const [wrong, words] of [
-      [session([port("x", "float32", 3)], outputs), /a.onnx takes the inputs x: .*\.$/],
+      [session([port("x", "float32", 3)], outputs), /a.onnx takes the inputs x, .*\.$/],
       [session([port("image", "uint8", 28, 28)], []), /lacks the output logits/],
-      [session([port("image", "float32", 28, 28)], outputs), /image is float32 \[batch,28,28\], expected uint8 \[batch, 28, 28\]/],
+      [session([port("image", "float32", 28, 28)], outputs), /image is float32 .*, not uint8 \[batch, 28, 28\]/],
       [session([{ name: "image", type: "uint8", shape: [1, 28, 28] }], outputs), /with any batch/],
     ]) assert.throws(() => kindOf("a.onnx", wrong), words);
     assert.deepEqual(classNames("a.onnx", { classes: '["あ", "い"]' }), ["あ", "い"]);
@@ -74,11 +75,10 @@ const checks = {
   async "maps of a linear model are its weights"() {
     const weights = Float32Array.from({ length: 784 }, (_, i) => Math.sin(i)), x = weights.map((_, i) => (i % 5) / 5);
     const model = linear(weights);
-    const maps = Object.fromEntries(await Promise.all(Object.entries(METHODS).map(async ([name, map]) => [name, await map(model, x, 1)])));
-    weights.forEach((weight, i) => {
-      for (const name of ["gradient", "SmoothGrad"]) assert.ok(Math.abs(maps[name][i] - weight) < 1e-5, name);
-      for (const name of ["gradient × input", "integrated gradients"]) assert.ok(Math.abs(maps[name][i] - weight * x[i]) < 1e-5, name);
-    });
+    for (const [name, method] of Object.entries(METHODS)) {
+      const map = await method(model, x, 1), timesInput = ["gradient × input", "integrated gradients"].includes(name);
+      map.forEach((value, i) => assert.ok(Math.abs(value - weights[i] * (timesInput ? x[i] : 1)) < 1e-5, name));
+    }
     assert.equal(await METHODS.SmoothGrad(model, x, 1, () => true), null);
   },
 
@@ -99,7 +99,8 @@ const checks = {
     const glyph = Uint8Array.from({ length: 28 * 20 }, (_, i) => i % 251);
     const png = await encodePng(glyph, 28, 20);
     writeFileSync(join(folder, "glyph.png"), png);
-    writeFileSync(join(folder, "glyphs.zip"), zip([{ name: "あ/glyph.png", data: png }, { name: "empty", data: new Uint8Array() }]));
+    const files = [{ name: "あ/glyph.png", data: png }, { name: "empty", data: new Uint8Array() }];
+    writeFileSync(join(folder, "glyphs.zip"), zip(files));
   },
 };
 

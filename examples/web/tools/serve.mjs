@@ -15,10 +15,11 @@ export function serve(port = 0) {
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname).slice(1) || "index.html";
     const type = TYPES[extname(path)] ?? "application/octet-stream";
-    if (path === "files.json") return response.writeHead(200, { "Content-Type": type, "Cache-Control": "no-cache" }).end(list);
-    if (!Object.hasOwn(files, path)) return response.writeHead(404, { "Content-Type": "text/plain" }).end("no such file\n");
+    const fresh = { "Content-Type": type, "Cache-Control": "no-cache" };
+    if (path === "files.json") return response.writeHead(200, fresh).end(list);
+    if (!Object.hasOwn(files, path)) return response.writeHead(404).end();
     const { mtimeMs, size } = statSync(files[path]);
-    const headers = { "Content-Type": type, "Cache-Control": "no-cache", ETag: `"${size}-${Math.round(mtimeMs)}"` };
+    const headers = { ...fresh, ETag: `"${size}-${Math.round(mtimeMs)}"` };
     if (request.headers["if-none-match"] === headers.ETag) return response.writeHead(304, headers).end();
     response.writeHead(200, { ...headers, "Content-Length": size });
     if (request.method === "HEAD") return response.end();
@@ -26,7 +27,10 @@ export function serve(port = 0) {
   });
   return new Promise((started, failed) => {
     server.on("error", failed);
-    server.listen(port, "127.0.0.1", () => started(Object.assign(server, { url: `http://localhost:${server.address().port}/` })));
+    server.listen(port, "localhost", () => {
+      server.url = `http://localhost:${server.address().port}/`;
+      started(server);
+    });
   });
 }
 

@@ -8,15 +8,16 @@ import { CANDIDATES } from "../js/catalogue.js";
 export const HERE = fileURLToPath(new URL("..", import.meta.url));
 const MODELS = join(HERE, "../../saved_models");
 const RUNTIME = join(HERE, "node_modules/onnxruntime-web/dist");
-const RUNTIME_FILES = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];   // the smallest
+const SMALLEST = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
 export function site() {
   if (!existsSync(RUNTIME)) throw new Error("error: onnxruntime-web is not installed: run npm install in examples/web");
-  const pages = ["index.html", "style.css", "icon.svg", "sw.js", ...readdirSync(join(HERE, "js")).sort().map((name) => `js/${name}`)];
+  const modules = readdirSync(join(HERE, "js")).sort();
+  const pages = ["index.html", "style.css", "icon.svg", "sw.js", ...modules.map((name) => `js/${name}`)];
   const models = CANDIDATES.filter((name) => existsSync(join(MODELS, name)));
   return Object.fromEntries([
     ...pages.map((name) => [name, join(HERE, name)]),
-    ...RUNTIME_FILES.map((name) => [`ort/${name}`, join(RUNTIME, name)]),
+    ...SMALLEST.map((name) => [`ort/${name}`, join(RUNTIME, name)]),
     ...models.map((name) => [`models/${name}`, join(MODELS, name)]),
   ]);
 }
