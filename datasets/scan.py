@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
+from datasets.cleaning import components
 from datasets.form import CORNERS, MODULES, can_draw, code_points, folder_name, mark_boxes, read_layout, read_pattern
 from datasets.normalize import FORMATS, MAX_PIXELS, grey, left_out, open_picture
 from utils import figures
@@ -25,6 +26,7 @@ INSET = 0.7                    # mm inside a cell's line that are left out
 SMALL = (1400, 2400)           # longest sides, in pixels, of the pictures in which marks are looked for, one by one
 INK = 0.2                      # darker than the paper by this share: a pencil's stroke, not the paper's noise
 MIN_INK, MAX_INK = 0.3, 0.75    # mm2 of ink that a filled cell has at least; share of a cell that is a spoilt one
+DEEPEST = 0.4                  # light that a shadow leaves at least, of that on the paper within 15 mm
 TILE, TILES = 52, 20           # pixels of a glyph on the contact sheet; glyphs in a row of it
 WARN = (213, 94, 0)            # colour of what is to be looked at there
 CURLED = 0.8                   # mm that the marks' corners may lie off a plane before it is said
@@ -59,28 +61,6 @@ def open_photo(path):
 def red_light(image):
     """A Pillow image -> uint8 [H, W], how much red light it shows: orange lines are white in it."""
     return grey(image) if image.mode[0] in "1LIF" else np.asarray(image.convert("RGB").getchannel("R"))
-
-
-def find_parts(mask):
-    """The connected parts (8 neighbours) of a bool [H, W] as runs of pixels: row, start, end (exclusive), part, int64
-    [runs] each, by row; parts are numbered from 0. Also their count."""
-    edge = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    (row, start), (_, end) = np.nonzero(edge == 1), np.nonzero(edge == -1)
-    width = mask.shape[1] + 2                          # all rows on one line, so that one search serves all
-    first = np.searchsorted(row * width + end, (row - 1) * width + start, "left")     # the first to touch above
-    count = np.searchsorted(row * width + start, (row - 1) * width + end, "right") - first
-    a = np.repeat(np.arange(len(row)), count)
-    b = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
-    part = np.arange(len(row))                         # each run points at one of its part; at the end at the first
-    while True:
-        high, low = np.maximum(part[a], part[b]), np.minimum(part[a], part[b])
-        if np.array_equal(high, low):
-            break
-        np.minimum.at(part, high, low)
-        while not np.array_equal(part, part[part]):
-            part = part[part]
-    names, part = np.unique(part, return_inverse=True)
-    return row, start, end, part, len(names)
 
 
 def sample(a, points):
@@ -138,24 +118,18 @@ def find_squares(a):
     """Corners [4, 2] (x, y), clockwise, of the parts of a, uint8 [H, W], that may be marks: dark, about square."""
     side = max(a.shape)
     around = np.asarray(Image.fromarray(a).filter(ImageFilter.BoxBlur(side // 30)), np.float32)
-    row, start, end, part, n = find_parts(a < 0.75 * around - 4)
-    if not n:
-        return []
-    low, high = np.full((n, 2), side), np.zeros((n, 2), np.int64)
-    np.minimum.at(low, part, np.stack([start, row], 1))
-    np.maximum.at(high, part, np.stack([end, row + 1], 1))
-    area = np.bincount(part, end - start)
-    size = (high - low).astype(np.float64)
-    likely = ((size.max(1) < side / 8) & (size.max(1) > side / 100) & (size.min(1) > 8) & (size.min(1) > 0.4 * size.max(1))
-              & (area > 0.2 * size.prod(1)))
-    order = np.argsort(part, kind="stable")
-    ends = np.cumsum(np.bincount(part, minlength=n))
+    labels, boxes, areas = components(a < 0.75 * around - 4)
+    size = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
+    likely = ((size.max(1) < side / 8) & (size.max(1) > side / 100) & (size.min(1) > 8)
+              & (size.min(1) > 0.4 * size.max(1)) & (areas > 0.2 * size.prod(1)))
     quads = []
     for i in np.flatnonzero(likely):
-        runs = order[ends[i - 1] if i else 0:ends[i]]
-        y = row[runs].astype(np.float64)
-        points = np.concatenate([np.stack([x, y + dy], 1) for x in (start[runs], end[runs]) for dy in (0, 1)])
-        quads.append(corners_of(points))
+        top, left, bottom, right = boxes[i].tolist()
+        own = labels[top:bottom, left:right] == i + 1
+        rows = np.flatnonzero(own.any(1))
+        first, last = own.argmax(1)[rows], own.shape[1] - own[:, ::-1].argmax(1)[rows]
+        points = [np.stack([left + x, top + rows + dy], 1) for x in (first, last) for dy in (0, 1)]
+        quads.append(corners_of(np.concatenate(points).astype(np.float64)))
     return quads
 
 
@@ -264,7 +238,9 @@ def even_light(page):
     uint8, paper 255."""
     small = Image.fromarray(page).reduce(4)
     paper = small.filter(ImageFilter.MaxFilter(9)).filter(ImageFilter.MinFilter(9)).filter(ImageFilter.GaussianBlur(2))
-    paper = np.asarray(paper.resize(page.shape[::-1], Image.Resampling.BILINEAR), np.float32)
+    lit = small.reduce(4).filter(ImageFilter.MaxFilter(15)).resize(small.size, Image.Resampling.BILINEAR)
+    paper = np.maximum(paper, np.asarray(lit) * DEEPEST).astype(np.float32)     # a box inked all over is no paper
+    paper = np.asarray(Image.fromarray(paper).resize(page.shape[::-1], Image.Resampling.BILINEAR))
     return np.clip(page * (255 / 0.95) / np.maximum(paper, 1), 0, 255).astype(np.uint8)
 
 
@@ -340,7 +316,7 @@ def write_all(files, glyphs, sheet, picture):
     except BaseException:
         for file in written:
             file.unlink(missing_ok=True)
-        for folder in {file.parent for file in files} | {files[0].parent.parent}:
+        for folder in [*{file.parent for file in files}, files[0].parent.parent]:
             with contextlib.suppress(OSError):                       # it holds other glyphs, or was never made
                 folder.rmdir()
         raise

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFilter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from datasets.cleaning import components
 from datasets.normalize import grey, normalize_image
-from datasets.scan import find_parts, open_photo
+from datasets.scan import open_photo
 from utils import figures
 from utils.cli import Parser, run_command
 from utils.files import UserError
@@ -50,20 +51,15 @@ def find_ink(a):
 
 
 def find_digits(mask):
-    """bool [H, W] -> (the part of each pixel, int64 [H, W], -1 paper; a list of digits, each a list of parts; boxes
+    """bool [H, W] -> (the part of each pixel, int64 [H, W], 0 paper; a list of digits, each a list of parts; boxes
     float64 [digits, 4]: left, top, right, bottom; the usual height). A digit may have several parts."""
-    row, start, end, part, n = find_parts(mask)
-    boxes = np.column_stack([np.full((n, 2), max(mask.shape)), np.zeros((n, 2), int)])
-    np.minimum.at(boxes[:, :2], part, np.stack([start, row], 1))
-    np.maximum.at(boxes[:, 2:], part, np.stack([end, row + 1], 1))
-    area, size = np.bincount(part, end - start, n), boxes[:, 2:] - boxes[:, :2]
-    height, width = size[:, 1], size[:, 0]
+    labels, boxes, area = components(mask)
+    boxes = boxes[:, [1, 0, 3, 2]]
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    size = np.stack([width, height], 1)
     is_frame = (area < 0.08 * height * width) | (size.max(1) > 0.6 * max(mask.shape))     # the paper's edge, a line
     at_edge = (boxes[:, :2].min(1) == 0) | (boxes[:, 2] == mask.shape[1]) | (boxes[:, 3] == mask.shape[0])
     usable = ~is_frame & ~at_edge & (area >= SMALLEST)
-    labels = np.full(mask.shape, -1)
-    for r, s, e, p in zip(row, start, end, part):
-        labels[r, s:e] = p
     if not usable.any():
         return labels, [], np.zeros((0, 4)), 0
     order = np.flatnonzero(usable)[np.argsort(size.max(1)[usable])]
@@ -122,7 +118,7 @@ def cut_glyph(ink, labels, parts, box, angle):
     """One digit, set upright and normalised: uint8 [28, 28], ink 255. Its own parts only, with their soft edges."""
     left, top, right, bottom = (int(v) for v in box)
     near = slice(max(0, top - 2), bottom + 2), slice(max(0, left - 2), right + 2)
-    own = Image.fromarray(np.isin(labels[near], parts)).convert("L").filter(ImageFilter.MaxFilter(5))
+    own = Image.fromarray(np.isin(labels[near] - 1, parts)).convert("L").filter(ImageFilter.MaxFilter(5))
     a = ink[near] * (np.asarray(own) > 0)
     a = np.rint(np.clip(a / max(float(np.percentile(a[a > 0.1], 90)), 0.1), 0, 1) * 255).astype(np.uint8)
     margin = max(a.shape) // 3
