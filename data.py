@@ -307,36 +307,44 @@ def on_paper(args):
     print(*form.write_form(form.make_layout(classes, args.copies), args.out, samples), sep="\n")
 
 
-def main(argv=None):
-    parser = Parser("Say what a data set holds, or write it into one file.")
-    parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
+def parse_args(argv=None):
+    parser = Parser("Say what a data set holds, write it into one file, or go from paper to a data set.")
+    add = parser.add_argument
+    add("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     add_data_options(parser)
-    parser.add_argument("--out", type=non_empty_path, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
-                        "all images (x_train, val among them, y_train x_test y_test chars), for --dataset")
-    parser.add_argument("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet "
-                        "(default: 10)")
-    parser.add_argument("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes and strokes-arabic: draw "
-                        "this many images for --out, not the data set (default with --seed: 200); an .npz holds images "
-                        "labels classes")
-    parser.add_argument("--seed", type=number(int, at_least=0, below=2 ** 64), help="of these images (default with --num: 0)")
-    parser.add_argument("--form", type=non_empty_path, help="draw a form to write on, as --out FILE.png or .pdf, with FILE.json beside it: "
-                        "the characters wanted, or a .txt with a class in each line; with --scan: that FILE.json")
-    parser.add_argument("--copies", type=number(int, above=0, at_most=10_000), default=20, help="cells of each class on the form")
-    parser.add_argument("--samples", type=non_empty_path, help="pictures of the wanted characters for the form, named "
-                        "after them (A.png, U+3042.png; default: drawn with a font, where one has it, else the code point)")
-    parser.add_argument("--scan", nargs="+", type=non_empty_path, metavar="PHOTO", help="photographs or scans of "
-                        "filled-in pages of --form: cut into class folders in --out, for --dataset, and a sheet of them beside it")
+    add("--out", type=non_empty_path, help="FILE.png: a sheet of some training images of each class; FILE.npz: all images "
+        "(x_train, val among them, y_train x_test y_test chars), for --dataset; with --form or --scan: what is written")
+    add("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet (default: 10)")
+    add("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes and strokes-arabic: draw this many images for "
+        "--out, not the data set (default with --seed: 200); an .npz holds images labels classes")
+    add("--seed", type=number(int, at_least=0, below=2 ** 64), help="of these images (default with --num: 0)")
+    paper = parser.add_argument_group("from paper")
+    add = paper.add_argument
+    add("--form", type=non_empty_path, help="draw a form to write on, as --out FILE.png or .pdf, with FILE.json beside it: "
+        "the characters wanted, or a .txt with a class in each line; with --scan: that FILE.json")
+    add("--copies", type=number(int, above=0, at_most=10_000), default=20, help="cells of each class on the form")
+    add("--samples", type=non_empty_path, help="pictures of the wanted characters for the form, named after them (A.png, "
+        "U+3042.png; default: drawn with a font, where one has it, else the code point)")
+    add("--scan", nargs="+", type=non_empty_path, metavar="PHOTO", help="photographs or scans of filled-in pages of --form: "
+        "cut into class folders in --out, for --dataset, and a sheet of them beside it")
     args = parser.parse_args(argv)
     args.out = args.out and Path(args.out)
     if args.form is not None or args.scan:
-        return on_paper(args)
+        return args
     if args.out and args.out.suffix not in (".png", ".npz"):
         raise UserError(f"--out {args.out}: the name must end in .png or .npz")
     if args.per_class and (not args.out or args.out.suffix == ".npz"):
         raise UserError("--per-class is for a sheet: name one with --out FILE.png, or leave it out")
+    if (args.num or args.seed) is not None and (args.name not in ("strokes", "strokes-arabic") or not args.out):
+        raise UserError("--num and --seed draw images anew: name strokes or strokes-arabic, and a file with --out")
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.form is not None or args.scan:
+        return on_paper(args)
     if args.num is not None or args.seed is not None:
-        if args.name not in ("strokes", "strokes-arabic") or not args.out:
-            raise UserError("--num and --seed draw images anew: name strokes or strokes-arabic, and a file with --out")
         kind = "digits" if args.name == "strokes" else "arabic"
         x, y = strokes.generate(args.num or 200, args.seed or 0, kind)
         name, classes = f"{args.name}, seed {args.seed or 0}", strokes.CLASSES[kind]

@@ -111,7 +111,7 @@ def parse_args(argv=None):
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
                 "the like; less where they turn one class into another; 0: shifts alone")
     cli.add_device_option(parser)
-    add("--threads", type=cli.number(int, above=0), help="of the CPU (default: as many as are fastest, measured as the "
+    add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, measured as the "
         "run goes on, so that other processes slow it down little; with --epochs all, so that --resume is exact)")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")

@@ -39,7 +39,7 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--minutes": RATES, "--per-class": COUNTS, "--seed": SEEDS, "--batch": COUNTS, "--balance": ["2", *WEIGHTS],
         "--diffaugment": ["14", "-1", "1.5", ""], "--lr": RATES, "--label-weight": WEIGHTS, "--g-label-weight": WEIGHTS,
         "--ink-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
-        "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--adversarial": [None],
+        "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS, "--adversarial": [None],
         "--resume": [None]}),
     "generate": (generate_digits.main, ["--generator", GENERATOR, "--num_digits", "1", "--out", "new"], {
         "--generator": FILES, "--num_digits": COUNTS, "--digits": ["", ",", "0,,1", "10", "-1", LONG, "\udcff", "a\nb"],
@@ -59,7 +59,8 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         text: ["set.npz"] for text in SETS if not text.startswith("-")}),
     "fid FAKE": (fid.main, ["--features", "pixels", "set.npz"], {text: [None] for text in SETS}),
     "export": (export_onnx.main, [CLASSIFIER, "--out", "new.onnx"], {
-        "--out": NEW_FILES, "--check": [None], "--on": [*SETS, "set.npz"], "--dataset": OWN, "--int8": ["--check"]}),
+        "--out": NEW_FILES, "--check": [None], "--on": [*SETS, "set.npz"], "--dataset": OWN, "--int8": ["--check"],
+        "--gradient": ["--check", "--int8"]}),
     "export FILE": (export_onnx.main, [], {text: [None] for text in FILES}),
     "export --check": (export_onnx.main, ["--check"], {text: [None] for text in FILES}),
     "attacks": (attacks.main, [CLASSIFIER, "--on", "set.npz", "--n", "2"], {
@@ -72,6 +73,11 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
     "data": (data.main, ["strokes", "--out", "new.npz", "--num", "2"], {
         "--data-dir": ["", " "], "--out": ["folder.npz", "new.gif", *NEW_FILES], "--per-class": ["101", "5", *COUNTS],
         "--num": COUNTS, "--seed": [*SEEDS, str(2 ** 64)]}),
+    "data --form": (data.main, ["--form", "01", "--out", "new.png"], {
+        "--form": ["", "nothing.txt", "11", LONG], "--copies": COUNTS, "--samples": ["", "nothing", "empty"],
+        "--out": ["", " ", "new.gif", "new", "folder"], "strokes": [None]}),
+    "data --scan": (data.main, ["--form", "nothing.json", "--out", "new"], {
+        "--scan": ["", "nothing.png", "empty", "noise.png", "folder", LONG]}),
     "data NAME": (data.main, [], {text: [None] for text in OWN}),
 }
 CASES = [(name, option, value) for name, (_, _, options) in TABLE.items() for option, values in options.items()
