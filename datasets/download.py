@@ -162,7 +162,7 @@ def read_url(url):
                 if response.length or len(content) > MAX_DOWNLOAD:
                     raise UserError(f"truncated at {len(content):,} bytes (at most {MAX_DOWNLOAD:,} are taken)")
         except UserError as e:  # whatever a broken server makes urllib raise
-            faults.append(str(e.__cause__ or e))
+            faults.append(str(e.__cause__ or "") or str(e))
     thread = threading.Thread(target=read, daemon=True)  # a look-up that hangs cannot be stopped, only left behind
     thread.start()
     done = -1

@@ -71,8 +71,8 @@ def reading(path):
     except UserError:
         raise
     except Exception as e:
-        reason = getattr(e, "strerror", None) or e or type(e).__name__
-        raise UserError(f"cannot read {path}: {reason}; get it again") from e
+        reason = str(getattr(e, "strerror", None) or e) or type(e).__name__
+        raise UserError(f"cannot read {path}: {reason[:200]}; get it again") from e      # some quote the whole file
 
 
 def expand_home(path):

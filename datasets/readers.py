@@ -167,11 +167,11 @@ def list_labels_csv(root):
                 name, label = row["file"], int(row["label"])
                 is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts and (root / name).is_file()
                 if not is_inside or name in rows or not 0 <= label < MAX_CLASSES or len(rows) == MAX_IMAGES:
-                    raise ValueError(f"file {name!r}, label {label}, in row {len(rows) + 1:,}")
+                    raise ValueError(f"file {name[:200]!r}, label {label}, in row {len(rows) + 1:,}")
                 classes[label] = row.get("class")
                 rows[name] = label, float(row.get("thickness") or "-1")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as e:
-        raise UserError(f"cannot use {path}: {e}; expected columns file, label [class, thickness], each file once and "
+        raise UserError(f"cannot use {path}: {str(e)[:300]}; expected columns file, label [class, thickness], each file once and "
                         f"regular, labels below {MAX_CLASSES:,}, up to {MAX_IMAGES:,} rows") from e
     if not rows:
         raise UserError(f"{path} names no image")

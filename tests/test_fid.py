@@ -182,7 +182,7 @@ def test_limits_of_an_extractor(tmp_path, monkeypatch):
     model = make_model(tmp_path / "m.onnx")
     with pytest.raises(UserError, match="20 x 20 alone: leave --input-size out"):
         Extractor(model, input_size=30)
-    with pytest.raises(UserError, match="up to 2048 x 2048 pixels"):
+    with pytest.raises(UserError, match="up to 1024 x 1024 pixels"):
         Extractor(make_model(tmp_path / "big.onnx", size=3000))
     with pytest.raises(UserError, match="4,096 at a time"):
         Extractor(make_model(tmp_path / "batch.onnx", batch=5000))

@@ -18,7 +18,7 @@ SMALL_ROWS = 10_000            # so many images likewise; more take at least 8 b
 MAX_LINE = 1 << 16             # bytes of a line of text; 784 pixels take 3 kB
 MAX_DOWNLOAD = 256 << 20       # bytes of one file; the largest, Kuzushiji-49's, takes 63 MB
 MAX_FEATURES = 4096            # values for each image, whose covariance then takes 134 MB; Inception has 2,048
-MAX_SIDE = 2048                # pixels of the images that a feature extractor wants
+MAX_SIDE = 1024                # pixels of the images that a feature extractor wants
 CONTROLS = {"Cc", "Cs", "Zl", "Zp"}    # Unicode categories: control characters, lone surrogates, line and page ends
 
 
