@@ -48,6 +48,7 @@ from utils.cli import Parser, Progress, names_from, non_empty_path, number, run_
 from utils.files import UserError
 
 SECONDS, MEMORY = 5, 1 << 30           # that an input may take of the processor; of the whole process
+TOGETHER = 400                         # inputs of a process, as what they leave in memory adds up
 OUTCOMES = ("read", "refused", "traceback", "hang", "memory", "crash")
 NO_MEMORY = ("MemoryError", "bad_alloc", "not enough memory", "Cannot allocate", "std::length_error")
 
@@ -323,7 +324,7 @@ def work(base, kinds, seed, start, end, stride):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     with tempfile.TemporaryDirectory() as folder:
-        for i in range(start, end, stride):
+        for i in range(start, min(end, start + TOGETHER * stride), stride):
             kind = kinds[i % len(kinds)]
             path = Path(folder) / kind
             path.write_bytes(make_input(base, kind, seed, i))
@@ -345,7 +346,7 @@ def collect(base, kinds, args, job, done):
             for line in process.stdout:
                 done(*json.loads(line))
                 i = json.loads(line)[0] + args.jobs
-        if i < args.inputs:
+        if process.returncode:
             done(i, "crash", f"the process ended with status {process.returncode}")
             i += args.jobs
 

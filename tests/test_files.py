@@ -60,7 +60,7 @@ def test_json_of_every_type_passes():
 
 @pytest.mark.parametrize("value, form, fits", [
     (1, int, True), (True, int, False), (1.0, int, False), (1, float, True), (1.5, float, True), (float("nan"), float, False),
-    (float("inf"), float, False), ("1", float, False), (True, bool, True), (None, None, True), (0, None, False), (None, (int, None), True),
+    (float("inf"), float, False), ("1", float, False), (True, bool, True), (None, None, True), (0, None, False), ("all", "all", True), (["all"], "all", False), (1, 1, True), (True, 1, False), ("2", (1, "2"), True), (None, (int, None), True),
     ([1, 2], [int], True), ([], [int], True), ([1, "a"], [int], False), ("ab", [str], False), ({}, {"a": int}, False),
     ({"a": 1, "b": 2}, {"a": int}, True), ({}, {"a?": int}, True), ({"a": "x"}, {"a?": int}, False), ({"x": 1}, {str: int}, True),
     ({"x": "1"}, {str: int}, False), ([], {"a?": int}, False), ({"a": {"b": [1]}}, {"a": {"b": [float]}}, True), (3, lambda v: v > 2, True),

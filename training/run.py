@@ -293,7 +293,7 @@ def read_state(path):
     """What save_state wrote, every value of the type that it should have. Raises UserError where it is missing, damaged
     or of another version."""
     state = models.read_archive(path)
-    is_whole = matches(state, {"version": models.VERSION.__eq__, **STATE}) and all(len(p) == 2 for p in state["plans"])
+    is_whole = matches(state, {"version": models.VERSION, **STATE}) and all(len(p) == 2 for p in state["plans"])
     if not is_whole or len({len(images) for images, _ in state["frames"]}) > 1:
         raise UserError(f"{path} is not the state of a run of this version, or is damaged: start the run anew")
     return state

@@ -93,9 +93,9 @@ def is_plain(value, is_leaf=lambda value: False):
 
 
 def matches(value, form):
-    """Whether a value of JSON types has this form: a type (float: any finite number), [form] for a list of such, a dict
-    of forms by key ("key?": may be missing; more keys may be there), {str: form} for a dict of any keys, a function
-    that tells, or a tuple of forms, of which one will do."""
+    """Whether a value of JSON types has this form: a type (float: any finite number), None, a number or a text that it
+    must equal, [form] for a list of such, a dict of forms by key ("key?": may be missing; more keys may be there), {str:
+    form} for a dict of any keys, a function that tells, or a tuple of forms, of which one will do."""
     if isinstance(form, tuple):
         return any(matches(value, f) for f in form)
     if isinstance(form, list):
@@ -111,8 +111,8 @@ def matches(value, form):
         return type(value) in (int, float) and math.isfinite(value)
     if form in (int, bool):
         return type(value) is form
-    if form is None:
-        return value is None
+    if form is None or isinstance(form, (int, str)):
+        return type(value) is type(form) and value == form
     return isinstance(value, form) if isinstance(form, type) else bool(form(value))
 
 

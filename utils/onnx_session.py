@@ -24,7 +24,7 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
             "classifier": ("kind", "dataset", "classes", "version", "license")}
 
 
-MEMORY = 512 << 20         # bytes that two images may take while a file proves itself, without its weights
+MEMORY = 384 << 20         # bytes that two images may take while a file proves itself, without its weights
 SECONDS = 4.0              # that they may take, beside half a second for each image
 MAX_CONSTANTS = 1 << 24    # values worked out from the weights, which the optimiser keeps, beside two for each byte of the file
 MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own ...
