@@ -70,7 +70,8 @@ def fail(error):
 
 @pytest.mark.parametrize("read, result", [
     (stay, "hang"), (take, "memory"), (fail(MemoryError()), "memory"), (fail(KeyError("a")), "traceback"),
-    (fail(UserError("one line")), "refused"), (fail(OSError("gone")), "refused"), (fail(OSError("two\nlines")), "traceback"),
+    (fail(UserError("one line")), "refused"), (fail(OSError("gone")), "refused"),
+    (fail(OSError("two\nlines")), "traceback"),
     (lambda path: None, "read")])
 def test_outcomes(read, result, limits, monkeypatch):
     monkeypatch.setattr(fuzz, "SECONDS", 0.2 if read is stay else 20)

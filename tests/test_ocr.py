@@ -121,13 +121,16 @@ def test_cache_keeps_rows_and_refuses_foreign_files(tmp_path):
 
 
 @pytest.mark.parametrize("change", [
-    {"n": [1]}, {"n": "few"}, {"seed": "0"}, {"try": "x"}, {"seconds": -1}, {"val": {}}, {"steps": None}, {"arm": 3}, {"settings": []},
-    {"test": {"accuracy": 0.5}}, {"right": "AA"}, {"right": "!" * 4}, {"right": 5}, {"images": -1}, {"accuracy": 2}, {"accuracy": None},
+    {"n": [1]}, {"n": "few"}, {"seed": "0"}, {"try": "x"}, {"seconds": -1}, {"val": {}}, {"steps": None}, {"arm": 3},
+    {"settings": []},
+    {"test": {"accuracy": 0.5}}, {"right": "AA"}, {"right": "!" * 4}, {"right": 5}, {"images": -1}, {"accuracy": 2},
+    {"accuracy": None},
     {"rare_f1": 0.5}, {"more": 0.5}])
 def test_rows_of_wrong_inner_types_are_refused(context, tmp_path, change):
     """What such a row would break lies far from where it is read: tables, tests, figures."""
     scores, images = dict.fromkeys(ocr_report.MEASURES, 0.5), len(context.glyphs.y_test)
-    key = {"dataset": "tiny", "sha256": context.glyphs.sha256, "protocol": "few", "arm": "real", "n": 4, "seed": 0, "steps": 1,
+    key = {"dataset": "tiny", "sha256": context.glyphs.sha256, "protocol": "few", "arm": "real", "n": 4, "seed": 0,
+           "steps": 1,
            "generator_steps": 1, "tries": 1, "try": None, "version": ocr.VERSION}
     test = {**scores, "images": images, "right": base64.b64encode(bytes(-(-images // 8))).decode()}
     row = {"settings": {}, "batch": 64, "seconds": 1.5, "val": scores, "test": test}

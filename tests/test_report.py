@@ -182,8 +182,10 @@ def test_markdown_shows_every_folder(noisy, tmp_path):
 @pytest.mark.parametrize("key, value", [
     ("title", 5), ("tables", [{"title": "t", "columns": ["a", "b"], "rows": [["1"]], "note": ""}]), ("tables", {}),
     ("tables", [{"title": "t", "columns": ["a"], "rows": [[1]], "note": ""}]), ("paragraphs", "text"), ("numbers", []),
-    ("figures", [{"file": "notes.txt", "alt": "", "caption": ""}]), ("figures", [{"file": "/x.png", "alt": "", "caption": ""}]),
-    ("figures", [{"file": "a.png"}]), ("version", "2"), ("version", [2]), ("answer", "\ud800"), ("answer", [["a"] * 3] * 3)])
+    ("figures", [{"file": "notes.txt", "alt": "", "caption": ""}]),
+    ("figures", [{"file": "/x.png", "alt": "", "caption": ""}]),
+    ("figures", [{"file": "a.png"}]), ("version", "2"), ("version", [2]), ("answer", "\ud800"),
+    ("answer", [["a"] * 3] * 3)])
 def test_results_of_wrong_inner_types_are_named(tmp_path, key, value):
     (tmp_path / "ocr.json").write_text(json.dumps({**section(), key: value}))
     with pytest.raises(UserError, match="ocr.json is damaged"):

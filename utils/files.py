@@ -71,8 +71,8 @@ def read_json(path, form=object):
 
 
 def is_plain(value, is_leaf=lambda value: False):
-    """Whether a value is made of JSON types, no deeper than MAX_DEPTH, its texts all Unicode; and of what else `is_leaf`
-    finds right."""
+    """Whether a value is made of JSON types, no deeper than MAX_DEPTH, its texts all Unicode; and of what else
+    `is_leaf` finds right."""
     level = [value]
     for _ in range(MAX_DEPTH):
         below = []
@@ -84,7 +84,8 @@ def is_plain(value, is_leaf=lambda value: False):
                 below += [*v, *v.values()]
             elif isinstance(v, (list, tuple)):
                 below += v
-            elif not (v is None or isinstance(v, (bool, float)) or isinstance(v, int) and abs(v) < 1 << 64 or is_leaf(v)):
+            elif not (v is None or isinstance(v, (bool, float)) or isinstance(v,
+                int) and abs(v) < 1 << 64 or is_leaf(v)):
                 return False
         level = below
         if not level or len(level) > MAX_VALUES:
@@ -94,8 +95,8 @@ def is_plain(value, is_leaf=lambda value: False):
 
 def matches(value, form):
     """Whether a value of JSON types has this form: a type (float: any finite number), None, a number or a text that it
-    must equal, [form] for a list of such, a dict of forms by key ("key?": may be missing; more keys may be there), {str:
-    form} for a dict of any keys, a function that tells, or a tuple of forms, of which one will do."""
+    must equal, [form] for a list of such, a dict of forms by key ("key?": may be missing; more keys may be there),
+    {str: form} for a dict of any keys, a function that tells, or a tuple of forms, of which one will do."""
     if isinstance(form, tuple):
         return any(matches(value, f) for f in form)
     if isinstance(form, list):
