@@ -23,8 +23,10 @@ from utils.onnx_session import Session, open_session
 
 VERSION = 1        # of the checkpoint format
 STORED = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2",        # what a file may be made of
-          *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte", "Bool"))}
-CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_list, "weights": dict,         # of a checkpoint
+          *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte",
+                                                "Bool"))}
+CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_list, "weights": dict,
+           # of a checkpoint
            "ink_table": torch.Tensor,
            "info": {**{f"{key}?": str for key in ("model", "dataset", "dataset_sha256", "license", "source")},
                     "figures?": {str: object}}}
@@ -327,8 +329,8 @@ def write_archive(content, path):
 
 
 def read_archive(path):
-    """The content of a torch file: dicts, lists, tuples, JSON values and tensors on the CPU that lie in the file as they
-    are. Raises UserError for a missing or damaged file, or one that holds anything else."""
+    """The content of a torch file: dicts, lists, tuples, JSON values, and tensors on the CPU that lie in the file as
+    they are. Raises UserError for a missing or damaged file, or one that holds anything else."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no such file: {path}")
@@ -357,7 +359,8 @@ def read_archive(path):
 def lies_in_file(tensor):
     """Whether a value is a plain tensor with a place in its storage for every element: an expanded one would take
     memory when it is copied, without limit."""
-    return type(tensor) is torch.Tensor and not tensor.requires_grad and tensor.nbytes <= tensor.untyped_storage().nbytes()
+    is_plain_tensor = type(tensor) is torch.Tensor and not tensor.requires_grad
+    return is_plain_tensor and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 class SkipInit(torch.overrides.TorchFunctionMode):

@@ -152,8 +152,8 @@ def stopped_run(args):
 
 
 def checked_settings(saved, path):
-    """The settings of a stopped run, which lie in the file `path`, as parse_args would give them. Raises UserError where
-    it would not."""
+    """The settings of a stopped run, which lie in the file `path`, as parse_args would give them. Raises UserError
+    where it would not."""
     words, more = [], {"bf16": bool}
     for setting in fields(TRAINERS.get(saved.get("model"), TRAINERS["cgan"]).Settings):
         more[setting.name] = type(setting.default)

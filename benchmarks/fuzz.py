@@ -1,13 +1,13 @@
 """Broken, odd and hostile files for everything that reads a file: each must be read or refused with one line.
 
-    python benchmarks/fuzz.py                                     # 10,000 inputs: a table, exit status 1 where one is bad
+    python benchmarks/fuzz.py                                 # 10,000 inputs: a table, exit status 1 where one is bad
     python benchmarks/fuzz.py --inputs 500 --seed 7 --kinds generator.onnx,resume.pth
     python benchmarks/fuzz.py --replay fuzz-hits/table.csv-0-1234.csv --kinds table.csv      # one file once more
 
-Real files of every kind (drawn by the strokes simulator, small untrained networks, and those of saved_models/ and results/)
-are mutated (mutations.py) and given to the functions that the commands read them with. Input i of a seed is always the
-same file. Bad is what ends in a traceback, takes more than 5 s of processor time, takes the process over 1 GB of
-memory, or kills it; the file and what was said are then kept in --out for --replay.
+Real files of every kind (drawn by the strokes simulator, small untrained networks, those of saved_models/ and
+results/) are mutated (mutations.py) and given to the functions that the commands read them with. Input i of a seed is
+always the same file. Bad is what ends in a traceback, takes more than 5 s of processor time, takes the process over
+1 GB of memory, or kills it; the file and what was said are then kept in --out for --replay.
 """
 import contextlib
 import io
@@ -48,6 +48,7 @@ from utils.cli import Parser, Progress, names_from, non_empty_path, number, run_
 from utils.files import UserError
 
 SECONDS, MEMORY = 5, 1 << 30           # that an input may take of the processor; of the whole process
+TOGETHER = 400                         # inputs of a process, as what they leave in memory adds up
 OUTCOMES = ("read", "refused", "traceback", "hang", "memory", "crash")
 NO_MEMORY = ("MemoryError", "bad_alloc", "not enough memory", "Cannot allocate", "std::length_error")
 
@@ -67,8 +68,10 @@ def make_files(folder):
         return stream.getvalue()
     x, y = strokes.generate(60, seed=1)
     classes = np.array(list("0123456789"))
-    put("images.npz", saved(np.savez, images=x, labels=y, thickness=np.linspace(0, 1, 60, dtype=np.float32), classes=classes))
-    put("images.npz", saved(np.savez_compressed, x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:], chars=classes))
+    put("images.npz", saved(np.savez, images=x, labels=y, thickness=np.linspace(0, 1, 60, dtype=np.float32),
+                            classes=classes))
+    put("images.npz", saved(np.savez_compressed, x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:],
+                            chars=classes))
     put("images.npy", saved(np.save, x))
     rows = [",".join(map(str, [label, *image.ravel()])) for image, label in zip(x[:30], y)]
     put("table.csv", "\n".join(["label," + ",".join(f"p{i}" for i in range(784)), *rows, ""]).encode())
@@ -84,12 +87,14 @@ def make_files(folder):
     for kind, (config, network) in models.MODELS.items():
         torch.manual_seed(0)
         checkpoint = models.Checkpoint(kind, network(config()), classes.tolist(), np.zeros((10, 256), np.int32),
-                                       {"dataset": "strokes", "license": "MIT", "figures": {"epoch": 1, "training_seconds": 1.5}})
+                                       {"dataset": "strokes", "license": "MIT",
+                                        "figures": {"epoch": 1, "training_seconds": 1.5}})
         models.save(folder / "network", checkpoint)
         put(f"{kind}.pth", (folder / "network").read_bytes())
     (folder / "network").unlink()
     for stem in ("generator", "cvae", "classifier-tiny"):
-        put("classifier.onnx" if "class" in stem else "generator.onnx", (ROOT / f"saved_models/{stem}.onnx").read_bytes())
+        put("classifier.onnx" if "class" in stem else "generator.onnx",
+            (ROOT / f"saved_models/{stem}.onnx").read_bytes())
         put("record.json", (ROOT / f"saved_models/{stem}.json").read_bytes())
     for path in sorted((ROOT / "results").glob("*.json")):
         put("results.json", path.read_bytes())
@@ -235,15 +240,20 @@ def read_robustness(path):
     known = study_context(path, "robustness.jsonl")
     for row in context.RunCache(known.out / "robustness.jsonl", robustness.is_row).index.values():
         if row.get("version") == robustness.VERSION:
-            dict(zip(row["eps"], row["curve"], strict=True)), [row["corruptions"][k] + row["clean"] for k in robustness.CORRUPTIONS]
+            dict(zip(row["eps"], row["curve"],
+                     strict=True)), [row["corruptions"][k] + row["clean"] for k in robustness.CORRUPTIONS]
 
 
 PICTURES = {f"picture.{kind}": read_data for kind in ("png", "jpeg", "bmp", "gif", "tiff", "webp")}
-READERS = {"images.npz": read_data, "images.npy": data.read_images, "table.csv": data.load, "labels.csv": read_labels, **PICTURES,
-           "images-idx3-ubyte": data.read_images, "pictures.zip": readers.read_labelled_zip, "statistics.npz": read_statistics,
+READERS = {"images.npz": read_data, "images.npy": data.read_images, "table.csv": data.load, "labels.csv": read_labels,
+           **PICTURES,
+           "images-idx3-ubyte": data.read_images, "pictures.zip": readers.read_labelled_zip,
+           "statistics.npz": read_statistics,
            "generator.pth": read_generator, "cvae.pth": read_generator, "classifier.pth": read_classifier,
-           "discriminator.pth": models.load, "resume.pth": read_resume, "log.jsonl": read_log, "generator.onnx": read_generator,
-           "classifier.onnx": read_classifier, "record.json": read_record, "results.json": read_results, "ocr.jsonl": read_ocr,
+           "discriminator.pth": models.load, "resume.pth": read_resume, "log.jsonl": read_log,
+           "generator.onnx": read_generator,
+           "classifier.onnx": read_classifier, "record.json": read_record, "results.json": read_results,
+           "ocr.jsonl": read_ocr,
            "robustness.jsonl": read_robustness}
 
 
@@ -323,7 +333,7 @@ def work(base, kinds, seed, start, end, stride):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
     with tempfile.TemporaryDirectory() as folder:
-        for i in range(start, end, stride):
+        for i in range(start, min(end, start + TOGETHER * stride), stride):
             kind = kinds[i % len(kinds)]
             path = Path(folder) / kind
             path.write_bytes(make_input(base, kind, seed, i))
@@ -338,14 +348,15 @@ def collect(base, kinds, args, job, done):
     """Have the inputs of one job run, by a new process where one has died; done(i, outcome, text) for each."""
     i = job
     while i < args.inputs:
-        words = ["--worker", base, i, "--inputs", args.inputs, "--seed", args.seed, "--jobs", args.jobs, "--kinds", ",".join(kinds)]
+        words = ["--worker", base, i, "--inputs", args.inputs, "--seed", args.seed, "--jobs", args.jobs, "--kinds",
+                 ",".join(kinds)]
         process = subprocess.Popen([sys.executable, __file__, *map(str, words)], stdout=subprocess.PIPE, text=True,
                                    env={**os.environ, "OMP_NUM_THREADS": "1"})
         with process:
             for line in process.stdout:
                 done(*json.loads(line))
                 i = json.loads(line)[0] + args.jobs
-        if i < args.inputs:
+        if process.returncode:
             done(i, "crash", f"the process ended with status {process.returncode}")
             i += args.jobs
 
@@ -384,7 +395,8 @@ def main(argv=None):
     add("--kinds", type=names_from(READERS), default=list(READERS), help=f"some of {','.join(READERS)}")
     add("--jobs", type=number(int, at_least=1), default=os.cpu_count(), help="processes")
     add("--out", type=non_empty_path, default="fuzz-hits", help="folder of inputs that ended badly")
-    add("--replay", type=non_empty_path, metavar="FILE", help="give this file to the reader of --kinds and show what it says")
+    add("--replay", type=non_empty_path, metavar="FILE",
+        help="give this file to the reader of --kinds and show what it says")
     add("--worker", nargs=2, metavar=("BASE", "START"), help="(used by itself)")
     args = parser.parse_args(argv)
     args.out = Path(args.out)

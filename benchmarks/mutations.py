@@ -2,8 +2,8 @@
 
     mutate(content, ".npz", rng, others)       # bytes -> bytes; others: contents of files of the same kind, for splices
 
-`rng` is a random.Random. Half of the mutations know nothing of the format; the others keep its frame valid (checksums of
-a zip, brackets of JSON, lengths of protobuf), so that what lies behind the first check is reached, too.
+`rng` is a random.Random. Half of the mutations know nothing of the format; the others keep its frame valid (checksums
+of a zip, brackets of JSON, lengths of protobuf), so that what lies behind the first check is reached, too.
 """
 import io
 import json
@@ -13,11 +13,14 @@ import zipfile
 
 import numpy as np
 
-INTEGERS = [0, 1, -1, 2, 127, 255, 256, 4095, 65_535, 2 ** 31 - 1, -2 ** 31, 2 ** 32 - 1, 2 ** 63 - 1, -2 ** 63, 2 ** 64 - 1, 10 ** 30]
+INTEGERS = [0, 1, -1, 2, 127, 255, 256, 4095, 65_535, 2 ** 31 - 1, -2 ** 31, 2 ** 32 - 1, 2 ** 63 - 1, -2 ** 63,
+            2 ** 64 - 1, 10 ** 30]
 FLOATS = [0.0, -0.0, 0.5, -1.5, 1e-300, 1e308, 3.4e38, math.inf, -math.inf, math.nan]
-TEXTS = ["", " ", "0", "é", "あ", "\ud800", "a\nb", "\x1b[2J", "\0", "../../x", "/dev/zero", "x" * 5000, "1e9", "None", "\u202e",
+TEXTS = ["", " ", "0", "é", "あ", "\ud800", "a\nb", "\x1b[2J", "\0", "../../x", "/dev/zero", "x" * 5000, "1e9", "None",
+         "\u202e",
          "~nosuchuser/x", "NaN", "-1", "all", "💡" * 100]
-NPY_DTYPES = ["|O", "<f2", "<c8", ">i8", "<u8", "|b1", "|V8", "<U5", "|S3", "<M8[s]", "<m8[ns]", "[('a', '<i4')]", "<f16", "q", "(",
+NPY_DTYPES = ["|O", "<f2", "<c8", ">i8", "<u8", "|b1", "|V8", "<U5", "|S3", "<M8[s]", "<m8[ns]", "[('a', '<i4')]",
+              "<f16", "q", "(",
               "|u1", "<i1000", "<U99999999"]
 
 
@@ -61,7 +64,8 @@ def repeat(content, rng, others):
 
 def insert(content, rng, others):
     i = rng.randrange(len(content) + 1)
-    piece = rng.choice([*(t.encode("utf-8", "surrogatepass") for t in TEXTS), rng.randbytes(20), b"[" * 5000, b"\xff\xfe"])
+    piece = rng.choice([*(t.encode("utf-8", "surrogatepass") for t in TEXTS), rng.randbytes(20), b"[" * 5000,
+                        b"\xff\xfe"])
     return content[:i] + piece + content[i:]
 
 
@@ -114,7 +118,8 @@ def change_line(content, rng, others):
         lines[i] = change_value(json.loads(lines[i]), rng).encode() + b"\n"
     else:
         cells = lines[i].rstrip(b"\n").split(b",")
-        cells[rng.randrange(min(len(cells), 8))] = str(rng.choice([*TEXTS, *INTEGERS, *FLOATS])).encode("utf-8", "surrogatepass")
+        cells[rng.randrange(min(len(cells), 8))] = str(rng.choice([*TEXTS, *INTEGERS, *FLOATS])).encode("utf-8",
+            "surrogatepass")
         lines[i] = b",".join(cells) + b"\n"
     return b"".join(lines)
 
@@ -125,7 +130,8 @@ def change_npy(content, rng, others=()):
     """An .npy with another header before the same values."""
     version, size = content[6], struct.unpack("<H", content[8:10])[0]
     header, body = content[10:10 + size].decode(), content[10 + size:]
-    shape = rng.choice([(), (0,), (-1,), (10 ** 18, 28, 28), (2 ** 62, 4), (1,) * 40, (3, 28, 28), (len(body),), "(", (1.5,), None])
+    shape = rng.choice([(), (0,), (-1,), (10 ** 18, 28, 28), (2 ** 62, 4), (1,) * 40, (3, 28, 28), (len(body),), "(",
+                        (1.5,), None])
     dtype, what = rng.choice(NPY_DTYPES), rng.randrange(5)
     if what == 0:
         header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
@@ -139,17 +145,22 @@ def change_npy(content, rng, others=()):
     else:
         header = header[:rng.randrange(len(header))] + rng.choice(["(", "[", "'", "}", "\0", "9" * 5000])
     header = header.ljust(size)
-    return content[:6] + bytes([version, 0]) + struct.pack("<H", min(len(header), 65_535)) + header[:65_535].encode() + body
+    return content[:6] + bytes([version, 0]) + struct.pack("<H",
+                                                           min(len(header), 65_535)) + header[:65_535].encode() + body
 
 
 def odd_array(rng):
     """An .npy of an unexpected kind."""
     array = rng.choice([
-        np.array(0), np.array([]), np.zeros((3, 27, 27), np.uint8), np.full((5, 28, 28), np.nan), np.arange(60) * 10 ** 15,
-        np.full(60, 2 ** 64 - 1, np.uint64), np.full(60, np.inf), np.full(60, 1j), np.array(["a\ud800"] * 60), np.array([b"\xff"] * 60),
-        np.array(["x" * 10_000, *"b" * 59]), np.zeros(60, "V8"), np.zeros((60, 28, 28, 3), np.uint8), np.zeros(60, "M8[s]"),
+        np.array(0), np.array([]), np.zeros((3, 27, 27), np.uint8), np.full((5, 28, 28), np.nan),
+        np.arange(60) * 10 ** 15,
+        np.full(60, 2 ** 64 - 1, np.uint64), np.full(60, np.inf), np.full(60, 1j), np.array(["a\ud800"] * 60),
+        np.array([b"\xff"] * 60),
+        np.array(["x" * 10_000, *"b" * 59]), np.zeros(60, "V8"), np.zeros((60, 28, 28, 3), np.uint8),
+        np.zeros(60, "M8[s]"),
         np.full((64, 64), -1.0), np.full((60, 28, 28), 1e308), np.zeros((60, 784)), np.zeros((2, 5000, 1), np.uint8),
-        np.array([{}] * 60, object), np.full(60, -1), np.full(60, 4999), np.linspace(0, 1, 60), np.full((60, 28, 28), True),
+        np.array([{}] * 60, object), np.full(60, -1), np.full(60, 4999), np.linspace(0, 1, 60),
+        np.full((60, 28, 28), True),
         np.array([""] * 60), np.zeros((60, 0, 28), np.uint8), np.zeros((60, 28, 28), np.uint8)])
     stream = io.BytesIO()
     np.save(stream, array)
@@ -193,14 +204,19 @@ def odd_tensor(tensor, rng):
     import torch
     return rng.choice([
         lambda: torch.zeros(1).expand(30_000, 30_000), lambda: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape),
-        lambda: torch.zeros(100).as_strided((5000, 5000), (0, 0)), lambda: torch.zeros(2000).as_strided((1000, 1000), (1, 1)),
+        lambda: torch.zeros(100).as_strided((5000, 5000), (0, 0)),
+        lambda: torch.zeros(2000).as_strided((1000, 1000), (1, 1)),
         lambda: tensor.double(), lambda: tensor.half(), lambda: tensor.to(torch.complex64), lambda: tensor.bool(),
         lambda: tensor.to(torch.uint8), lambda: tensor.to_sparse() if tensor.ndim else tensor,
-        lambda: torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.quint8), lambda: torch.empty(10 ** 12, device="meta"),
-        lambda: tensor.float().requires_grad_(), lambda: tensor.flatten()[:3], lambda: tensor[None], lambda: tensor.mT if tensor.ndim > 1
-        else tensor, lambda: tensor * math.nan, lambda: tensor.float() * 1e30, lambda: torch.zeros(0), lambda: torch.zeros(2, 0, 3),
+        lambda: torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.quint8),
+        lambda: torch.empty(10 ** 12, device="meta"),
+        lambda: tensor.float().requires_grad_(), lambda: tensor.flatten()[:3], lambda: tensor[None],
+        lambda: tensor.mT if tensor.ndim > 1
+        else tensor, lambda: tensor * math.nan, lambda: tensor.float() * 1e30, lambda: torch.zeros(0),
+        lambda: torch.zeros(2, 0, 3),
         lambda: torch.nn.Parameter(tensor.float()), lambda: -tensor.float() - 1, lambda: torch.sparse_coo_tensor(
-            [[0], [0]], [1.0], (10 ** 6, 10 ** 6)), lambda: tensor.to(torch.float8_e4m3fn) if tensor.is_floating_point() else tensor])()
+            [[0], [0]], [1.0], (10 ** 6, 10 ** 6)),
+            lambda: tensor.to(torch.float8_e4m3fn) if tensor.is_floating_point() else tensor])()
 
 
 def change_checkpoint(content, rng, others):
@@ -220,7 +236,8 @@ def change_checkpoint(content, rng, others):
     elif isinstance(old, torch.Tensor) and rng.random() < 0.8:
         place[key] = odd_tensor(old, rng)
     else:
-        place[key] = rng.choice([odd_value(rng), odd_value(rng), torch.zeros(3), (1, 2), {1: 2}, b"x", {1, 2}, torch.float32, 1j])
+        place[key] = rng.choice([odd_value(rng), odd_value(rng), torch.zeros(3), (1, 2), {1: 2}, b"x", {1, 2},
+                                 torch.float32, 1j])
     if rng.random() < 0.03:
         for _ in range(rng.choice([50, 2000])):
             place[key] = [place[key] if key in place or isinstance(key, int) else 0]
@@ -237,7 +254,8 @@ def change_onnx(content, rng, others):
     from onnx import TensorProto, helper
     model = onnx.load_model_from_string(content)
     graph, what = model.graph, rng.randrange(9)
-    node, tensor, prop = rng.choice(graph.node), rng.choice(graph.initializer), rng.choice(model.metadata_props or [None])
+    node, tensor = rng.choice(graph.node), rng.choice(graph.initializer)
+    prop = rng.choice(model.metadata_props or [None])
     big = rng.choice([10 ** 5, 10 ** 8, 8 * 10 ** 8, 2 ** 40, 2 ** 62, -5])
     if what == 0 and prop:
         if prop.key in ("classes", "figures"):
@@ -253,7 +271,8 @@ def change_onnx(content, rng, others):
     elif what == 3:
         tensor.data_type = rng.randrange(25)
     elif what == 4:
-        node.op_type = rng.choice(["Loop", "If", "Add", "Expand", "Tile", "Concat", "MatMul", "Relu", "Nothing", "ReduceMax", "TopK",
+        node.op_type = rng.choice(["Loop", "If", "Add", "Expand", "Tile", "Concat", "MatMul", "Relu", "Nothing",
+                                   "ReduceMax", "TopK",
                                    "Resize", "NonZero", "Range", "ImageDecoder", "RandomNormal", "SequenceEmpty"])
     elif what == 5:
         names = [name for n in graph.node for name in n.input]
@@ -268,11 +287,15 @@ def change_onnx(content, rng, others):
         graph.initializer.append(helper.make_tensor("grow", TensorProto.INT64, [1], [big]))
         grown = rng.choice([
             [helper.make_node("ConstantOfShape", ["grow"], ["grown"])],
-            [helper.make_node("Constant", [], ["zero"], value_int=0), helper.make_node("Constant", [], ["one"], value_int=1),
-             helper.make_node("Squeeze", ["grow"], ["end"]), helper.make_node("Range", ["zero", "end", "one"], ["range"]),
+            [helper.make_node("Constant", [], ["zero"], value_int=0),
+             helper.make_node("Constant", [], ["one"], value_int=1),
+             helper.make_node("Squeeze", ["grow"], ["end"]),
+             helper.make_node("Range", ["zero", "end", "one"], ["range"]),
              helper.make_node("Cast", ["range"], ["grown"], to=1)],
-            [helper.make_node("Constant", [], ["ones"], value_floats=[1.0] * 9), helper.make_node("Tile", ["ones", "grow"], ["grown"])],
-            [helper.make_node("Constant", [], ["ones"], value_floats=[1.0]), helper.make_node("Expand", ["ones", "grow"], ["grown"])],
+            [helper.make_node("Constant", [], ["ones"], value_floats=[1.0] * 9),
+             helper.make_node("Tile", ["ones", "grow"], ["grown"])],
+            [helper.make_node("Constant", [], ["ones"], value_floats=[1.0]),
+             helper.make_node("Expand", ["ones", "grow"], ["grown"])],
             [helper.make_node("Constant", [], ["c0"], value_floats=[1.0] * 99),
              *(helper.make_node("Concat", [f"c{i}"] * 8, [f"c{i + 1}"], axis=0) for i in range(8)),
              helper.make_node("Identity", ["c8"], ["grown"])]])

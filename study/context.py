@@ -25,7 +25,8 @@ from utils.files import UserError, atomic
 GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
 MAX_SAMPLES = 10_000       # samples that are measured
 key_text = partial(json.dumps, sort_keys=True)         # of a key of RunCache
-RECORD = {"dataset": str, "dataset_sha256?": str, "training_seconds?": float, "epochs?": int, "images_per_second?": float,
+RECORD = {"dataset": str, "dataset_sha256?": str, "training_seconds?": float, "epochs?": int,
+          "images_per_second?": float,
           "machine?": {"processor?": str}, "parameters?": {str: int}}          # of a run, as far as the studies read it
 MAX_EXAMPLES = 10          # classes of which a figure shows a glyph
 CAS_BATCH, CAS_PASSES = 64, 20     # images per step; passes over few images, after which more steps teach nothing
@@ -145,7 +146,8 @@ class RunCache:
             cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types, kept as {**key, **row}
 
     A kill in the middle of a write leaves a line without an end, which is cut off when the file is opened next.
-    `form` (see files.matches) is what {**key, **row} must look like. Raises UserError for a file that is no such cache."""
+    `form` (see files.matches) is what {**key, **row} must look like. Raises UserError for a file that is no such
+    cache."""
 
     def __init__(self, path, form=object):
         self.path, self.index = Path(path), {}                 # index: key as text -> row, oldest first

@@ -85,8 +85,9 @@ EARLIER = {"real": Arm("500 real images", PLAIN[:1]),
 ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER}
 ARM_NAMES = list(dict.fromkeys(name for table in ARMS.values() for name in table))
 SCORES = dict.fromkeys(ocr_report.MEASURES, is_share)            # in a row
-TEST = {**SCORES, "rare_precision?": is_share, "rare_recall?": is_share, "rare_f1?": is_share, "images": int, "right": str}
-ROW = {**dict.fromkeys(("dataset", "sha256", "protocol", "arm"), str), "n": (int, "all".__eq__), "try": (int, None),
+TEST = {**SCORES, "rare_precision?": is_share, "rare_recall?": is_share, "rare_f1?": is_share, "images": int,
+        "right": str}
+ROW = {**dict.fromkeys(("dataset", "sha256", "protocol", "arm"), str), "n": (int, "all"), "try": (int, None),
        **dict.fromkeys(("seed", "steps", "generator_steps", "tries", "version", "batch"), int), "settings": dict,
        "seconds": is_duration, "generator_seconds?": is_duration, "val": SCORES, "test?": TEST}
 BASE64 = re.compile(r"([\w+/]{4})*([\w+/]{2}==|[\w+/]{3}=)?", re.ASCII)

@@ -24,7 +24,7 @@ KEYS = ("quality", "ocr", "robustness", "classifier", "epochs", "runtime", "sali
 COLOURS = 128              # of a PNG: enough for charts and ink
 NARROW = 560               # pixels: a wider figure is scrolled on a phone, not shrunk till it cannot be read
 STYLE, PAGE = (Path(__file__).with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".html"))
-STORED = {"version": VERSION.__eq__, "title": str, "answer": str, "paragraphs": [str], "numbers": dict,      # of a section
+STORED = {"version": VERSION, "title": str, "answer": str, "paragraphs": [str], "numbers": dict,      # of a section
           "tables": [lambda table: is_table(table)], "figures": [lambda figure: is_figure(figure)],
           "dataset": {"name": str, "source": str, "classes": [str], "notes": [str],
                       "images": {"train": int, "val": int, "test": int}},

@@ -59,7 +59,7 @@ def stay(path):
 
 
 def take(path):
-    return np.ones(1 << 27)                            # 1 GB
+    return np.ones(1 << 25)                            # 256 MB
 
 
 def fail(error):
@@ -70,10 +70,13 @@ def fail(error):
 
 @pytest.mark.parametrize("read, result", [
     (stay, "hang"), (take, "memory"), (fail(MemoryError()), "memory"), (fail(KeyError("a")), "traceback"),
-    (fail(UserError("one line")), "refused"), (fail(OSError("gone")), "refused"), (fail(OSError("two\nlines")), "traceback"),
+    (fail(UserError("one line")), "refused"), (fail(OSError("gone")), "refused"),
+    (fail(OSError("two\nlines")), "traceback"),
     (lambda path: None, "read")])
 def test_outcomes(read, result, limits, monkeypatch):
     monkeypatch.setattr(fuzz, "SECONDS", 0.2 if read is stay else 20)
+    if read is take:
+        monkeypatch.setattr(fuzz, "MEMORY", fuzz.peak_memory() + (1 << 26))
     assert fuzz.outcome(read, "x")[0] == result
 
 

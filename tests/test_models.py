@@ -130,11 +130,14 @@ def doubling():
 
 
 WEIGHT = "project.weight"
-TENSORS = {"expanded": lambda w: torch.zeros(1).expand_as(w), "expanded far": lambda w: torch.zeros(1).expand(50_000, 50_000),
-           "overlapping": lambda w: torch.zeros(w.numel() // 2).as_strided(w.shape, (1, 1)), "double": lambda w: w.double(),
+TENSORS = {"expanded": lambda w: torch.zeros(1).expand_as(w),
+           "expanded far": lambda w: torch.zeros(1).expand(50_000, 50_000),
+           "overlapping": lambda w: torch.zeros(w.numel() // 2).as_strided(w.shape, (1, 1)),
+           "double": lambda w: w.double(),
            "sparse": lambda w: w.to_sparse(), "meta": lambda w: w.to("meta"), "parameter": torch.nn.Parameter,
            "with a gradient": lambda w: w.requires_grad_(),
-           "complex": lambda w: w.to(torch.complex64), "of another shape": lambda w: w[1:], "no tensor": lambda w: [1.0]}
+           "complex": lambda w: w.to(torch.complex64), "of another shape": lambda w: w[1:],
+           "no tensor": lambda w: [1.0]}
 
 
 @pytest.mark.parametrize("how", TENSORS)
@@ -149,13 +152,19 @@ def test_odd_tensors_in_a_checkpoint_take_no_memory(tmp_path, how):
 
 
 @pytest.mark.parametrize("key, value", [
-    ("info", {"dataset": 5, "license": "MIT"}), ("info", {"license": ["MIT"]}), ("info", [1]), ("info", {"figures": [1, 2]}),
+    ("info", {"dataset": 5, "license": "MIT"}), ("info", {"license": ["MIT"]}), ("info", [1]),
+    ("info", {"figures": [1, 2]}),
     ("info", {"note": torch.zeros(3)}), ("info", {"note": nest(100)}), ("info", {"note": own_list()}),
-    ("info", {"note": doubling()}), ("info", {"\ud800": 1}), ("info", {"note": 10 ** 400}), ("info", {"note": b"bytes"}),
-    ("classes", "0123456789"), ("classes", ["\ud800", *"123456789"]), ("classes", [""] * 10), ("classes", list(range(10))),
-    ("classes", ["x" * 10 ** 6, *"123456789"]), ("ink_table", torch.zeros(10)), ("ink_table", torch.zeros(10, 256)), ("ink_table", [1] * 10),
-    ("config", {"n_classes": 10, "c0": 0}), ("config", {"n_classes": 10, "hidden": -3}), ("config", {"width": 5}), ("config", None),
-    ("kind", ["generator"]), ("kind", "painter"), ("weights", {}), ("weights", [1]), ("version", "1"), ("version", None)])
+    ("info", {"note": doubling()}), ("info", {"\ud800": 1}), ("info", {"note": 10 ** 400}),
+    ("info", {"note": b"bytes"}),
+    ("classes", "0123456789"), ("classes", ["\ud800", *"123456789"]), ("classes", [""] * 10),
+    ("classes", list(range(10))),
+    ("classes", ["x" * 10 ** 6, *"123456789"]), ("ink_table", torch.zeros(10)), ("ink_table", torch.zeros(10, 256)),
+    ("ink_table", [1] * 10),
+    ("config", {"n_classes": 10, "c0": 0}), ("config", {"n_classes": 10, "hidden": -3}), ("config", {"width": 5}),
+    ("config", None),
+    ("kind", ["generator"]), ("kind", "painter"), ("weights", {}), ("weights", [1]), ("version", "1"),
+    ("version", None)])
 def test_odd_values_in_a_checkpoint(tmp_path, key, value):
     path = tmp_path / "odd.pth"
     models.save(path, checkpoint())

@@ -120,6 +120,30 @@ def test_cache_keeps_rows_and_refuses_foreign_files(tmp_path):
         RunCache(path)
 
 
+@pytest.mark.parametrize("change", [
+    {"n": [1]}, {"n": "few"}, {"seed": "0"}, {"try": "x"}, {"seconds": -1}, {"val": {}}, {"steps": None}, {"arm": 3},
+    {"settings": []},
+    {"test": {"accuracy": 0.5}}, {"right": "AA"}, {"right": "!" * 4}, {"right": 5}, {"images": -1}, {"accuracy": 2},
+    {"accuracy": None},
+    {"rare_f1": 0.5}, {"more": 0.5}])
+def test_rows_of_wrong_inner_types_are_refused(context, tmp_path, change):
+    """What such a row would break lies far from where it is read: tables, tests, figures."""
+    scores, images = dict.fromkeys(ocr_report.MEASURES, 0.5), len(context.glyphs.y_test)
+    key = {"dataset": "tiny", "sha256": context.glyphs.sha256, "protocol": "few", "arm": "real", "n": 4, "seed": 0,
+           "steps": 1,
+           "generator_steps": 1, "tries": 1, "try": None, "version": ocr.VERSION}
+    test = {**scores, "images": images, "right": base64.b64encode(bytes(-(-images // 8))).decode()}
+    row = {"settings": {}, "batch": 64, "seconds": 1.5, "val": scores, "test": test}
+    path, there = tmp_path / "ocr.jsonl", data.replace(context, out=tmp_path)
+    path.write_text(json.dumps({"key": key, "row": row}) + "\n")
+    assert len(ocr.open_cache(there).index) == 1
+    part = key if change.keys() <= key.keys() else row if change.keys() <= row.keys() else test
+    part |= change
+    path.write_text(json.dumps({"key": key, "row": row}) + "\n")
+    with pytest.raises(UserError, match="ocr.jsonl, line 1"):
+        ocr.open_cache(there)
+
+
 def test_rare_classes_are_rare_and_the_tail_keeps_its_shape(context):
     case = ocr.make_case(context.glyphs, "rare", 3, seed=1)
     counts = np.bincount(case.glyphs.y_train)

@@ -1,4 +1,4 @@
-"""onnx_session.py: files that are not trusted, from hostile graphs to networks of other people that must keep working."""
+"""onnx_session.py: files that are not trusted, from hostile graphs to networks of others that must keep working."""
 import json
 import subprocess
 import sys
@@ -25,7 +25,8 @@ def write(path, nodes, weights=(), shape=("batch", 28, 28), output=("batch", "d"
     """A network of `nodes` from "image" float32 to "features", with `weights` {name: array}."""
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name, sizes in
              (("image", shape), ("features", output))]
-    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [numpy_helper.from_array(a, name) for name, a in dict(weights).items()])
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:],
+                              [numpy_helper.from_array(a, name) for name, a in dict(weights).items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     path.write_bytes(model.SerializeToString())
     return path
@@ -44,25 +45,31 @@ def added(*nodes, **weights):
 ONE, LARGE = np.ones(1, np.float32), 800_000_000
 HOSTILE = {
     "ConstantOfShape": added(node("ConstantOfShape", ["n"], ["grown"]), n=ints(LARGE)),
-    "Range": added(node("Range", ["a", "n", "b"], ["r"]), node("Cast", ["r"], ["grown"], to=1), a=np.array(0), b=np.array(1),
+    "Range": added(node("Range", ["a", "n", "b"], ["r"]), node("Cast", ["r"], ["grown"], to=1), a=np.array(0),
+                   b=np.array(1),
                    n=np.array(LARGE)),
     "Tile": added(node("Tile", ["c", "n"], ["grown"]), n=ints(LARGE), c=ONE),
     "Expand": added(node("Expand", ["c", "n"], ["grown"]), n=ints(100_000_000), c=ONE),
     "Pad": added(node("Pad", ["c", "n"], ["grown"]), n=ints(0, LARGE), c=ONE),
-    "OneHot": added(node("OneHot", ["i", "n", "v"], ["grown"]), n=ints(LARGE), i=ints(1), v=np.array([0, 1], np.float32)),
-    "Resize": added(node("Resize", ["c", "", "n"], ["grown"]), n=np.array([1, 1, 3e4, 3e4], np.float32), c=np.ones((1, 1, 1, 1), np.float32)),
-    "MatMul": added(node("MatMul", ["c", "d"], ["grown"]), c=np.ones((20_000, 1), np.float32), d=np.ones((1, 20_000), np.float32)),
-    "Concat": added(*(node("Concat", [f"c{i}"] * 8, [f"c{i + 1}"], axis=0) for i in range(9)), node("Identity", ["c9"], ["grown"]), c0=ONE),
+    "OneHot": added(node("OneHot", ["i", "n", "v"], ["grown"]), n=ints(LARGE), i=ints(1),
+                    v=np.array([0, 1], np.float32)),
+    "Resize": added(node("Resize", ["c", "", "n"], ["grown"]), n=np.array([1, 1, 3e4, 3e4], np.float32),
+                    c=np.ones((1, 1, 1, 1), np.float32)),
+    "MatMul": added(node("MatMul", ["c", "d"], ["grown"]), c=np.ones((20_000, 1), np.float32),
+                    d=np.ones((1, 20_000), np.float32)),
+    "Concat": added(*(node("Concat", [f"c{i}"] * 8, [f"c{i + 1}"], axis=0) for i in range(9)),
+                    node("Identity", ["c9"], ["grown"]), c0=ONE),
     "many constants": added(*(node("Expand", ["c", "n"], [f"g{i}"]) for i in range(40)),
                             *(node("ReduceMax", [f"g{i}"], [f"m{i}"]) for i in range(40)),
                             node("Max", [f"m{i}" for i in range(40)], ["grown"]), n=ints(10 ** 6), c=ONE),
-    "an image that grows": added(node("Expand", ["flat", "n"], ["wide"]), node("ReduceMax", ["wide"], ["grown"]), n=ints(5000, 1, 784)),
+    "an image that grows": added(node("Expand", ["flat", "n"], ["wide"]), node("ReduceMax", ["wide"], ["grown"]),
+                                 n=ints(5000, 1, 784)),
 }
 
 
 @pytest.mark.parametrize("how", HOSTILE)
 def test_what_makes_large_tensors_of_small_constants_is_refused(tmp_path, how):
-    """Neither the opening nor the optimiser may take the memory first: a process of its own, with an eye on its peak."""
+    """Neither the opening nor the optimiser may take the memory first."""
     nodes, weights = HOSTILE[how]
     session, started = Session(write(tmp_path / "m.onnx", nodes, weights)), time.process_time()
     with pytest.raises(UserError, match="m.onnx (does not run .*more than|makes .* values)"):
@@ -76,14 +83,16 @@ def test_the_peak_of_a_hostile_file_is_small(tmp_path):
     code = ("import resource, sys; from metrics.features import Extractor; import numpy as np\n"
             "try: Extractor(sys.argv[1])(np.zeros((2, 28, 28), np.uint8))\n"
             "except Exception as e: print(type(e).__name__, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.onnx"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.onnx"], cwd=ROOT, capture_output=True, text=True,
+                          check=True)
     name, peak = done.stdout.split()
     assert name == "UserError" and int(peak) < 800_000, "kB; 3.2 GB were asked for"
 
 
 def loop(model):
     body = helper.make_graph([node("Identity", ["go"], ["still"])], "body", [
-        helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go", TensorProto.BOOL, [])],
+        helper.make_tensor_value_info("i", TensorProto.INT64, []),
+        helper.make_tensor_value_info("go", TensorProto.BOOL, [])],
         [helper.make_tensor_value_info("still", TensorProto.BOOL, [])])
     model.graph.initializer.extend([helper.make_tensor("trips", TensorProto.INT64, [], [2 ** 62]),
                                     helper.make_tensor("yes", TensorProto.BOOL, [], [True])])
@@ -108,9 +117,11 @@ def first(change):
 
 @pytest.mark.parametrize("change, said", [
     (loop, "operator Loop"), (outside, "external data"), (function, "functions"),
-    (first(lambda n: setattr(n, "domain", "com.other")), "operator com.other"), (first(lambda n: setattr(n, "op_type", "Nonsense")), "Nonsense"),
+    (first(lambda n: setattr(n, "domain", "com.other")), "operator com.other"),
+    (first(lambda n: setattr(n, "op_type", "Nonsense")), "Nonsense"),
     (lambda m: m.graph.initializer[0].dims.append(10 ** 9), "more weights than it holds"),
-    (lambda m: m.graph.node.append(m.graph.node[0]), "."), (lambda m: m.graph.node.insert(0, m.graph.node.pop()), "not in their order"),
+    (lambda m: m.graph.node.append(m.graph.node[0]), "."),
+    (lambda m: m.graph.node.insert(0, m.graph.node.pop()), "not in their order"),
     (lambda m: m.graph.sparse_initializer.add(), "sparse")])
 def test_graphs_that_no_network_of_images_needs_are_not_run(tmp_path, change, said):
     model = onnx.load(CLASSIFIER)
@@ -134,7 +145,8 @@ def change_metadata(key, value, path, to):
     to.write_bytes(model.SerializeToString())
 
 
-@pytest.mark.parametrize("value", ["[" * 100_000 + "]" * 100_000, json.dumps(["\ud800", *"123456789"]), "[]", '["a"', '[""]',
+@pytest.mark.parametrize("value", ["[" * 100_000 + "]" * 100_000, json.dumps(["\ud800", *"123456789"]), "[]", '["a"',
+                                   '[""]',
                                    json.dumps([["a"]] * 10), "9" * 5000])
 def test_odd_classes_in_metadata(tmp_path, value):
     change_metadata("classes", value, CLASSIFIER, tmp_path / "m.onnx")
@@ -177,16 +189,20 @@ def rng_weights(**shapes):
 
 
 def test_networks_of_other_people_keep_working(tmp_path):
-    """The operators of ordinary exporters: shapes that are worked out as the graph runs, a resize, a block with a skip."""
+    """The operators of ordinary exporters: shapes worked out as the graph runs, a resize, a block with a skip."""
     nodes = [
         node("Unsqueeze", ["image", "axis"], ["x"]), node("Resize", ["x", "", "", "large"], ["big"], mode="linear"),
-        node("Conv", ["big", "w1", "b1"], ["c"], pads=[1] * 4), node("BatchNormalization", ["c", "b1", "b1", "b1", "v"], ["n"]),
+        node("Conv", ["big", "w1", "b1"], ["c"], pads=[1] * 4),
+        node("BatchNormalization", ["c", "b1", "b1", "b1", "v"], ["n"]),
         node("Relu", ["n"], ["r"]), node("Conv", ["r", "w2"], ["d"], pads=[1] * 4), node("Add", ["r", "d"], ["s"]),
         node("MaxPool", ["s"], ["p"], kernel_shape=[2, 2], strides=[2, 2]), node("GlobalAveragePool", ["p"], ["g"]),
-        node("Shape", ["g"], ["shape"]), node("Gather", ["shape", "zero"], ["n_images"]), node("Concat", ["n_images", "minus"], ["flat"], axis=0),
-        node("Reshape", ["g", "flat"], ["f"]), node("ConstantOfShape", ["flat_size"], ["zeros"]), node("Add", ["f", "zeros"], ["h"]),
+        node("Shape", ["g"], ["shape"]), node("Gather", ["shape", "zero"], ["n_images"]),
+        node("Concat", ["n_images", "minus"], ["flat"], axis=0),
+        node("Reshape", ["g", "flat"], ["f"]), node("ConstantOfShape", ["flat_size"], ["zeros"]),
+        node("Add", ["f", "zeros"], ["h"]),
         node("Gemm", ["h", "w3"], ["features"])]
-    weights = {**rng_weights(w1=(8, 1, 3, 3), w2=(8, 8, 3, 3), w3=(8, 5)), "b1": np.ones(8, np.float32), "v": np.ones(8, np.float32),
+    weights = {**rng_weights(w1=(8, 1, 3, 3), w2=(8, 8, 3, 3), w3=(8, 5)), "b1": np.ones(8, np.float32),
+               "v": np.ones(8, np.float32),
                "axis": ints(1), "large": ints(1, 1, 64, 64), "zero": ints(0), "minus": ints(-1), "flat_size": ints(8)}
     weights["large"] = np.array([1, 1, 64, 64])
     nodes[1] = node("Resize", ["x", "", "scales"], ["big"], mode="linear")

@@ -177,3 +177,22 @@ def test_markdown_shows_every_folder(noisy, tmp_path):
     assert "![noise in noise.png](../results/noise.png)" in text and "[film.gif](../film.gif)" in text
     assert "ink (sha256 0123456789ab), 1,000 test images" in text and "\n    python evaluate.py --only ocr\n" in text
     assert text.count("Stale: measured on other data.") == 1
+
+
+@pytest.mark.parametrize("key, value", [
+    ("title", 5), ("tables", [{"title": "t", "columns": ["a", "b"], "rows": [["1"]], "note": ""}]), ("tables", {}),
+    ("tables", [{"title": "t", "columns": ["a"], "rows": [[1]], "note": ""}]), ("paragraphs", "text"), ("numbers", []),
+    ("figures", [{"file": "notes.txt", "alt": "", "caption": ""}]),
+    ("figures", [{"file": "/x.png", "alt": "", "caption": ""}]),
+    ("figures", [{"file": "a.png"}]), ("version", "2"), ("version", [2]), ("answer", "\ud800"),
+    ("answer", [["a"] * 3] * 3)])
+def test_results_of_wrong_inner_types_are_named(tmp_path, key, value):
+    (tmp_path / "ocr.json").write_text(json.dumps({**section(), key: value}))
+    with pytest.raises(UserError, match="ocr.json is damaged"):
+        report.read_all(tmp_path)
+
+
+def test_results_nested_without_end_are_named(tmp_path):
+    (tmp_path / "ocr.json").write_text(json.dumps(section())[:-1] + ', "more": ' + "[" * 10 ** 5 + "]" * 10 ** 5 + "}")
+    with pytest.raises(UserError, match="ocr.json is damaged"):
+        report.read_all(tmp_path)

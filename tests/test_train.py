@@ -305,6 +305,69 @@ def test_resume_refuses_other_data(killed, tmp_path):
     assert "other data" in one_line_error(train.main, "--resume", "--out", folder)
 
 
+def test_settings_that_were_resolved_come_back_as_they_were(killed):
+    path = killed / "generator.resume.pth"
+    saved = torch.load(path, weights_only=True)["settings"]
+    odd = {**saved, "balance": 0.0, "seed": 0, "r1": 0.0, "lr": 1e-5, "data_dir": None, "snapshots": True,
+           "ema": 0.1 + 0.2}
+    for settings in (saved, odd):
+        found = train.checked_settings(settings, path)
+        assert found == settings and list(map(type, found.values())) == list(map(type, settings.values()))
+
+
+def test_odd_settings_of_a_stopped_run(killed, tmp_path):
+    folder = shutil.copytree(killed, tmp_path / "o")
+    path = folder / "generator.resume.pth"
+    content = torch.load(path, weights_only=True)
+    for name, value in (("batch", 0), ("batch", "many"), ("batch", True), ("lr", float("nan")), ("model", "painter"),
+                        ("seed", -1),
+                        ("no_center", "yes"), ("warm_up", "5"), ("dataset", ""), ("nonsense", 1), ("lr", [1]),
+                        ("out", 7.5j)):
+        torch.save({**content, "settings": {**content["settings"], name: value}}, path)
+        assert str(path) in one_line_error(train.main, "--resume", "--out", folder), name
+
+
+def change(content, *keys, to):
+    for key in keys[:-1]:
+        content = content[key]
+    content[keys[-1]] = to
+
+
+def test_odd_states_of_a_stopped_run(killed, tmp_path):
+    """Each is noticed before a step is taken: moments of another shape would end in the middle of it."""
+    folder = shutil.copytree(killed, tmp_path / "o")
+    path = folder / "generator.resume.pth"
+    whole, moments = path.read_bytes(), ("optimizers", "generator", "state", 0)
+    for keys, value in (
+            (("step",), -1), (("step",), 1.5), (("epochs",), "3"), (("plans",), [[1]]), (("seconds",), float("nan")),
+            (("frames",), [1]),
+            (("frames",), [(torch.zeros(80, 27, 28, dtype=torch.uint8), "a")]), (("networks", "ema"), []),
+            (("notice",), None),
+            (("networks", "generator", "project.weight"), torch.zeros(1).expand(50_000, 50_000)),
+            (moments, {"step": torch.tensor(1.0)}),
+            ((*moments, "exp_avg"), torch.zeros(3)), ((*moments, "exp_avg"), torch.zeros(1).expand(60_000, 60_000)),
+            ((*moments, "step"), torch.tensor(float("nan"))),
+            (("optimizers", "generator", "param_groups", 0, "params"), [5]),
+            (("optimizers", "generator", "param_groups", 0, "betas"), "ab"),
+            (("optimizers", "generator", "param_groups"), []),
+            (("optimizers", "generator", "param_groups", 0, "eps"), None), (("optimizers", "discriminator"), {})):
+        path.write_bytes(whole)
+        content = torch.load(path, weights_only=True)
+        change(content, *keys, to=value)
+        torch.save(content, path)
+        assert str(path) in one_line_error(train.main, "--resume", "--out", folder), keys
+
+
+@pytest.mark.parametrize("row", ['{"step": "1"}', "[1]}", '{"step": 1, "epoch": 1, "seconds": NaN}',
+                                 '{"step": 1, "epoch": 0.1}', "{" * 5000 + "}",
+                                 '{"step": 1, "epoch": 1, "seconds": 1, "loss": "x"}', "\xff}"])
+def test_odd_rows_in_the_log_of_a_stopped_run(killed, tmp_path, row):
+    folder = shutil.copytree(killed, tmp_path / "o")
+    with open(folder / "generator.resume.jsonl", "ab") as f:
+        f.write(row.encode("latin-1") + b"\n")
+    assert "generator.resume.jsonl" in one_line_error(train.main, "--resume", "--out", folder)
+
+
 def test_a_fresh_run_forgets_the_stopped_one(killed, small_npz, tmp_path):
     folder = shutil.copytree(killed, tmp_path / "o")
     error = one_line_error(train.main, "--dataset", small_npz, "--out", folder, "--lr", 1e30, *QUICK)

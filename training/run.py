@@ -164,7 +164,8 @@ class Run:
         """The finished rows of the log, oldest first: dicts."""
         lines = self.log.read_bytes().splitlines(True) if self.log.is_file() else []
         what = f"a row of {self.log}, which belongs to a run that was stopped,"
-        return [parse_json(line, what, is_log_row) for line in lines if line.endswith(b"}\n")]     # a kill leaves no end
+        return [parse_json(line, what,
+                           is_log_row) for line in lines if line.endswith(b"}\n")]     # a kill leaves no end
 
     def record(self):
         """The run's record as a dict of JSON types; no local paths."""
@@ -292,7 +293,8 @@ def is_duration(value):
 
 def is_frame(value):
     """Whether a stored value is a frame of the preview: images uint8 [N, 28, 28] and a caption."""
-    return (matches(value, [object]) and len(value) == 2 and matches(value[0], torch.Tensor) and isinstance(value[1], str)
+    return (matches(value, [object]) and len(value) == 2 and matches(value[0], torch.Tensor) and isinstance(value[1],
+        str)
             and value[0].dtype == torch.uint8 and value[0].shape[1:] == (28, 28) and len(value[0]) > 0)
 
 
@@ -306,7 +308,7 @@ def read_state(path):
     """What save_state wrote, every value of the type that it should have. Raises UserError where it is missing, damaged
     or of another version."""
     state = models.read_archive(path)
-    is_whole = matches(state, {"version": models.VERSION.__eq__, **STATE}) and all(len(p) == 2 for p in state["plans"])
+    is_whole = matches(state, {"version": models.VERSION, **STATE}) and all(len(p) == 2 for p in state["plans"])
     if not is_whole or len({len(images) for images, _ in state["frames"]}) > 1:
         raise UserError(f"{path} is not the state of a run of this version, or is damaged: start the run anew")
     return state
@@ -331,7 +333,7 @@ def check_optimizer(optimizer, state):
 
 
 def is_like(value, other):
-    """Whether a stored setting of an optimizer may stand in for another: the same type, numbers finite, not negative."""
+    """Whether a stored setting of an optimizer may stand in for another: same type, numbers finite, not negative."""
     if isinstance(other, (tuple, list)):
         return isinstance(value, (tuple, list)) and len(value) == len(other) and all(map(is_like, value, other))
     if type(other) in (int, float):

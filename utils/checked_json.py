@@ -35,8 +35,8 @@ def read_json(path, form=object):
 
 
 def is_plain(value, is_leaf=lambda value: False):
-    """Whether a value is made of JSON types, no deeper than MAX_DEPTH, its texts all Unicode; and of what else `is_leaf`
-    finds right."""
+    """Whether a value is made of JSON types, no deeper than MAX_DEPTH, its texts all Unicode; and of what else
+    `is_leaf` finds right."""
     level = [value]
     for _ in range(MAX_DEPTH):
         below = []
@@ -48,7 +48,7 @@ def is_plain(value, is_leaf=lambda value: False):
                 below += [*v, *v.values()]
             elif isinstance(v, (list, tuple)):
                 below += v
-            elif not (v is None or isinstance(v, (bool, float)) or isinstance(v, int) and abs(v) < 1 << 64 or is_leaf(v)):
+            elif not (v is None or isinstance(v, (bool, float)) or is_leaf(v) or isinstance(v, int) and abs(v) < 1 << 64):
                 return False
         level = below
         if not level or len(level) > MAX_VALUES:
@@ -57,9 +57,9 @@ def is_plain(value, is_leaf=lambda value: False):
 
 
 def matches(value, form):
-    """Whether a value of JSON types has this form: a type (float: any finite number), [form] for a list of such, a dict
-    of forms by key ("key?": may be missing; more keys may be there), {str: form} for a dict of any keys, a function
-    that tells, or a tuple of forms, of which one will do."""
+    """Whether a value of JSON types has this form: a type (float: any finite number), None, a number or a text that it
+    must equal, [form] for a list of such, a dict of forms by key ("key?": may be missing; more keys may be there),
+    {str: form} for a dict of any keys, a function that tells, or a tuple of forms, of which one will do."""
     if isinstance(form, tuple):
         return any(matches(value, f) for f in form)
     if isinstance(form, list):
@@ -75,8 +75,8 @@ def matches(value, form):
         return type(value) in (int, float) and math.isfinite(value)
     if form in (int, bool):
         return type(value) is form
-    if form is None:
-        return value is None
+    if form is None or isinstance(form, (int, str)):
+        return type(value) is type(form) and value == form
     return isinstance(value, form) if isinstance(form, type) else bool(form(value))
 
 

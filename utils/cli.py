@@ -215,7 +215,7 @@ def run_command(main):
 
 
 def discard_output():
-    """What the standard output could not take is not written once more as Python exits, which would print a traceback."""
+    """What the standard output could not take is not written again as Python exits, which would print a traceback."""
     with contextlib.suppress(OSError, ValueError):      # one of a test has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

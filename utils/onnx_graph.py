@@ -12,18 +12,19 @@ from utils.files import UserError
 
 MAX_NODES = 20_000
 STANDARD = """
-    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift BitwiseAnd
-    BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu CenterCropPad Clip Compress Concat Constant ConstantOfShape
-    Conv ConvInteger ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Einsum
-    Elu Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
-    GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity
-    InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization
-    LpPool MatMul MatMulInteger Max MaxPool Mean MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or
-    PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization Range Reciprocal ReduceL1 ReduceL2
-    ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize
-    Round ScatterElements ScatterND Scatter Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign
-    SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Unsqueeze Upsample
-    Where Xor"""
+    Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
+    BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress
+    Concat Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div
+    Dropout DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements
+    GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample
+    GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LSTM
+    LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul MatMulInteger Max
+    MaxPool MaxRoiPool MaxUnpool Mean MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad
+    Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RNN Range Reciprocal ReduceL1 ReduceL2
+    ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
+    Resize ReverseSequence RoiAlign Round Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh
+    Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile
+    TopK Transpose Trilu Unsqueeze Upsample Where Xor"""
 OPERATORS = frozenset(STANDARD.split())
 
 
@@ -104,8 +105,8 @@ def check_node(buffer):
     node = message(buffer)
     operator, domain = text(node.get(4, ())), text(node.get(7, ()))
     if domain not in ("", "ai.onnx") or operator not in OPERATORS:
-        raise ValueError(f"it has the operator {domain + '.' if domain else ''}{operator[:40]}, which networks of images "
-                         "do not need")
+        name = f"{domain}.{operator}" if domain else operator
+        raise ValueError(f"it has the operator {name[:60]}, which networks of images do not need")
     for attribute in map(message, node.get(5, ())):
         if attribute.keys() & {6, 11, 14, 15, 22, 23}:
             raise ValueError("it has a graph, a sparse tensor or a type within a node")
@@ -115,9 +116,9 @@ def check_node(buffer):
 
 
 def check_graph(content, path):
-    """Look at the bytes of an ONNX file. Returns {name: whether it follows from the weights alone} of the tensors that its
-    nodes make. Raises UserError for one that is damaged, or holds what a network of images does not need: control flow, functions,
-    external data, operators that are not of OPERATORS, tensors larger than their values."""
+    """Look at the bytes of an ONNX file. Returns {name: whether it follows from the weights alone} of the tensors that
+    its nodes make. Raises UserError for one that is damaged, or holds what a network of images does not need: control
+    flow, functions, external data, operators that are not of OPERATORS, tensors larger than their values."""
     try:
         model = message(memoryview(content))
         if 20 in model or 25 in model or len(model.get(7, ())) != 1:

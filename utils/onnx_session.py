@@ -29,20 +29,21 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
             "classifier-gradient": ("kind", "dataset", "classes", "version", "license")}
 
 
-MEMORY = 512 << 20         # bytes that two images may take while a file proves itself, without its weights
+MEMORY = 384 << 20         # bytes that two images may take while a file proves itself, without its weights
 SECONDS = 4.0              # that they may take, beside half a second for each image
-MAX_CONSTANTS = 1 << 24    # values worked out from the weights, which the optimiser keeps, beside two for each byte of the file
+MAX_CONSTANTS = 1 << 24    # values worked out from weights, which the optimiser keeps; and two for each byte of the file
 MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own ...
-MAX_OWN_TENSOR = 1 << 17                   # ... of files of the contract, which are run with a thousand images at once: so many
+MAX_OWN_TENSOR = 1 << 17                   # ... of files of the contract, which see a thousand images at once: so many
 MAX_LATENT = 10_000
 
 
 class Session:
     """onnxruntime on the CPU with a file that is not trusted, or with the bytes `content` made of it.
 
-    The graph is looked at before anything is run (onnx_graph.py). Its first run is a trial: of two images, not optimised,
-    within limits of memory and time, which whatever makes large tensors of small constants runs into; only then the
-    optimiser may work constants out. Raises UserError for a file that is missing, not ONNX, or beyond the limits."""
+    The graph is looked at before anything is run (onnx_graph.py). Its first run is a trial: of two images, not
+    optimised, within limits of memory and time, which whatever makes large tensors of small constants runs into; only
+    then the optimiser may work constants out. Raises UserError for a file that is missing, not ONNX, or beyond the
+    limits."""
 
     def __init__(self, path, threads=None, content=None):
         self.path, self.threads, self.session = Path(path), threads, None
@@ -70,8 +71,8 @@ class Session:
         try:
             return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as e:                    # onnxruntime raises one type per cause; all mean the same to the user
-            raise UserError(f"{self.path} is not an ONNX model that onnxruntime can load ({first_line(e)}): expected one "
-                            "file with all weights, as export_onnx.py writes") from e
+            raise UserError(f"{self.path} is not an ONNX model that onnxruntime can load ({first_line(e)}): expected "
+                            "one file with all weights, as export_onnx.py writes") from e
 
     def get_inputs(self):
         """onnxruntime's NodeArgs: name, type, shape."""
@@ -89,8 +90,8 @@ class Session:
             raise UserError(f"{self.path}: its metadata is no UTF-8 text: export it with export_onnx.py") from e
 
     def run(self, names, feeds):
-        """The outputs `names` (None: all) for arrays by input name, a list of arrays. Raises UserError where the network
-        does not take them, or gives other shapes than it declares."""
+        """The outputs `names` (None: all) for arrays by input name, a list of arrays. Raises UserError where the
+        network does not take them, or gives other shapes than it should."""
         names = names or [port.name for port in self.get_outputs()]
         if self.session is None:
             self._prove(feeds)
@@ -132,8 +133,8 @@ class Session:
         limit = MAX_OWN_TENSOR if self.shapes else max(MAX_TENSOR, MAX_GROWTH * image)
         largest = max((n for (_, is_constant), n in sizes.items() if not is_constant), default=0)
         if constants > MAX_CONSTANTS + 2 * len(self.content) or largest > batch * limit:
-            raise UserError(f"{self.path} makes {max(constants, largest):,} values of {batch} images, more than networks of "
-                            "images need")
+            raise UserError(f"{self.path} makes {max(constants, largest):,} values of {batch} images, more than "
+                            "networks of images need")
 
 
 @functools.cache
@@ -181,7 +182,7 @@ def open_session(path, kind, threads=None):
     if kind == "generator":
         latent = next(p.shape[1] for p in session.get_inputs() if p.name == "noise")
         if meta["latent_dim"] != str(latent) or not isinstance(latent, int) or not 0 < latent <= MAX_LATENT:
-            raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim'][:40]}, but its noise has {latent} values")
+            raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim'][:40]}, but its noise has {latent}")
         meta["latent_dim"] = latent
     n = len(meta["classes"])
     inputs = random_inputs(kind, 2, n, meta.get("latent_dim"))
