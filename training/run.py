@@ -220,7 +220,7 @@ class Run:
             "version": models.VERSION, "settings": vars(self.args), "data": self.glyphs.sha256,
             "notice": self.glyphs.notice, "step": self.step, "epochs": self.epochs, "plans": self.plans,
             "seconds": self.seconds, "wall_seconds": self.wall_seconds, "begun": self.begun, "warnings": self.warnings,
-            "log": self.log_rows(),
+            "log": self.log.read_text(encoding="utf-8"),
             "frames": [(torch.from_numpy(images), caption) for images, caption in self.frames],
             "networks": {k: m.state_dict() for k, m in self.trainer.networks.items()},
             "optimizers": {k: m.state_dict() for k, m in self.trainer.optimizers.items()}}, self.state)
@@ -239,11 +239,11 @@ class Run:
             self.step, self.epochs, self.plans = state["step"], state["epochs"], state["plans"]
             self.seconds, self.seconds_before = state["seconds"], state["wall_seconds"]
             self.frames = [(images.numpy(), caption) for images, caption in state["frames"]]
-            self.begun, self.warnings, rows = state["begun"], state["warnings"], state["log"]
+            self.begun, self.warnings, log = state["begun"], state["warnings"], state["log"]
         except (KeyError, IndexError, TypeError, RuntimeError, ValueError, AttributeError) as e:
             raise UserError(f"{self.state} was written by another version of this code: start the run anew") from e
         with atomic(self.log) as tmp:
-            tmp.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            tmp.write_text(log, encoding="utf-8")
 
 
 class LossLog:
@@ -300,7 +300,7 @@ def is_frame(value):
 
 STATE = {"settings": {str: (None, bool, int, float, str)}, "data": str, "notice": str, "step": is_count,
          "epochs": is_count, "plans": [[is_count]], "seconds": is_duration, "wall_seconds": is_duration,
-         "begun": str, "warnings": [str], "log": [is_log_row], "frames": [is_frame], "networks": {str: {str: torch.Tensor}},
+         "begun": str, "warnings": [str], "log": str, "frames": [is_frame], "networks": {str: {str: torch.Tensor}},
          "optimizers": {str: {"state": dict, "param_groups": [{"params": [int]}]}}}
 
 
