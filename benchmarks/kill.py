@@ -14,6 +14,7 @@ left out unless --onnx asks for it: a copy of the checkpoint is written in its p
 """
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -59,7 +60,8 @@ class Child:
     def __init__(self, words, folder, kill_at=None):
         fork = multiprocessing.get_context("fork")
         self.counter = fork.Value("q", 0, lock=False)
-        self.process = fork.Process(target=self._run, args=([str(word) for word in words], str(folder), kill_at))
+        self.process = fork.Process(target=self._run, args=([str(word) for word in words], str(folder), kill_at),
+                                    daemon=True)
         self.process.start()
 
     def _run(self, words, folder, kill_at):
@@ -72,6 +74,7 @@ class Child:
             os.dup2(text.fileno(), 1)
             os.dup2(text.fileno(), 2)
         sys.addaudithook(audit)
+        signal.signal(signal.SIGINT, signal.default_int_handler)       # a background job would ignore it
         run_command(lambda: train.main(words))
 
     @property
@@ -97,7 +100,7 @@ class Model:
     """How one model is trained here, and what its run leaves when nobody kills it."""
 
     def __init__(self, name, data_file, root, epochs):
-        self.name, self.stem, self.root = name, TRAINERS[name].name, root
+        self.name, self.root = name, root
         self.words = ["--model", name, "--dataset", data_file, "--epochs", epochs, "--batch", 32, "--save-every", 0.2,
                       "--device", "cpu", "--snapshots"]
         folder, started = root / name / "whole", time.monotonic()
@@ -108,7 +111,7 @@ class Model:
         self.files, self.weights = files_of(folder), weights_of(folder)
 
     def kill(self, number, rng):
-        """Kill a run at a random moment; (its folder, signal, moment as text, share of the run)."""
+        """Kill a run at a random moment; (its folder, signal, moment as text, exit status or "hung")."""
         for attempt in range(20):
             sent, folder = SIGNALS[rng.integers(len(SIGNALS))], self.root / self.name / f"{number}-{attempt}"
             if number % 2:
@@ -121,7 +124,7 @@ class Model:
                 if child.wait(seconds) is None:
                     os.kill(child.process.pid, sent)
                 status = child.end()
-            if status == "hung" or status:               # else it was faster than the kill: once more
+            if status:                                   # else it was faster than the kill: once more
                 return folder, sent, moment, status
         raise UserError(f"{self.name}: its runs end before they can be killed")
 
@@ -133,8 +136,8 @@ class Model:
             return f"status {status} on the way on, see {folder}.txt"
         left, lost = files_of(folder) - self.files, self.files - files_of(folder)
         weights = weights_of(folder)
-        differ = [file for file in weights if not all(torch.equal(value, self.weights[file][key])
-                                                      for key, value in weights[file].items())] if not lost else []
+        differ = [file for file in weights.keys() & self.weights.keys()
+                  if not all(torch.equal(value, weights[file][key]) for key, value in self.weights[file].items())]
         return "; ".join(f"{what} {', '.join(sorted(names))}" for what, names in
                          (("left", left), ("lost", lost), ("differ:", differ)) if names)
 
@@ -196,7 +199,9 @@ def main(argv=None):
     print(table(rows))
     print(f"{time.monotonic() - started:.0f} s")
     if any(fault for _, results in rows.values() for _, fault in results):
+        print(f"the folders are in {root}")
         raise SystemExit(1)
+    shutil.rmtree(root)
 
 
 def table(rows):

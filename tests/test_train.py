@@ -102,7 +102,8 @@ def test_a_tiny_classifier(small_npz, tmp_path):
 
 def test_other_models_have_files_of_their_own(small_npz, tmp_path, short):
     words = ["--dataset", small_npz, "--epochs", 1, "--per-class", 4, "--out", tmp_path, "--device", "cpu"]
-    run_train("--model", "classifier", "--adversarial", *words)
+    with exclusive(tmp_path / "generator.lock"):                 # while a run of another model is at work
+        run_train("--model", "classifier", "--adversarial", *words)
     checkpoint = models.load(tmp_path / "classifier-adversarial.pth", "classifier")
     assert checkpoint.info["model"] == "classifier-adversarial" and checkpoint.model.cfg.margin == 0.3
     run_train("--model", "acgan", *words)
