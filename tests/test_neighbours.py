@@ -57,9 +57,9 @@ def test_nearest_is_exact():
 
 
 def test_the_rim_of_a_ball_is_inside():
-    """Points on a line, one apart: with k = 3 every ball reaches two to either side, and a fake may lie just there."""
+    """Points on a line, one apart: with k = 3 the ball around the last one reaches 3, and a fake lies just there."""
     real = np.arange(10.0)[:, None]
-    far = real[-1:] + [[2.0], [50.0], [51.0], [52.0], [53.0], [54.0]]      # 11: on the rim of the ball around 9 (6, 8, 7)
+    far = real[-1:] + [[3.0], [50.0], [51.0], [52.0], [53.0], [54.0]]      # 12: on the rim of the ball around 9
     assert neighbours.precision_recall(real, far)["precision"] == 1 / 6
     assert neighbours.precision_recall(real, far + 1.5)["precision"] == 0
 
@@ -82,14 +82,14 @@ def test_glyphs_are_alike_wherever_they_lie():
 
 
 def test_copies_are_seen_where_they_were_moved():
-    """Each glyph of a training image, a pixel or two aside: nearly all are seen, of fresh glyphs as few as by chance."""
+    """Training images moved by a pixel or two: nearly all are seen; of fresh glyphs as few as by chance."""
     x, _ = strokes.generate(1400, seed=21)
     x = np.pad(x[:, 3:25, 3:25], ((0, 0), (3, 3), (3, 3)))                 # with a margin to move in
     train, real, fresh = x[:800], x[800:1100], x[1100:]
 
     def check(images):
-        sets = [FeatureSet(moments(v), v, images=i) for i in (real, images, train) for v in [i.reshape(len(i), -1) / 255]]
-        return neighbours.copies(*sets)
+        pixels = [i.reshape(len(i), -1) / 255 for i in (real, images, train)]
+        return neighbours.copies(*(FeatureSet(moments(v), v, images=i) for v, i in zip(pixels, (real, images, train))))
     assert check(fresh)["moved_copies"] < 0.06
     for down, right in ((1, 1), (2, -2)):
         found = check(move(train[:200], down, right))

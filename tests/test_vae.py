@@ -60,7 +60,7 @@ def test_the_adversarial_part_is_weighed_against_the_reconstruction():
 
 
 def test_finish_fits_thin_images_to_thin_and_thick_to_thick_and_refit_hands_it_on():
-    """Thin images blank, thick ones full of ink: their codes lie apart, and the halves of the dial lie where they do."""
+    """Thin images blank, thick ones full of ink: their codes lie apart, and so do the halves of the dial."""
     vae = make(ConditionalVAE, classes=2)
     thickness = (torch.arange(400) % 2) * 0.6 + 0.2
     images = ((thickness > 0.5) * 255).to(torch.uint8)[:, None, None].expand(400, 28, 28).contiguous()
@@ -74,7 +74,8 @@ def test_finish_fits_thin_images_to_thin_and_thick_to_thick_and_refit_hands_it_o
     noise = torch.randn(300, 17, generator=torch.Generator().manual_seed(1))
     for t in (0.2, 0.8):
         drawn = vae.ema.prior(noise, torch.zeros(300, dtype=torch.int64), torch.full((300,), t))
-        own, other = (mean[(labels == 0) & (((thickness - t).abs() < 0.1) == is_own)].mean(0) for is_own in (True, False))
+        is_own = (thickness - t).abs() < 0.1
+        own, other = (mean[(labels == 0) & (is_own == which)].mean(0) for which in (True, False))
         assert (drawn.mean(0) - own).norm() < 0.3 * (own - other).norm()
         spread = (log_var[labels == 0].exp().mean(0)).sqrt()
         torch.testing.assert_close(drawn.std(0), spread, rtol=0.3, atol=0.05)      # codes are drawn, not means
