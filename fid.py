@@ -180,6 +180,8 @@ def report(result):
         lines.append(f"\ncopies of {c['train']} ({c['n_train']:,}): median distance to training / to test images "
                      f"{c['ratio']:.3f}, 1 without copying; near-copies {c['near_copies']:.2%}, 1 % by chance "
                      f"(training / test distance below {c['threshold']:.3f}); equal features {c['exact_copies']:.2%}")
+        if "moved_copies" in c:
+            lines.append(f"near-copies by pixels, also where they were moved: {c['moved_copies']:.2%}, 1 % by chance")
     return "\n".join(lines)
 
 

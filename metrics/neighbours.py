@@ -33,7 +33,8 @@ def squared_distances(a, b=None):
 
 def knn_radii(x, ks):
     """Squared distance of each vector of x [N, d] to its k-th nearest other one, for k in `ks`: float32 [len(ks), N],
-    enlarged by the rounding error of a float32 distance, so that equal vectors lie inside a ball of radius 0."""
+    enlarged by the rounding error of a float32 distance, so that whatever lies on the rim of a ball, as equal vectors
+    do on one of radius 0, is inside as the definition says."""
     if len(x) <= max(ks):
         raise UserError(f"{max(ks)} neighbours need more images than {len(x)}: give more, or leave out prdc")
     columns, radii = [k - 1 for k in ks], np.empty((len(ks), len(x)), np.float32)
@@ -46,7 +47,9 @@ def knn_radii(x, ks):
 def precision_recall(real, fake):
     """{"precision", "recall", "density", "coverage"}: floats in [0, 1], but density may exceed 1. Compare at equal N.
 
-    The ball B_k(x) around x reaches the k-th nearest neighbour of x in its set. Kynkaanniemi et al. 2019, k = 3:
+    The ball B_k(x) around x reaches the k-th nearest neighbour of x in its set, and what lies on its rim is inside, for
+    all four: distance <= radius, as Kynkaanniemi et al. define it (the package prdc has <, which differs where images
+    are equal). Kynkaanniemi et al. 2019, k = 3:
         precision   fraction of fakes inside the ball of any REAL image: are the fakes like real ones?
         recall      fraction of reals inside the ball of any FAKE image: is everything real covered?
     Naeem et al. 2020, k = 5, robust to outliers:
@@ -80,6 +83,32 @@ def nearest(queries, points=None):
     return index, distance
 
 
+def centred_pixels(images):
+    """uint8 [N, H, W] -> float32 [N, H W / 4]: each image moved so that its centre of mass lies in the middle, also by
+    parts of a pixel (bilinear), then averaged over 2 x 2 pixels. A glyph and the same glyph elsewhere become alike."""
+    out = np.empty((len(images), images.shape[1] // 2, images.shape[2] // 2), np.float32)
+    for i in range(0, len(images), 1000):
+        x = images[i:i + 1000] / np.float32(255)
+        mass, moved = np.maximum(x.sum((1, 2)), 1e-6), []
+        for axis in (1, 2):                                # a matrix [size, size] that moves the rows, or the columns
+            size = x.shape[axis]
+            off = x.sum(3 - axis) @ np.arange(size, dtype=np.float32) / mass - (size - 1) / 2
+            looks_at = np.arange(size) + off[:, None]
+            moved.append(np.maximum(0, 1 - abs(looks_at[:, :, None] - np.arange(size))).astype(np.float32))
+        x = moved[0] @ x @ moved[1].transpose(0, 2, 1)
+        out[i:i + 1000] = x.reshape(len(x), *(v for size in x.shape[1:] for v in (size // 2, 2))).mean((2, 4))
+    return out.reshape(len(out), -1)
+
+
+def closeness(real, fake, train):
+    """How much nearer fakes are to training images than to real ones, of vectors [N, d] each: (closeness float64 [N],
+    the distance to the nearest training image / that to the nearest real one; threshold, the 1 % quantile of that of
+    the real images, to the OTHER ones; what nearest() says of fakes and training images, and of fakes and real ones)."""
+    in_train, in_real = nearest(fake, train), nearest(fake, real)
+    of_real = nearest(real, train)[1] / np.maximum(nearest(real)[1], TINY)
+    return in_train[1] / np.maximum(in_real[1], TINY), float(np.quantile(of_real, 0.01)), in_train, in_real
+
+
 def copies(real, fake, train, picture=None, seed=0):
     """Does a generator copy its training set? A dict from FeatureSets; `real` must hold no training images.
 
@@ -88,26 +117,29 @@ def copies(real, fake, train, picture=None, seed=0):
         near_copies   fraction of fakes whose closeness, the distance to the nearest training image (of all) / that to
                       the nearest real one, is below `threshold`: the 1 % quantile of that of the real images (to the
                       OTHER ones). So 0.01 by chance, also for a glyph that all people write alike
+        moved_copies  the same by pixels in place of features, all glyphs moved to their centre of mass: features change
+                      where a glyph is moved, and would miss most copies by a pixel or two (where images are known)
         exact_copies  fraction of fakes whose features equal those of a training image
 
+    Neither sees a copy that was turned, stretched or redrawn by more than such images of one class differ anyway.
     `picture`: a PNG of the fakes with the least closeness, beside their nearest training and real images."""
-    train_index, to_train = nearest(fake.features, train.features)
-    real_index, to_real = nearest(fake.features, real.features)
-    closeness = to_train / np.maximum(to_real, TINY)
-    real_closeness = nearest(real.features, train.features)[1] / np.maximum(nearest(real.features)[1], TINY)
-    threshold = float(np.quantile(real_closeness, 0.01))
-    near_copies = float((closeness < threshold).mean())
+    close, threshold, (train_index, to_train), (real_index, to_real) = closeness(
+        real.features, fake.features, train.features)
+    near_copies, moved = float((close < threshold).mean()), {}
+    if all(x.images is not None for x in (real, fake, train)):
+        close_moved, threshold_moved, *_ = closeness(*(centred_pixels(x.images) for x in (real, fake, train)))
+        moved["moved_copies"] = float((close_moved < threshold_moved).mean())
     n, rng = min(len(train.features), len(real.features)), np.random.default_rng(seed)
     medians = [np.median(d if len(x) == n else nearest(fake.features, x[rng.choice(len(x), n, replace=False)])[1])
                for x, d in ((train.features, to_train), (real.features, to_real))]
     if picture:
-        order = np.argsort(closeness, kind="stable")[:12]
+        order = np.argsort(close, kind="stable")[:12]
         rows = [fake.images[order], train.images[train_index[order]], real.images[real_index[order]]]
         footer = (f"Above: distance to the training image / to the test image, in feature space. Near-copies (below "
                   f"{threshold:.3g}, as 1 % of the test images are): {near_copies:.2%} of {len(fake.features):,}. "
                   f"Training images: {len(train.features):,}.")
         page = figures.grid(rows, ["generated", "nearest training image", "nearest test image"],
-                            [f"{v:.2f}" for v in closeness[order]], "Closest to the training set", footer)
+                            [f"{v:.2f}" for v in close[order]], "Closest to the training set", footer)
         figures.save(page, picture)
-    return {"ratio": float(medians[0] / max(medians[1], TINY)), "near_copies": near_copies,
+    return {"ratio": float(medians[0] / max(medians[1], TINY)), "near_copies": near_copies, **moved,
             "exact_copies": float((to_train == 0).mean()), "threshold": threshold, "n_train": len(train.features)}

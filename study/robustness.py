@@ -8,6 +8,7 @@ kept in robustness.jsonl and not computed again. Arms of one seed have the same 
 """
 import hashlib
 import time
+from functools import partial
 
 import numpy as np
 
@@ -31,11 +32,12 @@ SEVERITY = 3               # of the corruptions
 ROW = {"eps": [float], "curve": [is_share], "corruptions": {str: is_share}, "corrupted": is_share, "clean": is_share,
        "train_seconds": is_duration, "test_seconds": is_duration}             # of robustness.jsonl
 TABLE_EPS = (0.05, 0.1)    # L-infinity bounds with a column in the study's tables
-# test images: under all attacks on the trained files, of each kind of corruption, attacked in the study; steps
-# and seeds: of each arm's training in the study; pool: images of each generator
-QUICK = {"images": 150, "corrupted": 500, "steps": 400, "seeds": 2, "attacked": 200, "pool": 6000,
+# test images: under all attacks on the trained files, of each kind of corruption, attacked in the study; targeted: steps
+# of apgd-t, which takes as long as all others together; steps and seeds: of each arm's training in the study; pool:
+# images of each generator
+QUICK = {"images": 150, "targeted": 20, "corrupted": 500, "steps": 400, "seeds": 2, "attacked": 200, "pool": 6000,
          "eps": [0, 0.05, 0.1, 0.2, 0.3, 0.4]}
-FULL = {"images": 300, "corrupted": 1000, "steps": 600, "seeds": 5, "attacked": 300, "pool": 10_000,
+FULL = {"images": 300, "targeted": 100, "corrupted": 1000, "steps": 600, "seeds": 5, "attacked": 300, "pool": 10_000,
         "eps": [0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4]}
 
 
@@ -52,7 +54,7 @@ def measure(context):
     counts = {k: min(size[k], len(context.glyphs.x_test)) for k in ("images", "corrupted", "attacked")}
     numbers = {"protocol": {**size, **counts, "severity": SEVERITY, "version": VERSION, "split": "test"}}
     if networks:
-        numbers |= measure_networks(context, networks, test, size["images"])
+        numbers |= measure_networks(context, networks, test, size["images"], size["targeted"])
     numbers["study"] = run_study(context, test, size, sources)
     section, examples = describe(numbers), example_glyphs(context)
     section.paragraphs += missing + notes
@@ -63,15 +65,16 @@ def measure(context):
     return section
 
 
-def measure_networks(context, networks, test, n):
+def measure_networks(context, networks, test, n, targeted):
     """{"attacks": {"name, bound": result of attacks.robust_accuracy}, "corruptions": {name: {kind: accuracy}}}.
     test: (images, labels, {kind: the images corrupted})."""
     (x, y, corrupted), results, by_kind, total = test, {}, {}, len(networks) * len(BOUNDS)
     attacked = figures.evenly_spaced(len(x), n)
+    every = {**attacks.ATTACKS, "apgd-t": partial(attacks.ATTACKS["apgd-t"], steps=targeted)}
     for name, network in networks.items():
         for bound, (norm, eps) in BOUNDS.items():
             key = f"{name}, {bound}"
-            results[key] = attacks.robust_accuracy(network, x[attacked], y[attacked], eps, norm)
+            results[key] = attacks.robust_accuracy(network, x[attacked], y[attacked], eps, norm, every)
             context.say(f"{key}: {format_percent(results[key]['robust'], 1)} robust", len(results), total)
         kinds = {kind: accuracy(network, images, y) for kind, images in corrupted.items()}
         by_kind[name] = {"clean": accuracy(network, x, y), **kinds, "mean": float(np.mean(list(kinds.values())))}
@@ -197,6 +200,8 @@ def describe_attacks(section):
         "gradient: it detects gradients that mislead the others. Published on MNIST, L-infinity 0.3, by AutoAttack's "
         "table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)."))
     columns, protocol = section.numbers["corruptions"], section.numbers["protocol"]
+    if "targeted" in protocol:           # numbers of earlier versions know no apgd-t
+        section.tables[-1].note += f" apgd-t: towards nine classes, {protocol['targeted']} steps each."
     first = next(iter(columns.values()))
     kinds = ["clean", "mean", *sorted((k for k in first if k not in ("clean", "mean")), key=first.get)]
     section.tables.append(Table(

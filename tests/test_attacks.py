@@ -154,7 +154,7 @@ def test_dlr_closed_form_and_scale():
 
 
 def test_targeted_dlr_closed_form():
-    """Towards the last class: over the largest logit less the mean of the third and the fourth, where there are four."""
+    """Towards the last class, over the largest logit less the mean of the third and the fourth."""
     logits = torch.tensor([[3.0, 1.0, 0.5, -2.0, -7.0]])
     for classes, gap in ((5, 3 - (0.5 - 2.0) / 2), (4, 3 - (0.5 - 2.0) / 2), (3, 1.0), (2, 1.0)):
         found = attacks.targeted_dlr(logits[:, :classes], torch.tensor([[0, classes - 1]]))
@@ -191,7 +191,8 @@ def test_checkpoints_of_apgd_are_the_papers():
 
 class Hill(nn.Module):
     """Logits 2 and a hill whose top lies inside the ball, not on its rim: only ever shorter steps come near to it."""
-    TOP, WIDTH = torch.tensor([0.46, 0.53, 0.6, 0.38]).view(1, 1, 2, 2), torch.tensor([1.0, 9.0, 3.0, 5.0]).view(1, 1, 2, 2)
+    TOP = torch.tensor([0.46, 0.53, 0.6, 0.38]).view(1, 1, 2, 2)
+    WIDTH = torch.tensor([1.0, 9.0, 3.0, 5.0]).view(1, 1, 2, 2)
 
     def forward(self, x):
         score = -(self.WIDTH * (x - self.TOP).square()).flatten(1).sum(1)

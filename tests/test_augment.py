@@ -84,6 +84,27 @@ def test_warp_moves_turns_and_stretches_as_far_as_it_says(size):
     assert stretch.min() == pytest.approx(0.85, abs=0.01) and stretch.max() == pytest.approx(1.15, abs=0.01)
 
 
+def test_warp_leans_to_the_side_and_stretches_each_axis_by_itself():
+    """Dots above and below the centre move to opposite sides, whichever way the image is turned and stretched."""
+    y, x = torch.meshgrid(torch.arange(28) - 13.5, torch.arange(28) - 13.5, indexing="ij")
+
+    def ends(of_x, of_y, **how):
+        """Half the way from the dot at -(of_x, of_y) to the one at +(of_x, of_y), over 6 pixels: [1000, 2]."""
+        usual = {"degrees": 0, "scale": 0, "shear": 0, "pixels": 0, "elastic": 0}
+        dots = [torch.exp(-((x - s * of_x) ** 2 + (y - s * of_y) ** 2) / 3).expand(1000, 1, 28, 28) for s in (-1, 1)]
+        out = [warp(d, seeded(), **{**usual, **how})[:, 0] for d in dots]
+        places = [torch.stack([(o * x).sum((1, 2)), (o * y).sum((1, 2))], 1) / o.sum((1, 2))[:, None] for o in out]
+        return (places[1] - places[0]) / 12
+    upright = ends(0, 6, shear=0.15)
+    assert upright[:, 0].abs().max() == pytest.approx(0.15, abs=0.01) and (upright[:, 1] - 1).abs().max() < 0.01
+    assert upright[:, 0].std() == pytest.approx(0.15 / 3 ** 0.5, abs=0.01)
+    assert (ends(6, 0, shear=0.15) - torch.tensor([1.0, 0.0])).abs().max() < 0.01, "what is level stays so"
+    turned = ends(6, 0, degrees=15, shear=0.15)[:, 1]
+    assert abs(np.corrcoef(turned, upright[:, 0])[0, 1]) < 0.1, "turns and leans are drawn apart"
+    wide, high = ends(6, 0, scale=0.15)[:, 0], ends(0, 6, scale=0.15)[:, 1]
+    assert high.std() == pytest.approx(0.15 / 3 ** 0.5, abs=0.01) and abs(np.corrcoef(wide, high)[0, 1]) < 0.1
+
+
 def test_nothing_is_flipped(digits):
     """The nearest of an image, its mirror images and its half turn to a warped image is the image itself."""
     asymmetric = digits[((digits - digits.flip(3)).abs().mean((1, 2, 3)) > 0.1)

@@ -245,14 +245,13 @@ def test_the_ema_lags_behind_the_network():
 def test_the_ema_has_the_memory_of_its_settings():
     for trainer in (ConditionalGAN, ConditionalVAE):
         model = make(trainer, ema=0.9)
-        batch = make_batch(step=10_000)
-        network = model.generator if trainer is ConditionalGAN else model.vae.decoder
-        ema = model.ema if trainer is ConditionalGAN else model.ema.decoder
-        before = weights(ema)
-        take_step(model, batch)
+        network = model.generator if trainer is ConditionalGAN else model.vae
+        before = weights(model.ema)
+        take_step(model, make_batch(step=10_000))
+        after = weights(model.ema)
         for name, now in weights(network).items():
-            if now.is_floating_point():
-                torch.testing.assert_close(weights(ema)[name], 0.9 * before[name] + 0.1 * now)
+            if now.is_floating_point() and not name.startswith("prior."):              # which is fitted
+                torch.testing.assert_close(after[name], 0.9 * before[name] + 0.1 * now)
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from datasets import strokes
 from metrics import neighbours
 from metrics.features import FeatureSet
 from metrics.frechet_distance import moments
@@ -53,6 +54,46 @@ def test_nearest_is_exact():
     np.testing.assert_allclose(distance, full.min(1), rtol=1e-6)
     others = np.sqrt(((x[:, None] - x[None]) ** 2).sum(-1))
     np.testing.assert_allclose(neighbours.nearest(x)[1], np.sort(others, 1)[:, 1], rtol=1e-6)
+
+
+def test_the_rim_of_a_ball_is_inside():
+    """Points on a line, one apart: with k = 3 the ball around the last one reaches 3, and a fake lies just there."""
+    real = np.arange(10.0)[:, None]
+    far = real[-1:] + [[3.0], [50.0], [51.0], [52.0], [53.0], [54.0]]      # 12: on the rim of the ball around 9
+    assert neighbours.precision_recall(real, far)["precision"] == 1 / 6
+    assert neighbours.precision_recall(real, far + 1.5)["precision"] == 0
+
+
+def move(images, down, right):
+    """Images moved by whole pixels; nothing may leave the frame."""
+    moved = np.roll(images, (down, right), (1, 2))
+    assert (moved.sum((1, 2), dtype=np.int64) == images.sum((1, 2), dtype=np.int64)).all()
+    return moved
+
+
+def test_glyphs_are_alike_wherever_they_lie():
+    x = np.zeros((3, 28, 28), np.uint8)
+    x[:2, 8:20, 8:20] = strokes.generate(2, seed=1)[0][:, 8:20, 8:20]      # the third is blank
+    centred = neighbours.centred_pixels(x)
+    assert centred.shape == (3, 196) and not centred[2].any()
+    np.testing.assert_allclose(centred.sum(1), x.sum((1, 2), dtype=float) / 255 / 4, rtol=1e-5)
+    for down, right in ((1, 1), (-2, 2), (5, -4)):
+        np.testing.assert_allclose(neighbours.centred_pixels(np.roll(x, (down, right), (1, 2))), centred, atol=1e-5)
+
+
+def test_copies_are_seen_where_they_were_moved():
+    """Training images moved by a pixel or two: nearly all are seen; of fresh glyphs as few as by chance."""
+    x, _ = strokes.generate(1400, seed=21)
+    x = np.pad(x[:, 3:25, 3:25], ((0, 0), (3, 3), (3, 3)))                 # with a margin to move in
+    train, real, fresh = x[:800], x[800:1100], x[1100:]
+
+    def check(images):
+        pixels = [i.reshape(len(i), -1) / 255 for i in (real, images, train)]
+        return neighbours.copies(*(FeatureSet(moments(v), v, images=i) for v, i in zip(pixels, (real, images, train))))
+    assert check(fresh)["moved_copies"] < 0.06
+    for down, right in ((1, 1), (2, -2)):
+        found = check(move(train[:200], down, right))
+        assert found["moved_copies"] > 0.95 and found["near_copies"] < 0.6, "where pixels at their place miss them"
 
 
 def test_copies_are_told_from_fresh_samples():

@@ -20,7 +20,7 @@ CLASSES = list("0123456789")
 @pytest.fixture
 def context(small_npz, tmp_path, monkeypatch):
     """A folder with an untrained classifier and an untrained CGAN, and a study of seconds."""
-    monkeypatch.setattr(robustness, "QUICK", {"images": 4, "corrupted": 6, "steps": 2, "seeds": 2, "attacked": 3,
+    monkeypatch.setattr(robustness, "QUICK", {"images": 4, "targeted": 2, "corrupted": 6, "steps": 2, "seeds": 2, "attacked": 3,
                                               "pool": 64, "eps": [0, 0.05, 0.1]})
     for name, attack in attacks.ATTACKS.items():                 # each once, but few steps
         few = {"pgd": {"steps": 3}, "square": {"queries": 8}}.get(name, {"steps": 3} if "apgd" in name else {})
@@ -79,6 +79,64 @@ def test_foreign_classifier_is_refused(context):
     context.glyphs.classes = CLASSES[::-1]
     with pytest.raises(UserError, match="classifier.pth"):
         robustness.measure(context)
+
+
+def test_an_arm_trains_on_what_it_was_given_and_each_number_is_of_its_own_images(context, monkeypatch):
+    """Accuracy is replaced by the mean of the images: that tells which images a number was measured on."""
+    size = {"steps": 7, "attacked": 2, "eps": [0, 0.1]}
+    x, corrupted = np.full((4, 28, 28), 10, np.uint8), {"fog": np.full((4, 28, 28), 20, np.uint8),
+                                                        "blur": np.full((4, 28, 28), 40, np.uint8)}
+    attacked, trained = [], []
+    monkeypatch.setattr(robustness, "accuracy", lambda network, images, labels: float(images.mean()))
+    monkeypatch.setattr(robustness, "train_classifier", lambda *data, **how: trained.append((data, how)))
+    monkeypatch.setattr(attacks, "robust_accuracy_curve", lambda network, images, labels, eps:
+                        attacked.append(len(images)) or [0.9, 0.5])
+    synthetic = object()
+    row = robustness.run_arm(context, (x, np.zeros(4), corrupted), size, "classical", synthetic, seed=3)
+    (images, labels), how = trained[0]
+    assert images is context.glyphs.x_train and labels is context.glyphs.y_train and attacked == [2]
+    assert how["synthetic"] is synthetic and (how["augment"], how["steps"], how["seed"]) == ("classical", 7, 3)
+    assert row["corruptions"] == {"fog": 20.0, "blur": 40.0} and row["corrupted"] == 30.0 and row["curve"] == [0.9, 0.5]
+    assert row["clean"] == float(context.glyphs.x_test.mean())
+
+    asked = []
+    monkeypatch.setattr(attacks, "robust_accuracy", lambda network, images, labels, eps, norm, every:
+                        asked.append((len(images), eps, norm, every["apgd-t"].keywords)) or {"robust": 0.5})
+    found = robustness.measure_networks(context, {"it": None}, (x, np.zeros(4), corrupted), 3, targeted=11)
+    assert found["corruptions"] == {"it": {"clean": 10.0, "fog": 20.0, "blur": 40.0, "mean": 30.0}}
+    assert [row[:3] for row in asked] == [(3, 0.1, "linf")] and asked[0][3]["steps"] == 11
+
+
+def test_numbers_of_the_study_are_those_of_its_rows(context, monkeypatch):
+    """Planted rows: a column of the tables is the curve at its eps, and p is corrected for all comparisons."""
+    size = {**robustness.QUICK, "eps": [0, 0.05, 0.1, 0.2], "seeds": 3}
+    gain, given = {"none": 0.0, "classical": 0.1}, []
+
+    def run_arm(context, test, size, augment, synthetic, seed):
+        given.append((augment, synthetic))
+        start = 0.8 + gain[augment] + 0.001 * seed * len(augment)
+        return {"curve": [start, start - 0.1, start - 0.3, 0.0], "clean": start, "corrupted": start - 0.4,
+                "corruptions": dict.fromkeys(robustness.CORRUPTIONS, 0.5), "train_seconds": 1, "test_seconds": 1}
+    monkeypatch.setattr(robustness, "run_arm", run_arm)
+    numbers = robustness.run_study(context, None, size, {})
+    assert given == [("none", None), ("classical", None)] * 3
+    assert numbers["measures"]["eps 0.05"]["real"] == pytest.approx([0.7, 0.704, 0.708])
+    assert numbers["measures"]["eps 0.1"]["+ classical"] == pytest.approx([0.6, 0.609, 0.618])
+    assert numbers["measures"]["corrupted"]["real"] == pytest.approx([0.4, 0.404, 0.408])
+    assert list(numbers["measures"]) == ["clean", "eps 0.05", "eps 0.1", "corrupted"]
+    for by_arm in numbers["differences"].values():         # all four have the same p, so that each is four times as large
+        assert by_arm["+ classical"]["p_holm"] == pytest.approx(4 * by_arm["+ classical"]["p"])
+        assert by_arm["+ classical"]["mean"] == pytest.approx(0.105)
+
+
+def test_a_gain_in_clean_accuracy_or_of_two_seeds_is_none_in_robustness():
+    values = {"real": [0.5, 0.52, 0.51, 0.5], "+ CGAN": [0.6, 0.62, 0.61, 0.6001]}
+    for seeds, better in ((4, "clean"), (2, "eps 0.1")):
+        measures = {m: {arm: values[arm if m == better else "real"][:seeds] for arm in values}
+                    for m in ("clean", "eps 0.1")}
+        numbers = {"protocol": {"seeds": seeds, "steps": 1, "attacked": 1},
+                   "study": {"measures": measures, "differences": robustness.differences(measures)}}
+        assert "no gain" in robustness.describe(numbers).answer.replace("No", "no"), better
 
 
 def test_gain_is_claimed_only_where_it_is_significant():

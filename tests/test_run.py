@@ -8,7 +8,10 @@ import torch
 import data
 from datasets import strokes
 from generate_digits import sample_all
+from training import run
+from training.gan import ConditionalGAN
 from training.run import Batches, train_generator
+from training.trainer import learning_rate
 
 X, Y = strokes.generate(400, seed=5)
 CPU = torch.device("cpu")
@@ -35,6 +38,59 @@ def test_a_batch_depends_on_its_step_alone():
     assert torch.equal(batches[11].images, late.images) and torch.equal(batches[11].labels, late.labels)
     assert torch.equal(torch.rand(3, generator=batches[11].rng), torch.rand(3, generator=late.rng))
     assert late.progress == 11 / 40 and late.images.shape == (32, 1, 28, 28) and late.images.max() <= 1
+
+
+def test_a_batch_holds_the_thickness_of_its_images():
+    g = glyphs()
+    batches = Batches(g, 0, 32, 0.0, CPU)
+    batch, order = batches.batch(20, 40), batches.draw_order(2)            # nine steps an epoch
+    chosen = order[2 * 32:3 * 32].numpy()
+    assert np.array_equal(batch.labels, g.y_train[chosen])
+    assert np.array_equal((batch.images * 255).round().byte()[:, 0], g.x_train[chosen])
+    expected = data.thickness(g.x_train, g.y_train, data.ink_table(g.x_train, g.y_train, 10))[chosen]
+    assert np.array_equal(batch.thickness, expected) and expected.std() > 0.2
+
+
+def test_priors_are_refitted_at_step_100_and_then_every_few_hundred():
+    class Refitted:
+        def refit_prior(self, images, labels, thickness):
+            assert images.shape == (len(labels), 28, 28) and len(labels) == len(thickness) == 300
+            steps.append(step)
+    batches, steps = Batches(glyphs(), 0, 32, 0.0, CPU), []
+    for step in range(1000):
+        batches.refit_prior(Refitted(), step)
+    assert steps == [100, 500, 900] == [100, 100 + run.REFIT_STEPS, 100 + 2 * run.REFIT_STEPS]
+
+
+def test_a_generator_without_files_is_trained_as_train_py_does(monkeypatch):
+    """The same schedule over whole epochs, the averaged weights after each step, the prior at the end; shifts by 2."""
+    class Watched(ConditionalGAN):
+        def set_lr(self, lr):
+            seen.append(("lr", lr))
+            super().set_lr(lr)
+
+        def end_step(self, batch):
+            seen.append(("end", batch.step))
+            super().end_step(batch)
+
+        def refit_prior(self, *images):
+            seen.append(("refit", len(images[0])))
+
+        def finish(self, *images):
+            seen.append(("finish", len(images[0]), self.settings.diffaugment, self.settings.lr))
+            return {}
+    seen, few = [], glyphs().subset(10, seed=1)                             # an epoch is a step
+    monkeypatch.setitem(run.TRAINERS, "cgan", Watched)
+    monkeypatch.setattr(Batches, "refit_prior", lambda self, trainer, step: trainer.refit_prior(self.images))
+    train_generator("cgan", few, steps=3, lr=1e-3)
+    rates = [learning_rate(step, 3, 1e-3, 50, 0.02) for step in range(3)]
+    steps = [row for step in range(3) for row in (("refit", 100), ("lr", rates[step]), ("end", step))]
+    assert seen == [*steps, ("finish", 100, 2, 1e-3)] and rates[2] < rates[0]
+
+
+def test_the_prior_of_a_cvae_without_files_is_fitted():
+    source = train_generator("cvae", glyphs().subset(10, seed=1), steps=1)
+    assert source.model.prior.mean.abs().max() > 0
 
 
 @pytest.mark.parametrize("balance, share", [(0.0, 3 / 33), (1.0, 0.5)])

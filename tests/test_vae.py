@@ -60,7 +60,7 @@ def test_the_adversarial_part_is_weighed_against_the_reconstruction():
 
 
 def test_finish_fits_thin_images_to_thin_and_thick_to_thick_and_refit_hands_it_on():
-    """Thin images blank, thick ones full of ink: their codes lie apart, and the halves of the dial lie where they do."""
+    """Thin images blank, thick ones full of ink: their codes lie apart, and so do the halves of the dial."""
     vae = make(ConditionalVAE, classes=2)
     thickness = (torch.arange(400) % 2) * 0.6 + 0.2
     images = ((thickness > 0.5) * 255).to(torch.uint8)[:, None, None].expand(400, 28, 28).contiguous()
@@ -74,7 +74,8 @@ def test_finish_fits_thin_images_to_thin_and_thick_to_thick_and_refit_hands_it_o
     noise = torch.randn(300, 17, generator=torch.Generator().manual_seed(1))
     for t in (0.2, 0.8):
         drawn = vae.ema.prior(noise, torch.zeros(300, dtype=torch.int64), torch.full((300,), t))
-        own, other = (mean[(labels == 0) & (((thickness - t).abs() < 0.1) == is_own)].mean(0) for is_own in (True, False))
+        is_own = (thickness - t).abs() < 0.1
+        own, other = (mean[(labels == 0) & (is_own == which)].mean(0) for which in (True, False))
         assert (drawn.mean(0) - own).norm() < 0.3 * (own - other).norm()
         spread = (log_var[labels == 0].exp().mean(0)).sqrt()
         torch.testing.assert_close(drawn.std(0), spread, rtol=0.3, atol=0.05)      # codes are drawn, not means
@@ -161,7 +162,7 @@ def test_expectation_maximisation_does_not_lose_likelihood():
     assert all(np.diff(values) > -1e-3) and values[-1] > values[0] + 0.1
 
 
-@pytest.mark.parametrize("sizes", [(0, 0), (1, 0), (3, 1), (30, 20), (900, 700)])
+@pytest.mark.parametrize("sizes", [(0, 0), (1, 0), (3, 1), (0, 30), (30, 20), (900, 700)])
 def test_a_prior_is_sane_for_any_size_of_a_cell(sizes):
     rng = np.random.default_rng(0)
     n = sum(sizes)
@@ -174,5 +175,24 @@ def test_a_prior_is_sane_for_any_size_of_a_cell(sizes):
     assert (np.diagonal(cholesky, axis1=1, axis2=2) > 0).all() and (np.diff(thresholds, axis=1) >= 0).all()
     used = (thresholds[2:] < 1e8).sum() + 2
     assert used <= max(2, 2 * (min(sizes) // 40)) if n else used == 2
-    if n:
-        assert abs(mean[10:11].mean() - 3) < 1.5        # the cell's codes, not the other class's
+    if n:                                               # both halves: the class's own codes, not the other class's
+        assert abs(mean[10].mean() - 3) < 1.5 and abs(mean[15].mean() - 3) < 1.5
+
+
+def test_covariances_lean_on_the_prior_as_on_so_many_points():
+    x, own = blobs(4000), 0.7 * np.eye(3)
+    weights, _, cov = fit_gmm(x, 2, np.random.default_rng(0), prior_cov=own, prior_count=1000)
+    few = x[:1000]                                      # of the smaller blob
+    c = np.argmin(weights)
+    expected = (np.cov(few.T, bias=True) * 1000 + 1000 * own) / 2000 + 1e-4 * np.eye(3)
+    np.testing.assert_allclose(cov[c], expected, atol=0.05)
+
+
+def test_components_of_thin_and_thick_go_together():
+    """Four blobs, a little aside in thick images: component c lies at the same of them on both halves of the dial."""
+    rng = np.random.default_rng(5)
+    blob, thick = rng.integers(4, size=1600), np.arange(1600) % 2 == 1
+    corners = np.array([[0, 0], [5, 0], [0, 5], [5, 5]])
+    codes = 0.2 * rng.standard_normal((1600, 2)) + corners[blob] + 0.5 * thick[:, None]
+    _, mean, _ = fit_prior(codes, np.zeros(1600, np.int64), thick, 1, components=4)
+    assert np.linalg.norm(mean[4:] - mean[:4], axis=1).max() < 1.5
