@@ -1,6 +1,6 @@
 // Draws a digit, writes it as digit.pgm and reads it again.
 //
-//     npm install onnxruntime-node --ignore-scripts        (its script would only fetch CUDA)
+//     npm install                                           onnxruntime-node, see package.json and .npmrc
 //     node infer.mjs 7 0.9 5                                class, thickness from 0 to 1, seed
 //
 // In a browser: import "onnxruntime-web" instead, and give create() the URLs of the two files.

@@ -101,7 +101,7 @@ def has_node_runtime():
 
 def test_javascript(tmp_path):
     if not has_node_runtime():
-        pytest.skip("needs node, and in examples/: npm install onnxruntime-node --ignore-scripts")
+        pytest.skip("needs node, and in examples/: npm install")
     said = [subprocess.run(["node", EXAMPLES / "infer.mjs", *words], cwd=tmp_path, capture_output=True, text=True,
                            check=False)
             for words in (("7", "0.9", "5"), ("3", "0.1", "5"), ("10",))]

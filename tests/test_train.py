@@ -63,6 +63,7 @@ def test_a_run_leaves_what_the_readme_names(trained):
         assert rows[-1]["step"] == record["steps"] == record["epochs"] * (record["train_images"] // 32)
         assert all(a["step"] < b["step"] for a, b in pairwise(rows))
         open_session(trained / f"{name}.onnx", "classifier" if name == "classifier" else "generator")
+    open_session(trained / "classifier-gradient.onnx", "classifier-gradient")
     with Image.open(trained / "generator_training.gif") as gif:
         assert gif.n_frames > 5
 
@@ -90,7 +91,8 @@ def test_a_tiny_classifier(small_npz, tmp_path):
     run_train(*words, "--out", tmp_path, "--device", "cpu")
     name = "classifier-tiny"
     files = {p.name for p in tmp_path.iterdir()}
-    assert files == {name + end for end in (".pth", ".onnx", ".json", ".log.jsonl", "_losses.png", "_confusion.png")}
+    assert files == {name + end for end in (".pth", ".onnx", "-gradient.onnx", ".json", ".log.jsonl", "_losses.png",
+                                            "_confusion.png")}
     network = models.load(tmp_path / f"{name}.pth", "classifier").model
     assert all(torch.equal(v, v.half().float()) for v in network.state_dict().values() if v.ndim > 1)
     record = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
@@ -98,6 +100,7 @@ def test_a_tiny_classifier(small_npz, tmp_path):
     assert set(record["metrics"]) == {f"{split}_{kind}" for split in ("val", "test")
                                       for kind in ("accuracy", "balanced_accuracy")}
     assert record["onnx"]["test_accuracy"] == record["metrics"]["test_accuracy"]
+    assert record["onnx"]["gradient"]["bytes"] == (tmp_path / f"{name}-gradient.onnx").stat().st_size
 
 
 def test_other_models_have_files_of_their_own(small_npz, tmp_path, short):
