@@ -115,6 +115,18 @@ def test_modules_give_the_values_of_the_python_ones(tmp_path):
         assert archive.read("あ/glyph.png") == (tmp_path / "glyph.png").read_bytes()
 
 
+def test_build_is_one_folder_that_needs_nothing_else(tmp_path):
+    if not (WEB / "node_modules" / "onnxruntime-web").is_dir():
+        pytest.skip("needs npm install in examples/web")
+    node("tools/build.mjs", tmp_path)
+    files = json.loads((tmp_path / "files.json").read_text())["files"]
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {*files, "files.json"}
+    assert {"index.html", "ort/ort-wasm-simd-threaded.wasm", "models/classifier.onnx"} <= set(files)
+    for name in files:
+        if name.endswith((".html", ".css", ".js")):
+            assert "//" not in (tmp_path / name).read_text().replace("// ", "").replace("//\n", ""), f"{name} names a host"
+
+
 # ---- the page, in a browser ----------------------------------------------------------------------
 
 def test_page_in_a_browser(tmp_path):

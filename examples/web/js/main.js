@@ -97,7 +97,8 @@ async function start() {
     $("set").querySelector("[value=own]")?.remove();
     $("set").append(new Option(sets.own.title, "own", false, true));
     await useChosen();
-    const named = models.map((model) => `${model.name}, a ${model.kind} of ${model.classes.length} classes`);
+    const what = { generator: "a generator", classifier: "a classifier", gradient: "a classifier with its gradients" };
+    const named = models.map(({ name, kind, classes }) => `${name}, ${what[kind]}, ${classes.length} classes`);
     say(`In use: ${named.join("; ")}.`);
   }, say);
   await useChosen();

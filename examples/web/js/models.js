@@ -9,16 +9,26 @@ ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = new URL("../ort/", import.meta.url).href;
 ort.env.logLevel = "fatal";                    // what goes wrong is said on the page
 
+const NO_RUNTIME = "The runtime does not start; it needs WebAssembly with SIMD, which browsers since 2023 have.";
 const PIXELS = 28 * 28;
 const SIZES = (n) => [n, 28, 28];
 const int64 = (labels) => new ort.Tensor("int64", BigInt64Array.from(labels, BigInt), [labels.length]);
+
+/** Do `work`, an async function, after all work before it: the runtime mixes up two runs that overlap, even of two
+ *  sessions. Returns what work returns. */
+let last = Promise.resolve();
+function inTurn(work) {
+  const result = last.then(work);
+  last = result.catch(() => {});
+  return result;
+}
 
 /** A file at a URL -> a model, as modelOf() gives it; asked for again, it is the same one. */
 const opened = new Map();
 export function openModel(url) {
   if (!opened.has(url)) {
-    const model = fetch(url).then(async (answer) => {
-      if (!answer.ok) throw new ContractError(`${url} could not be loaded (${answer.status}).`);
+    const model = fetch(url).catch(() => ({ ok: false })).then(async (answer) => {
+      if (!answer.ok) throw new ContractError(`${url} could not be loaded: look at the connection and choose it again.`);
       return modelOf(url.split("/").at(-1), new Uint8Array(await answer.arrayBuffer()));
     });
     model.catch(() => opened.delete(url));     // a lost connection may come back
@@ -33,8 +43,9 @@ export async function modelOf(name, bytes, record = {}) {
   let session, metadata;
   try {
     metadata = readMetadata(bytes);
-    session = await ort.InferenceSession.create(bytes);
-  } catch {
+    session = await inTurn(() => ort.InferenceSession.create(bytes));
+  } catch (error) {
+    if (/backend|wasm/i.test(error.message)) throw new ContractError(`${NO_RUNTIME} (${error.message})`);
     throw new ContractError(`${name} is no ONNX model that onnxruntime can load: give an .onnx that train.py wrote.`);
   }
   const kind = kindOf(name, session);
@@ -50,19 +61,16 @@ const FUNCTIONS = {
     /** noise Float32Array [n * latent], labels n indices, thickness Float32Array [n] -> Uint8Array [n * 784]. */
     async draw(noise, labels, thickness) {
       const n = labels.length;
-      const { image } = await session.run({
-        noise: new ort.Tensor("float32", noise, [n, latent]), label: int64(labels),
-        thickness: new ort.Tensor("float32", thickness, [n]),
-      }, ["image"]);
-      return image.data;
+      const feeds = { noise: new ort.Tensor("float32", noise, [n, latent]), label: int64(labels),
+                      thickness: new ort.Tensor("float32", thickness, [n]) };
+      return (await inTurn(() => session.run(feeds, ["image"]))).image.data;
     },
   }),
   classifier: (session) => ({
     /** A glyph, Uint8Array [784] with ink 255 -> its probabilities, Float32Array [K]. */
     async read(glyph) {
       const image = new ort.Tensor("uint8", glyph, SIZES(1));
-      const { probabilities } = await session.run({ image }, ["probabilities"]);
-      return probabilities.data;
+      return (await inTurn(() => session.run({ image }, ["probabilities"]))).probabilities.data;
     },
   }),
   gradient: (session) => {
@@ -70,7 +78,7 @@ const FUNCTIONS = {
      *  the label's logit, or loss_gradient [n * 784] of its cross-entropy: those outputs that are named. */
     const differentiate = async (images, labels, outputs) => {
       const feeds = { image: new ort.Tensor("float32", images, SIZES(labels.length)), label: int64(labels) };
-      const results = await session.run(feeds, outputs);
+      const results = await inTurn(() => session.run(feeds, outputs));
       return Object.fromEntries(outputs.map((output) => [output, results[output].data]));
     };
     const read = async (glyph) => softmax((await differentiate(toUnit(glyph), [0], ["logits"])).logits);

@@ -90,7 +90,6 @@ export class GeneratePanel {
 
   async #update() {
     const run = ++this.run, request = this.model && this.#request();
-    this.frames = null;
     $("save-png").disabled = $("save-zip").disabled = true;
     if (!request) return;
     const start = performance.now(), all = { images: [], labels: [], thickness: [] };
@@ -109,6 +108,7 @@ export class GeneratePanel {
     $("command").textContent = command(this.file, request, this.names, this.model.classes);
     const shown = request.classes.map((k) => this.names[k]).join(", ");
     $("sheet").setAttribute("aria-label", `Sheet of ${request.n} samples: ${shown}`);
+    this.frames = this.#drawFrames();
     this.#walk();
   }
 
@@ -134,7 +134,8 @@ export class GeneratePanel {
 
   // ---- the walk ----------------------------------------------------------------------------------------------------
 
-  /** All frames: FRAMES glyphs of each of the first chosen classes, from the noise of the seed to that of the next. */
+  /** All frames, or null where something else is asked for meanwhile: glyphs of the first chosen classes, on the way from
+   *  the noise of the seed to that of the next. */
   async #drawFrames() {
     const run = this.run, { request, model } = this, classes = request.classes.slice(0, WALKERS), frames = [];
     const [from, to] = [0, 1].map((next) => drawNoise(request.seed + next, 0, classes.length, model.latent).noise);
@@ -152,15 +153,10 @@ export class GeneratePanel {
 
   /** Show the place of the slider. */
   async #walk() {
-    if (!this.frames) {
-      this.drawing ??= this.#drawFrames();
-      const frames = await this.drawing;
-      this.drawing = null;
-      if (!frames) return;
-      this.frames = frames;
-    }
-    this.frame = this.frames[Number($("place").value)];
-    this.paint();
+    const frames = await this.frames;
+    if (!frames) return;
+    this.frame = frames[Number($("place").value)];
+    paintGlyph($("walk"), this.frame.data, this.frame.width, this.frame.height);
   }
 
   #play(playing) {

@@ -89,8 +89,20 @@ async function visit({ width, height, hasTouch = false }) {
   assert.match(await said("own-note", "photo.png"), /^photo\.png is no ONNX model .*\.$/);
   const own = await (await fetch(`${server.url}models/kkanji49/classifier.onnx`)).arrayBuffer();
   await drop(page, "classifier.onnx", Buffer.from(own));
-  await said("own-note", "a classifier of 49 classes");
+  await said("own-note", "a classifier, 49 classes");
   assert.equal(await page.locator("#set").inputValue(), "own");
+
+  // runs that are asked for at once do not get in each other's way
+  assert.ok(await page.evaluate(async () => {
+    const { openModel, toUnit } = await import("./js/models.js"), { state } = await import("./js/main.js");
+    const urls = ["classifier-gradient", "classifier-adversarial-gradient"].map((name) => `models/${name}.onnx`);
+    const models = await Promise.all(urls.map(openModel)), x = toUnit(state.glyph);
+    const runs = models.flatMap((model) => [1, 2, 3].map((k) => () => model.differentiate(x, [k], ["gradient"])));
+    const alone = [];
+    for (const run of runs) alone.push(await run());
+    const together = await Promise.all(runs.map((run) => run()));
+    return alone.every(({ gradient }, i) => gradient.every((value, j) => value === together[i].gradient[j]));
+  }));
 
   // nothing sticks out, moves by itself, fails or comes from elsewhere
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
