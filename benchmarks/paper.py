@@ -5,10 +5,11 @@
     python benchmarks/paper.py --show photos/                 # keeps the photographs, to be looked at
 
 A photograph: the page seen from up to 20 degrees off its normal, turned by up to 10 degrees and sometimes lying upside
-down or sideways, on a desk; uneven light and the shadow of a hand; blur, noise, JPEG at quality 60; 8, 4 or 2 megapixels.
-Nothing is read but pixels. Real paper curls and real ink bleeds: that is not simulated.
+down or sideways, on a desk; uneven light and the shadow of a hand; blur, noise, JPEG at quality 60; 8, 4 or
+2 megapixels. Real paper curls and real ink bleeds: that is not simulated.
 """
 import json
+import os
 import sys
 import tempfile
 import time
@@ -44,7 +45,7 @@ def write_glyph(page, image, x, y, side, pen):
 
 
 def fill_form(layout, page, glyphs, rng):
-    """A page of the form, uint8 [H, W, 3], with the glyph of glyphs[number] in cell `number`, slightly off its place."""
+    """A page of the form, uint8 [H, W, 3], with the image glyphs[number] in cell `number`, slightly off its place."""
     paper = np.array(form.draw_page(layout, page))
     pen = PENS[rng.integers(len(PENS))]
     side = form.pixels(FRAME)
@@ -64,7 +65,7 @@ def soft_noise(rng, width, height, grain):
 
 
 def view(shape, size, rng, tilt, turns):
-    """Where a camera sees the page: homography from pixels of the page to those of the photograph. `tilt` in degrees."""
+    """Where a camera sees the page: homography from its pixels to those of the photograph. `tilt` in degrees."""
     (height, width), (w, h) = shape, size
     angle, way = np.radians(tilt), rng.uniform(0, 2 * np.pi)
     roll = np.radians(90 * turns + rng.uniform(-10, 10))
@@ -173,7 +174,8 @@ def scan_row(name, megapixels, glyphs, pages, seed, show):
     return {"glyphs": name, "megapixels": megapixels, "pages": len(photos), "filled": len(dealt),
             "lost": len(set(dealt) - set(kept)), "empty ones kept": len(set(kept) - set(dealt)),
             "same reading": float((said == said_before)[legible].mean()), "right": float((said == truth).mean()),
-            "right before": float(legible.mean()), "misfit mm": max(misfit for *_, misfit in flats), "CPU s a page": cpu}
+            "right before": float(legible.mean()), "misfit mm": max(misfit for *_, misfit in flats),
+            "CPU s a page": cpu}
 
 
 # ---- pages of digits -----------------------------------------------------------------------------
@@ -245,7 +247,6 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", help="a folder to keep the photographs in")
     args = parser.parse_args(argv)
-    import os
     args.data_dir = args.data_dir or os.environ.get("GLYPHS_DATA")
     if "scan" in args.only:
         for name, glyphs in glyph_sets(args.data_dir).items():

@@ -32,7 +32,7 @@ MAX_PAGES = 255
 WHITENING = 0x5A96C33C6        # so that small numbers do not make nearly black marks
 LINE, GREY, BLACK = (255, 176, 112), (120, 120, 120), (0, 0, 0)
 GUIDE = ("Write the character that is shown above each box, in blue or black (red is not seen), in your own hand.",
-         "One in each box, not over its edge. What you leave empty is left out; so is a spoilt box that you ink all over.",
+         "One in each box, not over its edge. What you leave empty is left out; so is a spoilt box, inked all over.",
          "Then scan the page, or photograph it from above, flat, with the four black squares in the picture.")
 
 
@@ -104,14 +104,14 @@ def read_layout(path):
         names = {cell["class"] for cell in layout["cells"]}
         numbers = [(cell["page"], cell["number"]) for cell in layout["cells"]]
         is_sound = (layout["version"] == 1 and code == zlib.crc32(json.dumps(layout, sort_keys=True).encode()) & 0xFFFF
-                    and boxes.shape == (len(numbers), 4) and np.isfinite(boxes).all() and names <= set(layout["classes"])
-                    and len(set(numbers)) == len(numbers))
+                    and boxes.shape == (len(numbers), 4) and np.isfinite(boxes).all()
+                    and names <= set(layout["classes"]) and len(set(numbers)) == len(numbers))
     except OSError as e:
-        raise UserError(f"cannot read {path} ({e.strerror}): expected the .json that --form wrote beside the form") from e
+        raise UserError(f"cannot read {path} ({e.strerror}): expected the .json that lies beside the form") from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_sound = False
     if not is_sound:
-        raise UserError(f"{path} is not the layout of a form, or was changed: take the .json that --form wrote beside it")
+        raise UserError(f"{path} is not the layout of a form, or was changed: take the .json that lay beside it")
     return {"code": code, **layout}
 
 
@@ -140,7 +140,7 @@ def mark_pattern(code, page, corner):
 
 
 def read_pattern(pattern):
-    """(code, page, corner, quarter turns clockwise by which it was seen turned) of bool [8, 8], None if it is no mark."""
+    """(code, page, corner, quarter turns clockwise that it is seen turned by) of bool [8, 8], None if it is no mark."""
     ring = np.ones((MODULES, MODULES), bool)
     ring[1:-1, 1:-1] = False
     if not pattern[ring].all():
@@ -244,7 +244,7 @@ def write_form(layout, out, samples=None):
     beside them -> the paths. UserError for another form's .json there: with it lost, its pages could not be read."""
     out, beside = Path(out), Path(out).with_suffix(".json")
     if beside.exists() and read_layout(beside) != layout:
-        raise UserError(f"{beside} belongs to another form, whose pages cannot be read without it: choose another --out")
+        raise UserError(f"{beside} is of another form, whose pages cannot be read without it: choose another --out")
     text = json.dumps(layout, ensure_ascii=False).replace('{"page"', '\n{"page"')   # a cell a line
     with atomic(beside) as tmp:
         tmp.write_text(text + "\n", "utf-8")

@@ -25,7 +25,7 @@ SCALE = 8                      # pixels a millimetre of a flattened page: a cell
 INSET = 0.7                    # mm inside a cell's line that are left out
 SMALL = (1400, 2400)           # longest sides, in pixels, of the pictures in which marks are looked for, one by one
 INK = 0.2                      # darker than the paper by this share: a pencil's stroke, not the paper's noise
-MIN_INK, MAX_INK = 0.3, 0.75    # mm2 of ink that a filled cell has at least; share of a cell that is a spoilt one
+MIN_INK, MAX_INK = 0.15, 0.75   # mm2 of ink that a filled cell has at least; share of a cell that is a spoilt one
 DEEPEST = 0.4                  # light that a shadow leaves at least, of that on the paper within 15 mm
 TILE, TILES = 52, 20           # pixels of a glyph on the contact sheet; glyphs in a row of it
 WARN = (213, 94, 0)            # colour of what is to be looked at there
@@ -197,8 +197,8 @@ def read_mark(a, quad):
 # ---- a page --------------------------------------------------------------------------------------
 
 def read_page(path, layout):
-    """(flat, page, misfit): the page of the form in this picture, upright and evenly lit, uint8 [2376, 1680] with paper
-    at 255; its number; how far, in mm, its marks lie off a plane. UserError where it is not found or of another form."""
+    """(flat, page, misfit): the page of the form in this picture, upright and evenly lit, uint8 [2376, 1680], paper 255;
+    its number; how far, in mm, its marks lie off a plane. UserError where none is found, or one of another form."""
     a = red_light(open_photo(path))
     found = find_marks(a)
     if not found:
@@ -256,8 +256,9 @@ def cut_cells(flat, layout, page):
             dark = np.asarray(Image.fromarray(glyph).filter(ImageFilter.BoxBlur(1))) < 255 * (1 - INK)
             ink = np.count_nonzero(dark[edge:-edge, edge:-edge])
             border = np.count_nonzero(dark) - np.count_nonzero(dark[1:-1, 1:-1])
-            cut.append((cell, glyph, "empty" if ink < MIN_INK * SCALE ** 2 else "spoilt" if ink > MAX_INK * dark.size
-                        else "cut off" if border > SCALE else ""))
+            states = {"empty": ink < MIN_INK * SCALE ** 2, "spoilt": ink > MAX_INK * dark.size,
+                      "cut off": border > SCALE}
+            cut.append((cell, glyph, next((state for state, holds in states.items() if holds), "")))
     return cut
 
 
@@ -269,7 +270,9 @@ def scan_forms(paths, layout_path, out):
     page cannot be read or a file is already there."""
     layout, out = read_layout(layout_path), Path(out)
     folders = {name: out / folder_name(name, layout["classes"]) for name in layout["classes"]}
-    if out.exists() and not (out.is_dir() and all(e.is_dir() or e.name.startswith(".") for e in out.iterdir())):
+    is_fit = not out.exists() or (out.is_dir() and all(e.is_dir() or e.name.startswith(".") or e.name == "classes.txt"
+                                                       for e in out.iterdir()))
+    if not is_fit:
         raise UserError(f"--out {out} holds other things than folders of glyphs: choose a new folder")
     names = [Path(path).stem for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -281,23 +284,33 @@ def scan_forms(paths, layout_path, out):
         cut = cut_cells(flat, layout, page)
         states = [state for *_, state in cut]
         kept += [(i, *row) for row in cut if row[2] not in ("empty", "spoilt")]
-        lines.append(f"{path}: page {page}, {len(cut) - states.count('empty') - states.count('spoilt')} glyphs cut, "
+        lines.append(f"{path}: page {page}, {states.count('') + states.count('cut off')} glyphs cut, "
                      f"{states.count('empty')} empty cells left out, {states.count('spoilt')} spoilt")
         if misfit > CURLED:
-            lines.append(f"note: {path}: its corners lie {misfit:.1f} mm off a plane; lay the page flat, look at the sheet")
+            lines.append(f"note: {path}: its marks lie {misfit:.1f} mm off a plane: lay the page flat")
         if states.count("cut off"):
-            lines.append(f"note: {path}: ink touches the edge of {states.count('cut off')} cells, orange on the sheet")
+            lines.append(f"note: {path}: ink at the edge of some cells, orange on the sheet: {states.count('cut off')}")
     if not kept:
         raise UserError(f"{paths[0]}: every cell is empty; was it written in red? Blue and black are seen")
     files = [folders[cell["class"]] / f"{names[i]}-p{cell['page']}-c{cell['number']:03d}.png" for i, cell, *_ in kept]
     there = next((file for file in files if file.exists()), None)
     if there:
-        raise UserError(f"{there} is there already: rename the picture (glyphs are named after it), or take a new --out")
+        raise UserError(f"{there} is there already: rename the picture, after which glyphs are named, or the --out")
     sheet = next(path for n in range(1, 10_000) if not (path := sheet_path(out, n)).exists())
     write_all(files, [glyph for _, _, glyph, _ in kept], sheet, contact_sheet(layout, kept, names))
+    add_names(out / "classes.txt", [f"{folder.name}\t{name}" for name, folder in folders.items()
+                                    if len(name) > 1 and folder.name != name and folder.is_dir()])
     bare = [name for name in layout["classes"] if not folders[name].is_dir()]
     lines += left_out("classes without a glyph", bare)
     return [*lines, f"{len(kept)} glyphs in {out}; look for mistakes on {sheet}, and delete their files"]
+
+
+def add_names(path, lines):
+    """Say in classes.txt what the folders stand for whose name, several code points, does not say it."""
+    there = path.read_text("utf-8").splitlines() if lines and path.exists() else []
+    if set(lines) - set(there):
+        with atomic(path) as tmp:
+            tmp.write_text("\n".join(dict.fromkeys([*there, *lines])) + "\n", "utf-8")
 
 
 def sheet_path(out, n):
@@ -332,11 +345,12 @@ def contact_sheet(layout, kept, names):
                 tile = Image.new("RGB", (TILE, TILE + 14), "white")
                 tile.paste(Image.fromarray(glyph).resize((TILE, TILE), Image.Resampling.BOX))
                 ImageDraw.Draw(tile).rectangle((0, 0, TILE - 1, TILE - 1), outline=WARN if state else figures.RULE)
-                figures.write(tile, TILE / 2, TILE + 7, f"{i + 1}.{cell['number']}", 10, WARN if state else figures.GREY, "m")
+                colour = WARN if state else figures.GREY
+                figures.write(tile, TILE / 2, TILE + 7, f"{i + 1}.{cell['number']}", 10, colour, "m")
                 tiles.append(tile)
         for start in range(0, len(tiles), TILES):
             rows.append(tiles[start:start + TILES])
             labels.append("" if start else name if can_draw(name) else code_points(name))
     title = f"Cut from form {layout['code']:04X}: {len(kept)} glyphs"
-    pictures = ", ".join(f"{i + 1} {name}" for i, name in enumerate(names))
-    return figures.grid(rows, labels, title=title, footer=f"Under a glyph: picture.cell. Pictures: {pictures}.", scale=1)
+    footer = "Below a glyph: picture.cell. Pictures: " + ", ".join(f"{i + 1} {name}" for i, name in enumerate(names))
+    return figures.grid(rows, labels, title=title, footer=footer, scale=1)

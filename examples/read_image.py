@@ -1,10 +1,10 @@
 """Digits on a photograph -> text, with probabilities: onnxruntime, numpy and Pillow. No torch.
 
     python examples/read_image.py photo.jpg                       # a line of text for each line of digits
-    python examples/read_image.py photo.jpg --out boxes.png       # and a picture: what was found where, and read as what
+    python examples/read_image.py photo.jpg --out boxes.png       # and a picture of what was found and read
 
-For separate digits in a line or a few lines, about upright (25 degrees), on plain paper of any light, dark on light or
-light on dark. No text detector: letters, ruled paper and pictures are read as digits, digits that touch as one.
+For separate digits in a line or a few lines, about upright (25 degrees), on plain paper in any light, dark on light
+or light on dark. No text detector: letters, ruled paper and pictures are read as digits, digits that touch as one.
 It finds them here; what is then one glyph, and how pictures are opened, is this repository's datasets/.
 """
 import sys
@@ -25,8 +25,9 @@ from utils.files import UserError
 from utils.onnx_session import open_session
 
 SIDE = 1600            # pixels, the longest side at which digits are looked for: of 15 pixels' height and more
-STROKE = 1 / 40        # the widest pen, in longest sides: what is wider is paper or desk
+STROKE = 1 / 20        # the widest pen, in longest sides: what is wider is paper or desk
 SMALLEST = 12          # pixels of height that a digit has at least
+MOST = 500             # digits on a picture: where more is found, it is no page of digits
 UNSURE = 0.5           # a probability below is marked with a "?"
 
 
@@ -37,16 +38,17 @@ def find_ink(a):
         a = np.asarray(Image.fromarray(a).filter(ImageFilter.BoxBlur(1)))           # a camera's noise
     both = []
     for b in (a, 255 - a):
-        small = Image.fromarray(b).reduce(max(1, max(a.shape) // 400))
-        width = 2 * round(max(small.size) * STROKE / 2) + 1
-        # a little wider back than forth: the last of the paper beside a dark desk counts as desk, not as ink's paper
-        paper = small.filter(ImageFilter.MaxFilter(width)).filter(ImageFilter.MinFilter(width + 4))
-        paper = paper.filter(ImageFilter.GaussianBlur(1)).resize(a.shape[::-1], Image.Resampling.BILINEAR)
+        small = Image.fromarray(b).reduce(-(-max(a.shape) // 320))
+        times = 1 + round(max(small.size) * STROKE / 4)          # each takes two pixels off both sides of a stroke
+        # once more back than forth: the last of the paper beside a dark desk counts as desk, not as ink's paper
+        for brush in [ImageFilter.MaxFilter(5)] * times + [ImageFilter.MinFilter(5)] * (times + 1):
+            small = small.filter(brush)
+        paper = small.filter(ImageFilter.GaussianBlur(1)).resize(a.shape[::-1], Image.Resampling.BILINEAR)
         both.append((np.asarray(paper, np.float32) - b, np.asarray(paper, np.float32)))
     depth, paper = max(both, key=lambda pair: np.square(np.clip(pair[0] - 16, 0, None)).sum())
-    # the grain of a dark desk is as deep as ink, compared with the desk: compare it with the paper
+    # compared with the desk, the grain of a dark one is as deep as ink: compare it with the paper
     ink = np.clip(depth / np.maximum(paper, max(32, np.percentile(paper[::8, ::8], 90) / 2)), 0, 1)
-    usual = float((ink ** 4).sum() / max((ink ** 3).sum(), 1e-9))                   # how dark ink is: little else counts
+    usual = float((ink ** 4).sum() / max((ink ** 3).sum(), 1e-9))                   # of ink, little else counts
     return ink, ink > max(0.15, 0.4 * usual)
 
 
@@ -57,7 +59,8 @@ def find_digits(mask):
     boxes = boxes[:, [1, 0, 3, 2]]
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     size = np.stack([width, height], 1)
-    is_frame = (area < 0.08 * height * width) | (size.max(1) > 0.6 * max(mask.shape))     # the paper's edge, a line
+    side = max(mask.shape)
+    is_frame = (size.max(1) > 0.6 * side) | ((size.max(1) > 0.25 * side) & (area < 0.03 * height * width))   # an edge
     at_edge = (boxes[:, :2].min(1) == 0) | (boxes[:, 2] == mask.shape[1]) | (boxes[:, 3] == mask.shape[0])
     usable = ~is_frame & ~at_edge & (area >= SMALLEST)
     if not usable.any():
@@ -88,7 +91,8 @@ def join_stacked(digits, frames, usual):
             wide = min(right, frames[k, 2]) - max(left, frames[k, 0])
             gap = max(top, frames[k, 1]) - min(bottom, frames[k, 3])
             tall = max(bottom, frames[k, 3]) - min(top, frames[k, 1])
-            if k != i and wide > 0.5 * min(right - left, frames[k, 2] - frames[k, 0]) and gap < 0.2 * usual and tall < 1.3 * usual:
+            above = wide > 0.5 * min(right - left, frames[k, 2] - frames[k, 0])
+            if k != i and above and gap < 0.2 * usual and tall < 1.3 * usual:
                 join(digits, frames, i, digits[k], frames[k])
                 digits, frames = digits[:k] + digits[k + 1:], np.delete(frames, k, 0)
                 i = -1
@@ -98,7 +102,7 @@ def join_stacked(digits, frames, usual):
 
 
 def reading_order(boxes, usual):
-    """Boxes [N, 4] -> (lines, each a list of indices from left to right; by how many degrees they fall to the right)."""
+    """Boxes [N, 4] -> (lines: lists of indices from left to right; by how many degrees they fall to the right)."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
 
     def across(angle):                                          # distance from the top, in digits, on a page so turned
@@ -111,7 +115,9 @@ def reading_order(boxes, usual):
     y = across(angle)
     order = np.argsort(y, kind="stable")
     lines = np.split(order, np.flatnonzero(np.diff(y[order]) > 0.45) + 1)
-    return [line[np.argsort(centres[line, 0])].tolist() for line in lines], float(np.degrees(angle))
+    off = np.concatenate([centres[line] - centres[line].mean(0) for line in lines]) / usual
+    slope = off[:, 0] @ off[:, 1] / (off[:, 0] @ off[:, 0] + 8)             # of a few digits: next to none
+    return [line[np.argsort(centres[line, 0])].tolist() for line in lines], float(np.degrees(np.arctan(slope)))
 
 
 def cut_glyph(ink, labels, parts, box, angle):
@@ -135,8 +141,11 @@ def read_image(path, session):
     ink, mask = find_ink(a)
     labels, digits, boxes, usual = find_digits(mask)
     if not digits:
-        raise UserError(f"{path}: no digit is seen on it; they should stand apart on plain paper, {SMALLEST} pixels high "
-                        "and more")
+        raise UserError(f"{path}: no digit is seen on it; they should stand apart on plain paper, {SMALLEST} pixels "
+                        "high and more")
+    if len(digits) > MOST:
+        raise UserError(f"{path}: {len(digits)} things on it look like digits, at most {MOST} are read: cut out a few "
+                        "lines on plain paper")
     lines, angle = reading_order(boxes, usual)
     glyphs = np.stack([cut_glyph(ink, labels, digits[i], boxes[i], angle) for line in lines for i in line])
     probabilities = session.run(["probabilities"], {"image": glyphs})[0]

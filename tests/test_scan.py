@@ -85,8 +85,8 @@ def test_page_is_found_in_any_turn_to_a_fraction_of_a_millimetre(folder):
 
 def test_folders_sheet_and_what_is_said(folder, tmp_path, capsys):
     out = tmp_path / "letters"
-    data.main(["--scan", str(folder / "anna.jpg"), str(folder / "ben.jpg"), "--form", str(folder / "form.json"), "--out",
-               str(out)])
+    data.main(["--scan", str(folder / "anna.jpg"), str(folder / "ben.jpg"), "--form", str(folder / "form.json"),
+               "--out", str(out)])
     said = capsys.readouterr().out
     assert "page 1, 36 glyphs cut, 3 empty cells left out, 1 spoilt" in said and "72 glyphs" in said
     assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2", "U+0041", "U+0061"]
