@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import ROOT
+from conftest import ROOT, assert_one_line_error
 from onnx import TensorProto, helper, numpy_helper
 
 import export_onnx
@@ -244,3 +244,16 @@ def test_a_trial_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     session = Session(write(tmp_path / "m.onnx", nodes, {"w": np.eye(784, dtype=np.float32)}))
     with pytest.raises(UserError, match="m.onnx does not run .* take it more than"):
         session.run(None, {"image": np.repeat(IMAGES, 1, 0).astype(np.float32)})
+
+
+def test_an_operator_without_an_end_is_left_alone(tmp_path):
+    """A convolution of 10 ** 13 products within the limit of memory: nothing can interrupt it, so the process ends."""
+    nodes, weights = added(node("ConstantOfShape", ["n"], ["c"]), node("ConstantOfShape", ["k"], ["w"]),
+                           node("Conv", ["c", "w"], ["grown"]), n=ints(1, 1, 4500, 4500), k=ints(1, 1, 2000, 2000))
+    write(tmp_path / "m.onnx", nodes, weights)
+    code = ("import sys; from utils import cli, onnx_session; import numpy as np; onnx_session.SECONDS = -0.5\n"
+            "feeds = {'image': np.zeros((2, 28, 28), np.float32)}\n"
+            "cli.run_command(lambda: onnx_session.Session(sys.argv[1]).run(None, feeds))")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.onnx"], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert_one_line_error(done, "m.onnx does not run", "take it more than 0.5 s")
