@@ -46,7 +46,7 @@ class Session:
     limits."""
 
     def __init__(self, path, threads=None, content=None):
-        self.path, self.threads, self.session = Path(path), threads, None
+        self.path, self.threads, self.is_proven = Path(path), threads, False
         self.shapes = {}                          # of outputs, without the batch axis, where open_session knows them
         if not self.path.is_file():
             raise UserError(f"no such file: {path}")
@@ -56,7 +56,7 @@ class Session:
         self.sizes = {f"size of {name}": name for name in self.made}
         measured = b"".join(field(1, field(1, name) + field(2, size) + field(4, "Size")) + field(12, field(1, size))
                             for size, name in self.sizes.items())        # protobuf: what is appended joins the graph
-        self.trial = self._open(self.content + field(7, measured), is_trial=True)
+        self.session = self._open(self.content + field(7, measured), is_trial=True)
 
     def _open(self, content, is_trial):
         import onnxruntime as ort
@@ -76,16 +76,16 @@ class Session:
 
     def get_inputs(self):
         """onnxruntime's NodeArgs: name, type, shape."""
-        return self.trial.get_inputs()
+        return self.session.get_inputs()
 
     def get_outputs(self):
-        return [port for port in self.trial.get_outputs() if port.name not in self.sizes]
+        return [port for port in self.session.get_outputs() if port.name not in self.sizes]
 
     @property
     def metadata(self):
         """metadata_props: a dict of str. Raises UserError where that is no text."""
         try:
-            return dict(self.trial.get_modelmeta().custom_metadata_map)
+            return dict(self.session.get_modelmeta().custom_metadata_map)
         except UnicodeDecodeError as e:
             raise UserError(f"{self.path}: its metadata is no UTF-8 text: export it with export_onnx.py") from e
 
@@ -93,9 +93,10 @@ class Session:
         """The outputs `names` (None: all) for arrays by input name, a list of arrays. Raises UserError where the
         network does not take them, or gives other shapes than it should."""
         names = names or [port.name for port in self.get_outputs()]
-        if self.session is None:
+        if not self.is_proven:
             self._prove(feeds)
             self.session, self.content = self._open(self.content, is_trial=False), None
+            self.is_proven = True
         try:
             outputs = self.session.run(names, feeds)
         except Exception as e:                    # see _open
@@ -115,7 +116,7 @@ class Session:
         batch = max([1, *map(len, few.values())])
         options, seconds = ort.RunOptions(), SECONDS + 0.5 * batch
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        trial = Attempt(lambda: self.trial.run(list(self.sizes), few, options))
+        trial = Attempt(lambda: self.session.run(list(self.sizes), few, options))
         begun = time.process_time()               # of the processor: another process may keep it busy
         trial.start()
         while trial.is_alive() and time.process_time() - begun < seconds:
