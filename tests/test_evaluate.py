@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 import data
@@ -252,3 +253,17 @@ def test_broken_models_are_named(small_npz, tmp_path):
 
 def test_scores_of_an_untrained_classifier_are_those_of_chance(evaluated):
     assert np.isclose(load(evaluated, "classifier")["numbers"]["accuracy"], 0.1, atol=0.15)
+
+
+@pytest.mark.parametrize("change", [{"dataset": 5}, {"training_seconds": "long"}, {"epochs": 1.5}, {"machine": []},
+                                    {"parameters": {"a": None}},
+                                    {"machine": {"processor": {}}}, {"dataset": "\ud800"},
+                                    {"images_per_second": float("inf")}])
+def test_records_of_wrong_inner_types_are_named(tmp_path, change):
+    record = json.loads((ROOT / "saved_models" / "generator.json").read_text(encoding="utf-8"))
+    path = tmp_path / "generator.json"
+    path.write_text(json.dumps(record))
+    assert context.read_record(path)["dataset"] == "mnist"
+    path.write_text(json.dumps({**record, **change}))
+    with pytest.raises(UserError, match="generator.json is no record"):
+        context.read_record(path)

@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 import attacks
 import data
@@ -147,3 +148,13 @@ def test_gain_is_claimed_only_where_it_is_significant():
         numbers = {"protocol": {"seeds": 4, "steps": 1, "attacked": 1},
                    "study": {"measures": measures, "differences": robustness.differences(measures)}}
         assert word in robustness.describe(numbers).answer.replace("No", "no"), word
+
+
+@pytest.mark.parametrize("change", [{"curve": [0.5]}, {"curve": None}, {"clean": "0.9"}, {"clean": 1.5},
+                                    {"corruptions": {}}, {"eps": {}},
+                                    {"corrupted": float("nan")}, {"train_seconds": -1}])
+def test_rows_of_wrong_inner_types_are_refused(tmp_path, change):
+    lines = (ROOT / "results" / "robustness.jsonl").read_text(encoding="utf-8").splitlines()
+    row = {**(entry := json.loads(lines[0]))["key"], **entry["row"]}
+    assert robustness.is_row(row) and not robustness.is_row({**row, **change})
+    assert robustness.is_row({**row, **change, "version": 0}), "those of an earlier version are passed over"

@@ -3,8 +3,13 @@
     session, meta = open_session("saved_models/generator.onnx", "generator")
     meta["classes"], meta["latent_dim"]       # a list of str, an int
 """
+import atexit
+import contextlib
 import functools
+import os
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +35,7 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
 
 
 MEMORY = 384 << 20         # bytes that two images may take while a file proves itself, without its weights
-SECONDS = 4.0              # that they may take, beside half a second for each image
+SECONDS = 4.0              # of the processor that they may take, beside half a second for each image
 MAX_CONSTANTS = 1 << 24    # values worked out from weights, which the optimiser keeps; and two for each byte of the file
 MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own ...
 MAX_OWN_TENSOR = 1 << 17                   # ... of files of the contract, which see a thousand images at once: so many
@@ -46,7 +51,7 @@ class Session:
     limits."""
 
     def __init__(self, path, threads=None, content=None):
-        self.path, self.threads, self.session = Path(path), threads, None
+        self.path, self.threads, self.is_proven = Path(path), threads, False
         self.shapes = {}                          # of outputs, without the batch axis, where open_session knows them
         if not self.path.is_file():
             raise UserError(f"no such file: {path}")
@@ -56,7 +61,7 @@ class Session:
         self.sizes = {f"size of {name}": name for name in self.made}
         measured = b"".join(field(1, field(1, name) + field(2, size) + field(4, "Size")) + field(12, field(1, size))
                             for size, name in self.sizes.items())        # protobuf: what is appended joins the graph
-        self.trial = self._open(self.content + field(7, measured), is_trial=True)
+        self.session = self._open(self.content + field(7, measured), is_trial=True)
 
     def _open(self, content, is_trial):
         import onnxruntime as ort
@@ -76,16 +81,16 @@ class Session:
 
     def get_inputs(self):
         """onnxruntime's NodeArgs: name, type, shape."""
-        return self.trial.get_inputs()
+        return self.session.get_inputs()
 
     def get_outputs(self):
-        return [port for port in self.trial.get_outputs() if port.name not in self.sizes]
+        return [port for port in self.session.get_outputs() if port.name not in self.sizes]
 
     @property
     def metadata(self):
         """metadata_props: a dict of str. Raises UserError where that is no text."""
         try:
-            return dict(self.trial.get_modelmeta().custom_metadata_map)
+            return dict(self.session.get_modelmeta().custom_metadata_map)
         except UnicodeDecodeError as e:
             raise UserError(f"{self.path}: its metadata is no UTF-8 text: export it with export_onnx.py") from e
 
@@ -93,9 +98,10 @@ class Session:
         """The outputs `names` (None: all) for arrays by input name, a list of arrays. Raises UserError where the
         network does not take them, or gives other shapes than it should."""
         names = names or [port.name for port in self.get_outputs()]
-        if self.session is None:
+        if not self.is_proven:
             self._prove(feeds)
             self.session, self.content = self._open(self.content, is_trial=False), None
+            self.is_proven = True
         try:
             outputs = self.session.run(names, feeds)
         except Exception as e:                    # see _open
@@ -113,21 +119,25 @@ class Session:
         fixed = {port.name for port in self.get_inputs() if port.shape and isinstance(port.shape[0], int)}
         few = {name: a if name in fixed else a[:2] for name, a in feeds.items()}
         batch = max([1, *map(len, few.values())])
-        options = ort.RunOptions()
+        options, seconds = ort.RunOptions(), SECONDS + 0.5 * batch
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        clock = threading.Timer(SECONDS + 0.5 * batch, setattr, (options, "terminate", True))
-        clock.start()
-        try:
-            sizes = dict(zip(self.made.items(), map(int, self.trial.run(list(self.sizes), few, options))))
-        except Exception as e:                    # see _open
-            reason = first_line(e)
-            if "Available memory" in str(e):
+        trial = Attempt(lambda: self.session.run(list(self.sizes), few, options))
+        begun = time.process_time()               # of the processor: another process may keep it busy
+        trial.start()
+        while trial.is_alive() and time.process_time() - begun < seconds:
+            trial.join(0.05)
+        if trial.is_alive():
+            options.terminate = True              # onnxruntime looks at it between two operators
+            trial.join(1)
+            if trial.is_alive():
+                atexit.register(leave)
+            raise UserError(f"{self.path} does not run ({batch} images take it more than {seconds:g} s)")
+        if trial.error:
+            reason = first_line(trial.error)
+            if "Available memory" in str(trial.error):
                 reason = f"it wants more than {MEMORY >> 20} MB for {batch} images"
-            elif options.terminate:
-                reason = f"{batch} images take it more than {SECONDS + 0.5 * batch:g} s"
-            raise UserError(f"{self.path} does not run ({reason})") from e
-        finally:
-            clock.cancel()
+            raise UserError(f"{self.path} does not run ({reason})") from trial.error
+        sizes = dict(zip(self.made.items(), map(int, trial.result)))
         constants = sum(n for (_, is_constant), n in sizes.items() if is_constant)
         image = max([0, *(a.size for a in few.values())]) / batch
         limit = MAX_OWN_TENSOR if self.shapes else max(MAX_TENSOR, MAX_GROWTH * image)
@@ -135,6 +145,33 @@ class Session:
         if constants > MAX_CONSTANTS + 2 * len(self.content) or largest > batch * limit:
             raise UserError(f"{self.path} makes {max(constants, largest):,} values of {batch} images, more than "
                             "networks of images need")
+
+
+class Attempt(threading.Thread):
+    """work() in a thread that nobody must wait for: its `result`, or the `error` that it raised."""
+
+    def __init__(self, work):
+        super().__init__(daemon=True)
+        self.work, self.result, self.error = work, None, None
+
+    def run(self):
+        with self:
+            self.result = self.work()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.error = error
+        return True
+
+
+def leave():
+    """The end of a process in which an operator is still running, which onnxruntime cannot interrupt: it would crash."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(2)
 
 
 @functools.cache
