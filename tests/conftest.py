@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def command(*words, cwd=ROOT, env=None, timeout=120):
+def command(*words, cwd=ROOT, env=None, timeout=300):
     """Run a script of the repository as a user does; returns the finished process with its text."""
     script, *rest = map(str, words)
     return subprocess.run([sys.executable, str(ROOT / script), *rest], cwd=cwd, capture_output=True, text=True,
