@@ -169,6 +169,72 @@ def test_imbalance_and_the_earlier_protocol_run(context):
     json.dumps(section.numbers)
 
 
+@pytest.fixture
+def watched(context, tmp_path, monkeypatch):
+    """A Study whose networks are not trained: (study, what classifiers were given, what generators were given)."""
+    classifiers, generators = [], []
+
+    def train_classifier(x, y, steps, seed, augment, synthetic, **options):
+        classifiers.append({"images": 0 if x is None else len(x), "augment": augment, "synthetic": synthetic, **options})
+
+    def train_generator(name, glyphs, seed, steps, device, **options):
+        generators.append({"images": len(glyphs.x_train), **options})
+    monkeypatch.setattr(ocr, "train_classifier", train_classifier)
+    monkeypatch.setattr(ocr, "train_generator", train_generator)
+    monkeypatch.setattr(ocr, "sample_all", lambda source, n, seed, digits: (
+        np.zeros((n, 28, 28), np.uint8), np.resize(digits or range(10), n), None))
+    return ocr.Study(data.replace(context, out=tmp_path), steps=5, generator_steps=3, tries=1), classifiers, generators
+
+
+def test_what_a_classifier_of_each_arm_is_given(watched):
+    study, given, _ = watched
+    case, made = study.make_case("rare", 4, 1), (np.zeros((5, 28, 28), np.uint8), np.zeros(5, np.int64))
+    for name, synthetic in (("real", None), ("cgan", made), ("weighted", None), ("tuned", None)):
+        study.train(case, ocr.UNEVEN[name], {"elastic": 20.0, "filter": True}, 0, synthetic)
+    assert [(g["balanced"], g["augment"]) for g in given] == [(True, "none"), (True, "none"), (False, "classical"),
+                                                               (True, "classical")]
+    assert [g["synthetic"] for g in given] == [None, made, None, None] and {g["images"] for g in given} == {7 * 40 + 12}
+    assert all(g["elastic"] == 20.0 and "filter" not in g for g in given)
+    weights = given[2]["class_weights"]                    # in inverse proportion to the size of a class
+    assert weights[case.rare] / np.delete(weights, case.rare)[:3] == pytest.approx(10) and "class_weights" not in given[3]
+    study.train(study.make_case("few", 4, 1), ocr.FEW["cgan-only"], {}, 0, made)
+    assert given[-1]["images"] == 0 and given[-1]["synthetic"] is made
+
+
+def test_what_a_generator_of_each_arm_is_given(watched):
+    study, _, given = watched
+    for protocol, n, name in (("few", 4, "cgan"), ("few", 4, "cgan+tuned"), ("rare", 4, "cgan+tuned"),
+                              ("predecessors", 5, "cgan-only")):
+        case, arm = study.make_case(protocol, n, 1), ocr.ARMS[protocol][name]
+        (_, labels), facts = study.synthetic(case, protocol, n, 1, arm, {})
+        assert facts["made"] == len(labels) == ocr.POOL and facts["generator_images"] == given[-1]["images"]
+        assert set(labels) == set(case.rare if protocol == "rare" else range(10))
+        study.synthetic(case, protocol, n, 1, arm, {})     # is trained once
+    assert given == [{"images": 40, "balance": 0.0, "diffaugment": 0}, {"images": 40, "balance": 0.0, "diffaugment": 2},
+                     {"images": 7 * 40 + 12, "balance": 1.0, "diffaugment": 0},
+                     {"images": 400, "balance": 0.0, "diffaugment": 0}]
+
+
+@pytest.mark.parametrize("share, kept", [(0.4, 40), (0.05, 100)])
+def test_samples_are_filtered_by_a_classifier_that_can_be_trusted(watched, monkeypatch, share, kept):
+    study, trained, _ = watched
+    case, right = study.make_case("few", 4, 1), np.arange(ocr.POOL) < share * ocr.POOL
+    monkeypatch.setattr(ocr, "predict", lambda model, images: np.where(right, np.resize(range(10), ocr.POOL), -1))
+    (images, labels), facts = study.synthetic(case, "few", 4, 1, ocr.FEW["cgan+tuned"], {"filter": True})
+    assert facts["kept"] == len(images) == len(labels) == kept
+    assert trained == [{**trained[0], "images": 40, "augment": "classical", "synthetic": None}], "on the real images alone"
+
+
+def test_scores_of_rare_classes_are_of_these_alone(monkeypatch):
+    y = np.array([0, 0, 1, 1, 2, 2])
+    answers = np.array([0, 0, 1, 0, 2, 0])                 # recall 1, 1/2, 1/2; precision 1/2, 1, 1; F1 2/3 each
+    monkeypatch.setattr(ocr, "predict_probabilities", lambda model, x: np.eye(3)[answers])
+    row = ocr.score(None, None, y, 3, np.array([1, 2]), bits=True)
+    assert (row["rare_precision"], row["rare_recall"], row["rare_f1"]) == (1.0, 0.5, 0.66667)
+    assert row["accuracy"] == 0.66667 and ocr_report.correct({"test": row}).tolist() == (answers == y).tolist()
+    assert "rare_f1" not in ocr.score(None, None, y, 3, np.array([], np.int64))
+
+
 def test_simulator_only_where_it_draws_the_script(context):
     assert ocr.simulated_script(context.glyphs, named=True) is None        # drawn by the simulator itself
     real = data.replace(context.glyphs, synthetic=False)
@@ -231,6 +297,11 @@ def planted(arm, seed, accuracy, n=10, val=None):
 def describe(context, **accuracies):
     return ocr_report.describe(context, [planted(a.replace("_", "+"), s, v) for a, vs in accuracies.items()
                                          for s, v in enumerate(vs)], ocr.ARMS)
+
+
+def test_what_holm_does_not_let_pass_is_not_counted():
+    comparisons = [{"mean": m, "p": 0.03, "holm": h} for m, h in ((0.1, 0.04), (-0.1, 0.04), (0.1, 0.06), (-0.1, 0.06))]
+    assert ocr_report.count([*comparisons, {"mean": 0.1, "p": np.nan, "holm": np.nan}]) == (1, 1, 4)
 
 
 def test_words_follow_from_the_numbers(context):

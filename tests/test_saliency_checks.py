@@ -90,6 +90,70 @@ def test_answer_follows_the_numbers(monkeypatch):
     assert "Grad-CAM passed both" in answer(0.1, ["random", "edges"])
 
 
+def test_a_method_must_fall_on_ink_and_on_all_pixels(monkeypatch):
+    monkeypatch.setattr(saliency_checks, "charts", Mock())
+    for every, ink, passes in ((0.1, 0.1, True), (0.1, 0.9, False), (0.9, 0.1, False)):
+        falls = {m: {"all": [0.9, every], "ink": [0.9, ink]} for m in saliency.METHODS}
+        beats = {kind: dict.fromkeys(saliency.METHODS, ["random", "edges"]) for kind in ("deletion", "insertion")}
+        answer = saliency_checks.describe({
+            "protocol": {"ranked": 4, "seeds": 2}, "completeness": {"mean": 0, "max": 0, "images": 6}, "beats": beats,
+            "perturbation": {}, "randomisation": {"stages": ["linear 2", "conv 1"], **falls},
+            "arms": {"agreement": []}}).answer
+        assert ("no method" not in answer) is passes
+
+
+def test_an_order_beats_another_where_deletion_is_lower_and_insertion_higher(monkeypatch):
+    """Curves are replaced by the mean of the order itself: .1 for every map, .5 for a random order, 1 for edges and ink."""
+    monkeypatch.setattr(saliency, "perturbation", lambda network, x, y, order, insertion: (
+        order.mean((1, 2)) + (2 + torch.arange(len(x)) / 100 if insertion else 0))[:, None].expand(-1, 3))
+    monkeypatch.setattr(saliency, "sobel", lambda x: torch.ones(len(x), 8, 8))
+    x = torch.ones(6, 1, 8, 8)
+    jitter = torch.linspace(0, 0.01, 6)[:, None, None]
+    maps = {m: torch.full((6, 8, 8), 0.1) + jitter for m in saliency.METHODS}
+    found = saliency_checks.measure_perturbation(None, x, torch.zeros(6), maps)
+    assert found["beats"]["deletion"]["gradient"] == ["random", "edges", "ink"] == found["loses_to"]["insertion"]["gradient"]
+    assert found["beats"]["insertion"]["gradient"] == [] == found["loses_to"]["deletion"]["gradient"]
+    assert found["perturbation"]["insertion"]["ink"]["mean"] == pytest.approx(3.025, abs=1e-4)
+    monkeypatch.setattr(saliency_checks, "holm", lambda p: [0.2] * len(p))
+    found = saliency_checks.measure_perturbation(None, x, torch.zeros(6), maps)
+    assert not any(v for by_kind in found["beats"].values() for v in by_kind.values()), "not without the correction"
+
+
+def test_maps_at_random_are_compared_on_all_pixels_and_on_ink(monkeypatch):
+    """The randomised network's maps are the same on ink, and others beside it."""
+    rng = torch.Generator().manual_seed(0)
+    first, other = torch.rand(2, 3, 8, 8, generator=rng)
+    x = torch.zeros(3, 1, 8, 8)
+    x[:, :, :4] = 1
+    changed = torch.where(x[:, 0] > 0.5, first, other)
+    monkeypatch.setattr(saliency, "cascading_randomization", lambda network, seed: [("linear 2", changed)])
+    for m in saliency.METHODS:
+        monkeypatch.setitem(saliency_checks.COARSE, m, lambda network, x, y: network)
+    found = saliency_checks.measure_randomisation(first, x, None, seeds=2)["randomisation"]
+    expected = saliency_checks.map_correlation(first, changed).mean()
+    assert found["stages"] == ["linear 2"] and found["gradient"]["ink"] == [pytest.approx(1)]
+    assert found["gradient"]["all"] == [pytest.approx(expected)] and expected < 0.9
+
+
+def test_agreement_is_of_other_seeds_against_the_mean_of_both_arms(monkeypatch):
+    """Networks are replaced by their maps: two of "real" are alike, two of "CGAN" less than real and CGAN."""
+    for m in saliency.METHODS:
+        monkeypatch.setitem(saliency_checks.COARSE, m, lambda network, x, y: network)
+    rng, shape = torch.Generator().manual_seed(1), (12, 8, 8)
+    a, b, c, d = (torch.rand(shape, generator=rng) for _ in range(4))
+    arms = {"real": [a, a + 0.5 * d], "CGAN": [0.3 * a + b, c]}
+    row = saliency_checks.measure_agreement(arms, torch.ones(12, 1, 8, 8), None)["agreement"][0]
+    correlate = saliency_checks.map_correlation
+    within = [correlate(*maps).mean() for maps in arms.values()]
+    across = [correlate(arms["real"][i], arms["CGAN"][1 - i]).mean() for i in (0, 1)]
+    assert row["floor"] == pytest.approx(np.mean(within)) and row["across"] == pytest.approx(np.mean(across))
+    assert row["mean"] == pytest.approx(np.mean(across) - np.mean(within))
+    assert row["p"] < 1e-4 and not row["below_floor"], "not under the pair of CGAN"
+    apart = {"real": arms["real"], "CGAN": [b, b + 0.5 * c]}
+    row = saliency_checks.measure_agreement(apart, torch.ones(12, 1, 8, 8), None)["agreement"][0]
+    assert row["below_floor"] and row["p"] < 1e-4
+
+
 def test_correlation_is_of_magnitudes_inside(glyphs, network):
     x, y = models.from_uint8(torch.from_numpy(glyphs.x_test[:8])), torch.from_numpy(glyphs.y_test[:8])
     maps = saliency.gradient(network, x, y)
