@@ -245,7 +245,8 @@ def even_light(page):
 
 
 def cut_cells(flat, layout, page):
-    """The cells of one page: [(cell, uint8 [h, w], paper 255, state)]; state: "" or "empty", "spoilt" (left out), "cut off"."""
+    """The cells of one page: [(cell, uint8 [h, w] with paper at 255, state)]; the state is "" or "cut off" (ink touches
+    the edge), or "empty" or "spoilt", which are left out."""
     cut = []
     for cell in layout["cells"]:
         if cell["page"] == page:
