@@ -204,7 +204,7 @@ def _without_strokes(f, level, lines, is_form):
     """(those of the lines that are none of the glyph's strokes; see _erase for the rest)
 
     A long 1, a dash or the bar of a 7 that is cut to its ink look like lines. What remains without them decides: if it
-    is nothing, or if it hangs on a line and runs to the opposite side of the picture, they are strokes. In the pictures
+    is nothing, or if it spans the picture from the line to the opposite side, they are strokes. In the pictures
     of a form only the innermost line is one, where nothing else remains."""
     mask = f > level
     lines = sorted(lines, key=lambda line: line.depth)
@@ -215,19 +215,21 @@ def _without_strokes(f, level, lines, is_form):
         least = thick ** 2 if is_form else max(thick ** 2, 0.15 * np.count_nonzero(erase & mask))
         if len(areas) and areas.max() >= max(least, 4):
             main = labels == areas.argmax() + 1
-            if is_form or not any(_hangs_on(line, lines, main, boxes[areas.argmax()]) for line in lines):
+            if is_form or not any(_is_stroke(line, lines, main, boxes[areas.argmax()]) for line in lines):
                 return lines, erase, strip
         lines = lines[:-1] if is_form else []
     return [], np.zeros_like(mask), np.zeros_like(mask)
 
 
-def _hangs_on(line, lines, main, box):
-    """Does the ink `main` (its box: top, left, bottom, right) touch the line and run to the opposite side?"""
+def _is_stroke(line, lines, main, box):
+    """Does the ink `main` (its box: top, left, bottom, right) reach the opposite edge of the picture, which is then cut
+    to its ink, or from the line to one that lies opposite?"""
     across = _size(main.shape, line.side)[0]
     reach = (across - box[2], box[0]) if line.side < 2 else (across - box[3], box[1])
     gap = reach[line.side % 2]                        # from the ink to the opposite edge
-    opposite = [other.depth * across + other.thick / 2 for other in lines if other.side == line.side ^ 1]
-    if gap > max([1, *(edge + 2 for edge in opposite)]):
+    if gap <= 1:
+        return True
+    if gap > max([0, *(other.depth * across + other.thick / 2 + 2 for other in lines if other.side == line.side ^ 1)]):
         return False
     view = _views(main)[line.side]
     x = np.arange(view.shape[1])

@@ -29,9 +29,11 @@ from utils.files import UserError, atomic
 MAX_CLASSES = 5_000
 MAX_BYTES = 4 << 30            # of the arrays of one file
 MAX_RATIO = 1032               # deflate cannot pack better than 1032 : 1, so a header that claims more is a lie
+MAX_NAME = 64                  # characters of a class's name
 MAX_LINE = 1 << 16             # bytes of a line of a .csv; 784 pixels take 3 kB
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".pbm", ".ppm", ".tga"}
 CACHE_NAME = ".glyphs-cache.npz"
+NAMES_FILE = "classes.txt"
 
 
 # ---- arrays in files: idx, npy, npz, csv ---------------------------------------------------------
@@ -153,7 +155,8 @@ def read_csv_images(path, center=True):
 
 def list_folder(root):
     """The images of a folder: (names relative to root, labels int64 [N] or None, classes or None, None, notes). One
-    sub-folder per class, in natural order; without them no labels. Empty ones, hidden and stray files are noted."""
+    sub-folder per class, in natural order; without them no labels. Empty ones, hidden and stray files are noted. A
+    class is called as its folder, see class_of_folder and read_class_names."""
     folders = sorted((e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith(".")), key=natural)
     images, stray = {folder: [] for folder in ["", *folders]}, []
     for folder, names in images.items():
@@ -162,7 +165,7 @@ def list_folder(root):
             is_image = entry.is_file() and Path(name).suffix.lower() in SUFFIXES
             if is_image and not entry.name.startswith("."):
                 names.append(name)
-            elif name not in images and entry.name != CACHE_NAME:
+            elif name not in images and name not in (CACHE_NAME, NAMES_FILE):
                 stray.append(name)
     flat, empty = images.pop(""), [folder for folder in folders if not images[folder]]
     names = [name for folder in folders for name in images[folder]]
@@ -175,9 +178,55 @@ def list_folder(root):
                       [*map(readable, stray + flat if names else stray)])
     if not names:
         return flat, None, None, None, notes
-    classes = [folder for folder in folders if images[folder]]
-    labels = np.repeat(np.arange(len(classes)), [len(images[folder]) for folder in classes])
-    return names, labels, [*map(readable, classes)], None, notes
+    used = [folder for folder in folders if images[folder]]
+    labels = np.repeat(np.arange(len(used)), [len(images[folder]) for folder in used])
+    given = read_class_names(root / NAMES_FILE, [*map(readable, folders)]) if (root / NAMES_FILE).is_file() else {}
+    classes = [given.get(readable(folder)) or class_of_folder(readable(folder)) for folder in used]
+    for i, name in enumerate(classes):
+        if name in classes[:i]:
+            raise UserError(f"{root}: the folders {readable(used[classes.index(name)])} and {readable(used[i])} both "
+                            f"stand for the class {name}; put their images into one")
+    return names, labels, classes, None, notes
+
+
+def class_of_folder(name):
+    """The class that a folder's name stands for: U+3042 is the character of this code point, else the name itself."""
+    match = re.fullmatch(r"[Uu]\+([0-9A-Fa-f]{4,6})", name)
+    code = int(match[1], 16) if match else 0
+    is_character = code < 0x110000 and chr(code).isprintable() and not chr(code).isspace()
+    return unicodedata.normalize("NFC", chr(code)) if match and is_character else name
+
+
+def read_class_names(path, folders):
+    """{folder: class name} of a classes.txt, a line "folder<tab>name" for each folder that is to be called otherwise.
+    UserError, which names the line, for one that is not so, a folder that is not among `folders`, and names given twice."""
+    names = {}
+    with reading(path):
+        if path.stat().st_size > 1 << 20:
+            raise UserError(f"{path} is larger than 1 MB; expected a line for each class: the folder, a tab, the name")
+        try:
+            lines = path.read_text("utf-8-sig").split("\n")
+        except UnicodeDecodeError as e:
+            raise UserError(f"{path} is no UTF-8 text (byte {e.start:,}); save it as UTF-8") from e
+    for number, line in enumerate(lines, 1):
+        folder, _, name = (unicodedata.normalize("NFC", part).strip() for part in line.partition("\t"))
+        fault = None
+        if not line.strip():
+            continue
+        if "\t" not in line or not folder or not name:
+            fault = "expected a folder, a tab and a name"
+        elif len(name) > MAX_NAME or not name.isprintable():
+            fault = f"a name has at most {MAX_NAME} printable characters and no second tab"
+        elif folder not in folders:
+            fault = f"there is no folder {folder[:MAX_NAME]!r} beside it"
+        elif folder in names:
+            fault = f"the folder {folder!r} has a name already"
+        elif name in names.values():
+            fault = f"the name {name!r} is given already"
+        if fault:
+            raise UserError(f"{path}, line {number}: {fault}")
+        names[folder] = name
+    return names
 
 
 def list_labels_csv(root):

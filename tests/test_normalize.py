@@ -1,10 +1,10 @@
 """How any image becomes a glyph: mode, polarity, frame, range."""
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from test_readers import seven
 
-from datasets import normalize
+from datasets import cleaning, normalize, strokes
 from utils.files import UserError
 
 # ---- one picture ---------------------------------------------------------------------------------
@@ -83,3 +83,143 @@ def test_arrays_of_any_shape_and_range():
 def test_left_out_names_the_first_five():
     assert normalize.left_out("things", list("abcdefg")) == ["7 things: a, b, c, d, e, ..."]
     assert normalize.left_out("things", list("ab")) == ["2 things: a, b"] and not normalize.left_out("things", [])
+
+
+# ---- scans: what is beside the glyph -------------------------------------------------------------
+
+PAPER, PEN, PRINT = 215, 50, 90
+FIVE = [(66, 30, 40, 32, 37, 48), (37, 48, 55, 45, 62, 58, 56, 70, 36, 70)]
+
+
+def drawn(*strokes, size=(100, 100), width=5, paper=255, pen=0):
+    """Polylines on paper: uint8 [H,W], dark on light."""
+    image = Image.new("L", size, paper)
+    for stroke in strokes:
+        ImageDraw.Draw(image).line(stroke, fill=pen, width=width, joint="curve")
+    return image
+
+
+def with_lines(image, sides, depth=6, width=3, angle=0.0):
+    """Cell lines printed on sides of an image, "tblr", `depth` pixels from its edge, turned by `angle` degrees."""
+    h, w = image.height, image.width
+    large = Image.new("L", (2 * w, 2 * h), 0)
+    x, y = w / 2 + depth, h / 2 + depth
+    ends = {"t": (0, y, 2 * w, y), "b": (0, 2 * h - y, 2 * w, 2 * h - y), "l": (x, 0, x, 2 * h),
+            "r": (2 * w - x, 0, 2 * w - x, 2 * h)}
+    for side in sides:
+        ImageDraw.Draw(large).line(ends[side], fill=255, width=width)
+    mask = large.rotate(angle, Image.Resampling.BICUBIC).crop((w // 2, h // 2, w // 2 + w, h // 2 + h))
+    return Image.composite(Image.new("L", image.size, PRINT), image, mask)
+
+
+def ink_box(glyph):
+    rows, columns = np.flatnonzero((glyph > 64).any(1)), np.flatnonzero((glyph > 64).any(0))
+    return rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+
+
+def difference(a, b):
+    """Mean grey levels between two glyphs, at the best of the nine shifts by at most a pixel."""
+    shifts = [np.roll(a.astype(int), (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    return min(np.abs(shifted - b).mean() for shifted in shifts)
+
+
+def test_cell_lines_at_any_side_are_removed():
+    expected = normalize.normalize_image(np.asarray(drawn(*FIVE)), True)[0]
+    for sides in ("t", "b", "l", "r", "tl", "br", "tblr"):
+        for angle in (0, 3, -3):
+            picture = with_lines(drawn(*FIVE, paper=PAPER, pen=PEN), sides, angle=angle)
+            glyph, dark = normalize.normalize_image(np.asarray(picture), False)
+            assert dark and difference(glyph, expected) < 4, (sides, angle)
+    wide = with_lines(drawn(*FIVE, paper=PAPER, pen=PEN), "tblr", depth=1, width=5)  # the border itself is dark
+    assert difference(normalize.normalize_image(np.asarray(wide), False)[0], expected) < 4
+
+
+@pytest.mark.parametrize("kind", ["touching", "crossing", "broken", "partial", "darker", "transparent"])
+def test_lines_of_all_kinds(kind):
+    expected = normalize.normalize_image(np.asarray(drawn(*FIVE)), True)[0]
+    pen = 120 if kind == "darker" else PEN
+    depth = {"touching": 27, "crossing": 33}.get(kind, 6)
+    picture = with_lines(drawn(*FIVE, paper=PAPER, pen=pen), "bl" if depth == 6 else "b", depth=depth)
+    if kind in ("broken", "partial"):
+        for at in ((20, 60, 80) if kind == "broken" else (0, 5, 10, 15, 20, 25)):
+            ImageDraw.Draw(picture).rectangle((at, 90, at + 5, 99), fill=PAPER)
+    if kind == "transparent":
+        ink = 255 - np.asarray(with_lines(drawn(*FIVE, pen=PEN), "bl"))
+        picture = Image.fromarray(np.dstack([0 * ink] * 3 + [ink]), "RGBA")
+    glyph = normalize.normalize_image(normalize.grey(picture), True)[0]
+    assert difference(glyph, expected) < 12 and max(ink_box(glyph)) <= 20
+    assert abs(ink_box(glyph)[1] - ink_box(expected)[1]) <= 2
+
+
+STROKES = {  # what looks like a line or a speck, and is none
+    "1": [(50, 15, 47, 85)], "1 from edge to edge": [(50, 0, 50, 99)], "1 near an edge": [(9, 0, 9, 99)],
+    "dash": [(20, 50, 80, 50)], "dash from edge to edge": [(0, 8, 99, 8)], "dot": [(47, 50, 53, 50)],
+    "い": [(25, 25, 28, 55, 36, 70), (70, 30, 76, 52)], "two-part 5": FIVE, "7 at the edge": [(0, 3, 99, 3), (96, 3, 40, 99)],
+    "two-part 5, cut to its ink": [(20, 2, 99, 2), (22, 20, 60, 30, 97, 60, 60, 96, 0, 97)],
+    "t": [(0, 2, 99, 2), (50, 2, 50, 99)], "二": [(10, 3, 85, 3), (0, 96, 99, 96)], "口": [(2, 2, 97, 2, 97, 97, 2, 97, 2, 2)],
+    "i": [(50, 40, 50, 80), (48, 25, 52, 25)], "stroke out of the picture": [(40, 40, 60, 60, 99, 58)],
+    "l and i": [(2, 0, 2, 99), (60, 40, 60, 99), (58, 20, 62, 20)][1:]}
+
+
+@pytest.mark.parametrize("kind", STROKES)
+def test_strokes_are_no_lines_and_clean_pictures_stay_as_they_are(kind):
+    a = 255 - np.asarray(drawn(*STROKES[kind]))
+    cleaned, removed = cleaning.clean(a)
+    assert cleaned is a and not removed
+
+
+def test_mnist_like_images_pass_unchanged():
+    x = strokes.generate(200, seed=5)[0]
+    for a in x:
+        assert np.array_equal(normalize.normalize_image(a, False)[0], a) or not normalize._is_centred(a)
+        large = np.pad(np.asarray(Image.fromarray(a).resize((84, 84), Image.Resampling.BICUBIC)), 9)
+        assert cleaning.clean(large)[0] is large
+
+
+def test_uneven_light_faint_pens_and_specks():
+    expected = normalize.normalize_image(np.asarray(drawn(*FIVE)), True)[0]
+    y, x = np.mgrid[-1:1:100j, -1:1:100j]
+    for light in (1 - 0.2 * (x + 1), 1 - 0.15 * (x * x + y * y), 1 - 0.35 / (1 + np.exp(-6 * (x + y)))):
+        for pen in (PEN, 140):
+            a = np.asarray(drawn(*FIVE, paper=PAPER, pen=pen)) * light
+            a += np.random.default_rng(0).normal(0, 2, a.shape)
+            a[8:10, 12:14] = a[85:87, 88:90] = 40                       # dirt
+            glyph, dark = normalize.normalize_image(np.rint(a).astype(np.uint8), True)
+            assert dark and difference(glyph, expected) < 12 and glyph.max() == 255
+
+
+def test_notes_count_what_was_removed():
+    clean, lined = drawn(*FIVE), with_lines(drawn(*FIVE, paper=PAPER, pen=PEN), "tl")
+    pictures = [clean, lined, lined]
+    out, ok, notes = normalize.normalize_pictures(3, lambda i: pictures[i].copy(), str)
+    assert ok.all() and "cell lines removed from 2 images" in notes and len(notes) == 2
+    assert np.array_equal(out[0], normalize.normalize_image(np.asarray(clean), True)[0])
+
+
+def test_a_set_tells_strokes_from_lines():
+    """A 1 beside a line on its own is two lines; among the pictures of a form the inner one is the glyph."""
+    lined, one = with_lines(drawn(*FIVE, paper=PAPER, pen=PEN), "tl"), drawn((20, 0, 20, 99), paper=PAPER, pen=PEN)
+    pictures = [lined] * 25 + [with_lines(one, "l")]
+    out, ok, _ = normalize.normalize_pictures(len(pictures), lambda i: pictures[i].copy(), str)
+    assert ok.all() and ink_box(out[-1])[1] <= 3
+    clean = [drawn(*FIVE)] * 99 + [with_lines(drawn(*FIVE), "tl")]        # one in a hundred is no form
+    _, _, notes = normalize.normalize_pictures(100, lambda i: clean[i].copy(), str)
+    assert not any("cell lines" in note for note in notes)
+
+
+def test_components():
+    mask = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]], bool)
+    labels, boxes, areas = cleaning.components(mask)
+    assert labels.tolist() == [[1, 0, 0, 2], [0, 1, 0, 2], [0, 0, 0, 0], [3, 3, 3, 3]] and areas.tolist() == [2, 2, 4]
+    assert boxes.tolist() == [[0, 0, 2, 2], [0, 3, 2, 4], [3, 0, 4, 4]]
+    assert [len(part) for part in cleaning.components(np.zeros((3, 3), bool))] == [3, 0, 0]
+    noise = np.random.default_rng(0).random((40, 50)) < 0.4               # a spiral of merges; against a flood fill
+    labels, boxes, areas = cleaning.components(noise)
+    for k in range(1, len(areas) + 1):
+        part = labels == k
+        assert part.sum() == areas[k - 1] and not (cleaning.grow(part, 1) & noise & ~part).any()
+        seed = np.zeros_like(part)
+        seed[tuple(np.argwhere(part)[0])] = True
+        while (grown := cleaning.grow(seed, 1) & part).sum() > seed.sum():
+            seed = grown
+        assert np.array_equal(seed, part)

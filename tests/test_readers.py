@@ -230,3 +230,39 @@ def test_folder_with_labels_csv_is_taken_as_it_is(tmp_path):
 def test_helpers():
     assert sorted(["b10", "b2", "a", "B1", "٢", "١٠"], key=readers.natural) == ["٢", "١٠", "a", "B1", "b2", "b10"]
     assert readers.readable("か\u3099") == "が"
+
+
+# ---- class names ---------------------------------------------------------------------------------
+
+def make_classes(root, *names):
+    for i, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        Image.fromarray(np.roll(seven(), i, 1)).save(root / name / "0.png")
+    return root
+
+
+def test_classes_are_named_by_code_point_or_by_a_file(tmp_path):
+    root = make_classes(tmp_path, "a", "u+4e00", "U+3042", "U+110000", "U+0020", "い")
+    assert readers.read_folder(root)[2] == ["a", "一", "U+0020", "あ", "U+110000", "い"]
+    (root / "classes.txt").write_text("\ufeffa\talpha beta\r\n\r\nU+3042\tか\u3099\n", "utf-8", newline="")
+    _, labels, classes, _, notes = readers.read_folder(root)
+    assert classes == ["alpha beta", "一", "U+0020", "が", "U+110000", "い"] and labels.tolist() == [*range(6)]
+    assert notes == []                                # classes.txt is no stray file
+
+
+@pytest.mark.parametrize("content, word", [
+    (b"a\tx\nb\tx\n", "line 2: the name 'x'"), (b"a\tx\na\ty\n", "line 2: the folder 'a'"),
+    (b"c\tx\n", "line 1: there is no folder 'c'"), (b"a x\n", "line 1: expected a folder, a tab"),
+    (b"a\t\n", "line 1: expected"), (b"a\t" + b"x" * 65, "at most 64"), (b"a\tx\ty", "no second tab"),
+    (b"a\t\xff\n", "no UTF-8 text"), (b"\n" * (1 << 20) + b"\n", "larger than 1 MB"), (b"a\tb\n", "both stand for")])
+def test_faults_of_classes_txt_are_named(tmp_path, content, word):
+    root = make_classes(tmp_path, "a", "b")
+    (root / "classes.txt").write_bytes(content)
+    with pytest.raises(UserError, match=word) as fault:
+        readers.read_folder(root)
+    assert "\n" not in str(fault.value) and str(root) in str(fault.value)
+
+
+def test_two_folders_of_one_class(tmp_path):
+    with pytest.raises(UserError, match="U\\+3042 and あ both stand for the class あ"):
+        readers.read_folder(make_classes(tmp_path, "U+3042", "あ"))

@@ -24,7 +24,10 @@ SCALE = 2                              # side of a glyph's pixel on a sheet
 GIF_FRAMES, GIF_GREYS = 12, 8          # ten classes then take about 250 kB
 # Pillow's own font, then those of Linux, macOS and Windows that have Greek, Arabic, Japanese, ... letters
 FONTS = ["", "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansArabic-Regular.ttf", "DroidSansFallbackFull.ttf",
-         "ipaexg.ttf", "ipag.ttf", "Arial Unicode.ttf", "Hiragino Sans GB.ttc", "arial.ttf", "msgothic.ttc"]
+         "ipaexg.ttf", "ipag.ttf", "Arial Unicode.ttf", "Hiragino Sans GB.ttc", "arial.ttf", "msgothic.ttc",
+         "NotoSansCJKjp-Regular.otf", "NotoSansJP-Regular.otf", "NotoSansJP-Regular.ttf", "NotoSerifCJK-Regular.ttc",
+         "wqy-microhei.ttc", "wqy-zenhei.ttc", "TakaoGothic.ttf", "VL-Gothic-Regular.ttf", "YuGothR.ttc", "msyh.ttc",
+         "malgun.ttf", "NotoSansDevanagari-Regular.ttf", "Nirmala.ttf", "FreeSans.ttf", "unifont.ttf", "unifont.otf"]
 
 
 def evenly_spaced(n, most):
