@@ -6,7 +6,7 @@
 
 A photograph: the page seen from up to 20 degrees off its normal, turned by up to 10 degrees and sometimes lying upside
 down or sideways, on a desk; uneven light and the shadow of a hand; blur, noise, JPEG at quality 60; 8, 4 or
-2 megapixels. Real paper curls and real ink bleeds: that is not simulated.
+2 megapixels ("0": the page as drawn, 300 dpi, which shows what enlarging a glyph of 28 pixels costs alone). Real paper curls and real ink bleeds: that is not simulated.
 """
 import json
 import os
@@ -44,14 +44,14 @@ def write_glyph(page, image, x, y, side, pen):
     part[:] = np.rint(part * (1 - ink) + np.array(pen, np.float32) * ink * part / 255)
 
 
-def fill_form(layout, page, glyphs, rng):
-    """A page of the form, uint8 [H, W, 3], with the image glyphs[number] in cell `number`, slightly off its place."""
+def fill_form(layout, page, glyphs, rng, off=0.3):
+    """A page of the form, uint8 [H, W, 3], with the image glyphs[number] in cell `number`, up to `off` mm off its place."""
     paper = np.array(form.draw_page(layout, page))
     pen = PENS[rng.integers(len(PENS))]
     side = form.pixels(FRAME)
     for cell in layout["cells"]:
         if cell["page"] == page and cell["number"] in glyphs:
-            x, y = (form.pixels(v + scan.INSET + rng.uniform(-0.3, 0.3)) for v in cell["box"][:2])
+            x, y = (form.pixels(v + scan.INSET + rng.uniform(-off, off)) for v in cell["box"][:2])
             write_glyph(paper, glyphs[cell["number"]], x, y, side, pen)
     return paper
 
@@ -83,32 +83,37 @@ def view(shape, size, rng, tilt, turns):
 
 def photograph(page, rng, megapixels=8, tilt=20, turns=0, harsh=1.0):
     """The page, uint8 [H, W, 3], as a phone takes it: an RGB image. `harsh` 0: evenly lit, sharp, without noise."""
-    w, h = SIZES[8] if turns % 2 else SIZES[8][::-1]
-    back = np.linalg.inv(view(page.shape[:2], (w, h), rng, tilt, turns))
-    grid = [Image.fromarray(page), Image.new("L", page.shape[1::-1], 255)]
+    w, h = SIZES[megapixels] if turns % 2 else SIZES[megapixels][::-1]
+    image = Image.fromarray(page)
+    if megapixels < 8:                                            # else a pixel of the photograph would skip some
+        image = image.resize([round(0.7 * n) for n in image.size], Image.Resampling.BOX)
+    back = np.linalg.inv(view((image.height, image.width), (w, h), rng, tilt, turns))
+    layers = [image, Image.new("L", image.size, 255)]
     back = (back / back[2, 2]).ravel()[:8]
-    seen, there = (np.asarray(image.transform((w, h), Image.Transform.PERSPECTIVE, back, Image.Resampling.BICUBIC),
-                              np.float32) for image in grid)
+    seen, there = (np.asarray(layer.transform((w, h), Image.Transform.PERSPECTIVE, back, Image.Resampling.BICUBIC),
+                              np.float32) for layer in layers)
     desk = np.array([rng.uniform(40, 130), rng.uniform(40, 110), rng.uniform(30, 100)], np.float32)
+    desk = desk + 6 * soft_noise(rng, w, h, 24)[..., None]
     there = there[..., None] / 255
-    seen = seen * there + (desk + 6 * soft_noise(rng, w, h, 24)[..., None]) * (1 - there)
+    seen = seen * there + desk * (1 - there)
     if harsh:
-        y, x = np.mgrid[0:h, 0:w].astype(np.float32) / max(w, h) - 0.5
-        way, edge = rng.uniform(0, 2 * np.pi, 2)
-        light = 1 - harsh * rng.uniform(0.1, 0.3) * (x * np.cos(way) + y * np.sin(way) + 0.5)
-        across = x * np.cos(edge) + y * np.sin(edge) - rng.uniform(-0.2, 0.3) + 0.03 * soft_noise(rng, w, h, 800)
-        light *= 1 - harsh * rng.uniform(0.2, 0.45) / (1 + np.exp(-across / rng.uniform(0.008, 0.05)))   # a hand
-        cast = np.array([1, rng.uniform(0.93, 1), rng.uniform(0.8, 1)], np.float32) * rng.uniform(0.8, 0.97)
-        seen = seen * light[..., None] * cast
-    image = Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8))
-    if megapixels != 8:
-        size = SIZES[megapixels] if turns % 2 else SIZES[megapixels][::-1]
-        image = image.resize(size, Image.Resampling.BOX)
-    if harsh:
-        image = image.filter(ImageFilter.GaussianBlur(harsh * rng.uniform(0.6, 1.0) * (1.6 if megapixels == 8 else 1)))
-        noise = rng.standard_normal((image.height, image.width, 3), np.float32) * (5 * harsh)
-        image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-    return image
+        seen *= light(rng, w, h, harsh)[..., None]
+        seen *= np.array([1, rng.uniform(0.93, 1), rng.uniform(0.8, 1)], np.float32) * rng.uniform(0.8, 0.97)
+        image = Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8))
+        image = image.filter(ImageFilter.GaussianBlur(harsh * rng.uniform(0.7, 1.1) * (1.5 if megapixels == 8 else 1)))
+        seen = np.asarray(image) + rng.standard_normal((h, w, 1), np.float32) * (5 * harsh)
+    return Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8))
+
+
+def light(rng, w, h, harsh):
+    """Uneven light and the soft shadow of a hand: float32 [h, w], about 0.4 to 1."""
+    y, x = np.mgrid[0:h // 4, 0:w // 4].astype(np.float32) / (max(w, h) // 4) - 0.5
+    way, edge = rng.uniform(0, 2 * np.pi, 2)
+    slope = 1 - harsh * rng.uniform(0.1, 0.3) * (x * np.cos(way) + y * np.sin(way) + 0.5)
+    across = x * np.cos(edge) + y * np.sin(edge) - rng.uniform(-0.2, 0.3)
+    across += 0.03 * soft_noise(rng, w // 4, h // 4, 200)
+    hand = 1 - harsh * rng.uniform(0.2, 0.45) / (1 + np.exp(-across / rng.uniform(0.008, 0.05)))
+    return np.asarray(Image.fromarray(slope * hand.astype(np.float32)).resize((w, h), Image.Resampling.BILINEAR))
 
 
 # ---- forms ---------------------------------------------------------------------------------------
@@ -143,9 +148,11 @@ def read(session, images):
 
 
 def scan_row(name, megapixels, glyphs, pages, seed, show):
-    """Fill in, photograph, scan and read forms of at least `pages` pages: one row of the table, a dict."""
+    """Fill in, photograph (0 megapixels: take as drawn), scan and read forms of at least `pages` pages: one row of the
+    table, a dict."""
     images, labels, classes, classifier = glyphs
     rng = np.random.default_rng([seed, megapixels])
+    center = name != "kkanji49"                               # whose glyphs fill their frame, and are read so
     layout = form.make_layout(classes, max(1, pages * 132 // len(classes)))
     dealt = deal(layout, images, labels, rng)
     session, _ = open_session(classifier, "classifier", 1)
@@ -155,10 +162,14 @@ def scan_row(name, megapixels, glyphs, pages, seed, show):
         (folder / "form.json").write_text(json.dumps(layout))
         photos = []
         for page in range(1, form.page_count(layout) + 1):
-            paper = fill_form(layout, page, {n: images[i] for (p, n), i in dealt.items() if p == page}, rng)
+            paper = fill_form(layout, page, {n: images[i] for (p, n), i in dealt.items() if p == page}, rng,
+                              0.3 if center else 0)
             turns = (0, 0, 2, 1)[page % 4]
             photos.append(folder / f"photo{page}.jpg")
-            photograph(paper, rng, megapixels, rng.uniform(8, 20), turns).save(photos[-1], quality=60)
+            if megapixels:
+                photograph(paper, rng, megapixels, rng.uniform(8, 20), turns).save(photos[-1], quality=60)
+            else:
+                Image.fromarray(paper).save(photos[-1], quality=90, subsampling=0)
         cpu = time.process_time()
         flats = [scan.read_page(photo, layout) for photo in photos]
         cut = [(page, *row) for flat, page, _ in flats for row in scan.cut_cells(flat, layout, page)]
@@ -167,7 +178,6 @@ def scan_row(name, megapixels, glyphs, pages, seed, show):
     both = sorted(set(kept) & set(dealt))
     original = images[[dealt[key] for key in both]]
     truth = labels[[dealt[key] for key in both]]
-    center = name != "kkanji49"                               # whose glyphs fill their frame, and are read so
     back = np.stack([normalize_image(kept[key], True, center)[0] for key in both])
     said, said_before = read(session, back), read(session, original)
     legible = said_before == truth
@@ -250,7 +260,7 @@ def main(argv=None):
     args.data_dir = args.data_dir or os.environ.get("GLYPHS_DATA")
     if "scan" in args.only:
         for name, glyphs in glyph_sets(args.data_dir).items():
-            for megapixels in SIZES:
+            for megapixels in (0, *SIZES):
                 print(scan_row(name, megapixels, glyphs, args.pages, args.seed, args.show), flush=True)
     if "read" in args.only:
         for kind in ("clean", "8 megapixels", "4 megapixels", "2 megapixels", "light on dark"):

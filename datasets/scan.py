@@ -245,7 +245,8 @@ def even_light(page):
 
 
 def cut_cells(flat, layout, page):
-    """The cells of one page: [(cell, uint8 [h, w], state)]; state: "" or "empty", "spoilt" (left out), "cut off"."""
+    """The cells of one page: [(cell, uint8 [h, w] with paper at 255, state)]; the state is "" or "cut off" (ink touches
+    the edge), or "empty" or "spoilt", which are left out."""
     cut = []
     for cell in layout["cells"]:
         if cell["page"] == page:
@@ -258,6 +259,7 @@ def cut_cells(flat, layout, page):
             border = np.count_nonzero(dark) - np.count_nonzero(dark[1:-1, 1:-1])
             states = {"empty": ink < MIN_INK * SCALE ** 2, "spoilt": ink > MAX_INK * dark.size,
                       "cut off": border > SCALE}
+            glyph = np.pad(glyph, 2, constant_values=255)           # no stroke runs out of it as a printed line would
             cut.append((cell, glyph, next((state for state, holds in states.items() if holds), "")))
     return cut
 

@@ -92,7 +92,7 @@ def test_folders_sheet_and_what_is_said(folder, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2", "U+0041", "U+0061"]
     assert len(list(out.glob("*/anna-p1-c*.png"))) == len(list(out.glob("*/ben-p1-c*.png"))) == 36
     glyph = np.asarray(Image.open(out / "0" / "anna-p1-c001.png"))
-    assert glyph.dtype == np.uint8 and glyph.shape == (101, 101) and np.median(glyph) == 255 and glyph.min() < 80
+    assert glyph.dtype == np.uint8 and glyph.shape == (105, 105) and np.median(glyph) == 255 and glyph.min() < 80
     sheet = Image.open(tmp_path / "letters-sheet.png")
     assert sheet.width > 500 and sheet.height > 300
     glyphs = data.load(str(out))                               # as train.py takes it
