@@ -115,6 +115,12 @@ def parse_args(argv=None):
             parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
         args.model = AdversarialClassifierTrainer.name
     del args.adversarial
+    settings = {name for trainer in TRAINERS.values() for name in trainer.Settings.__dataclass_fields__}
+    for name in sorted(settings - set(TRAINERS[args.model].Settings.__dataclass_fields__)):
+        if getattr(args, name, None) is not None:
+            parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
+    if args.epochs and args.minutes:
+        parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
     return args
 
 

@@ -41,6 +41,10 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--ink-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
         "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--adversarial": [None],
         "--resume": [None]}),
+    "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
+        "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--ink-weight")},
+        "--diffaugment": ["2"]}),
+    "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {"--warp": ["1"], "--gan-weight": ["1"]}),
     "generate": (generate_digits.main, ["--generator", GENERATOR, "--num_digits", "1", "--out", "new"], {
         "--generator": FILES, "--num_digits": COUNTS, "--digits": ["", ",", "0,,1", "10", "-1", LONG, "\udcff", "a\nb"],
         "--style": CHOICES, "--thickness": ["-0.1", "1.1", NAN, "inf", "", "1e23"], "--seed": [*SEEDS, str(2 ** 64)],
