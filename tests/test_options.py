@@ -67,7 +67,7 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
     "export FILE": (export_onnx.main, [], {text: [None] for text in FILES}),
     "export --check": (export_onnx.main, ["--check"], {text: [None] for text in FILES}),
     "attacks": (attacks.main, [CLASSIFIER, "--on", "set.npz", "--n", "2"], {
-        "--on": SETS, "--n": COUNTS, "--eps": ["-1", "1001", "", NAN, "inf", "1e23"], "--norm": CHOICES,
+        "--on": SETS, "--n": [n for n in COUNTS if n != HUGE], "--eps": ["-1", "1001", "", NAN, "inf", "1e23"], "--norm": CHOICES,
         "--attacks": ["fgsm,", *CHOICES], "--data-dir": ["", " "], "--seed": SEEDS}),
     "attacks FILE": (attacks.main, ["--on", "set.npz"], {text: [None] for text in FILES}),
     "saliency": (saliency.main, [CLASSIFIER, "set.npz", "--out", "new.png"], {
