@@ -22,7 +22,7 @@ from datasets import readers, strokes
 from datasets.download import PARTS, SOURCES, Missing, download
 from datasets.formats import expand_home
 from datasets.normalize import SIDE, left_out, normalize_pictures, open_picture
-from utils.cli import Parser, add_data_options, new_file, number, run_command
+from utils.cli import Parser, add_data_options, non_empty_path, number, run_command
 from utils.files import UserError, atomic
 from utils.limits import MAX_CLASSES, MAX_IMAGES, check_class_names
 
@@ -291,18 +291,19 @@ def main(argv=None):
     parser = Parser("Say what a data set holds, or write it into one file.")
     parser.add_argument("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     add_data_options(parser)
-    parser.add_argument("--out", type=new_file, help="FILE.png: a sheet of some training images of each class; FILE.npz: "
-                        "all images (x_train, val among them, y_train x_test y_test chars), for --dataset")
+    parser.add_argument("--out", type=lambda text: Path(non_empty_path(text)), help="FILE.png: a sheet of some "
+                        "training images of each class; FILE.npz: all images (x_train, val among them, y_train x_test "
+                        "y_test chars), for --dataset")
     parser.add_argument("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet "
                         "(default: 10)")
     parser.add_argument("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes and strokes-arabic: draw "
                         "this many images for --out, not the data set (default with --seed: 200); an .npz holds images "
                         "labels classes")
-    parser.add_argument("--seed", type=number(int, at_least=0, below=2 ** 64), help="of these images (default with --num: 0)")
+    parser.add_argument("--seed", type=number(int, at_least=0, below=2 ** 64),
+                        help="of these images (default with --num: 0)")
     args = parser.parse_args(argv)
-    args.out = args.out and Path(args.out)
-    if args.out and args.out.suffix not in (".png", ".npz"):
-        raise UserError(f"--out {args.out}: the name must end in .png or .npz")
+    if args.out and (args.out.suffix not in (".png", ".npz") or args.out.is_dir()):
+        raise UserError(f"--out {args.out}: name a file that ends in .png or .npz")
     if args.per_class and (not args.out or args.out.suffix == ".npz"):
         raise UserError("--per-class is for a sheet: name one with --out FILE.png, or leave it out")
     if args.num is not None or args.seed is not None:

@@ -1,6 +1,6 @@
 """Every option of every command with values that cannot be: exit status 2, one line on stderr, nothing written.
 
-A table in place of a test for each: what is refused is found by reading down a column. The commands run in this process.
+A table in place of a test for each: what is refused is found by reading down a column. Commands run in this process.
 """
 import sys
 
@@ -50,12 +50,14 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--style": CHOICES, "--thickness": ["-0.1", "1.1", NAN, "inf", "", "1e23"], "--seed": [*SEEDS, str(2 ** 64)],
         "--format": CHOICES, "--out": ["", " ", "empty", "empty/below"]}),
     "evaluate": (evaluate.main, ["--models", "folder", "--dataset", "strokes"], {
-        "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "], "--out": NEW_FOLDERS,
-        "--only": ["", "ocr,", *CHOICES], "--seeds": COUNTS, "--device": CHOICES, "--tries": ["0", "5", "", NAN],
+        "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "],
+        "--out": NEW_FOLDERS, "--only": ["", "ocr,", *CHOICES], "--seeds": COUNTS, "--device": CHOICES,
+        "--tries": ["0", "5", "", NAN],
         "--per-class": ["", "0", "-1", "10,,20", "1e3", HUGE], "--protocols": CHOICES, "--arms": CHOICES,
         "--steps": ["10", *COUNTS], "--generator-steps": COUNTS}),
     "fid": (fid.main, ["set.npz", "set.npz", "--features", "pixels", "--metrics", "prdc"], {
-        "--features": FILES, "--output": ["", "x"], "--input-range": ["", "0-2", "0-1"], "--input-size": ["28", *COUNTS],
+        "--features": FILES, "--output": ["", "x"], "--input-range": ["", "0-2", "0-1"],
+        "--input-size": ["28", *COUNTS],
         "--metrics": ["fid,", *CHOICES], "--floor": SETS, "--train": ["set.npz", ""], "--pairs": NEW_FILES,
         "--bootstrap": ["1", *[n for n in COUNTS if n != "0"]], "--save-stats": NEW_FILES, "--data-dir": ["", " "],
         "--seed": SEEDS}),
@@ -67,7 +69,8 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
     "export FILE": (export_onnx.main, [], {text: [None] for text in FILES}),
     "export --check": (export_onnx.main, ["--check"], {text: [None] for text in FILES}),
     "attacks": (attacks.main, [CLASSIFIER, "--on", "set.npz", "--n", "2"], {
-        "--on": SETS, "--n": [n for n in COUNTS if n != HUGE], "--eps": ["-1", "1001", "", NAN, "inf", "1e23"], "--norm": CHOICES,
+        "--on": SETS, "--n": [n for n in COUNTS if n != HUGE], "--eps": ["-1", "1001", "", NAN, "inf", "1e23"],
+        "--norm": CHOICES,
         "--attacks": ["fgsm,", *CHOICES], "--data-dir": ["", " "], "--seed": SEEDS}),
     "attacks FILE": (attacks.main, ["--on", "set.npz"], {text: [None] for text in FILES}),
     "saliency": (saliency.main, [CLASSIFIER, "set.npz", "--out", "new.png"], {

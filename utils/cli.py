@@ -161,8 +161,8 @@ class Progress:
 
 
 def run_command(main):
-    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130. Warnings of
-    packages are not shown, as they would come before that line and mean nothing to a user (python -W shows them)."""
+    """Call `main()`; turn a UserError into one line on stderr and exit status 2, and Ctrl-C into status 130. Warnings
+    of packages are not shown, as they would come before that line and mean nothing to a user (python -W shows them)."""
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
