@@ -38,7 +38,6 @@ import data
 import models
 from utils.cli import Parser, Progress, add_data_options, non_empty_path, number, run_command
 from utils.files import UserError
-from utils.limits import MAX_IMAGES
 
 BATCH = 64                  # images at a time: on a CPU larger ones leave the cache
 PGD_RESTARTS = 2
@@ -511,8 +510,8 @@ def main(argv=None):
     parser = Parser("Attack a classifier and print its accuracy, attack by attack, with checks.")
     add = parser.add_argument
     add("classifier", type=non_empty_path, help="a classifier of train.py: the .pth, or its -gradient.onnx")
-    add("--on", type=non_empty_path, default="mnist:test", help="NAME:SPLIT, or labelled images as fid.py takes them")
-    add("--n", type=number(int, above=0, at_most=MAX_IMAGES), default=1000, help="images, drawn by --seed")
+    add("--on", default="mnist:test", help="NAME:SPLIT, or labelled images as fid.py takes them")
+    add("--n", type=number(int, above=0), default=1000, help="images, drawn by --seed")
     add("--eps", type=number(float, at_least=0, at_most=1000), default=0.1,
         help="bound on the change of an image, pixels in [0, 1]")
     add("--norm", choices=["linf", "l2"], default="linf", help="what is bounded: each pixel's change, or their L2 norm")

@@ -47,13 +47,14 @@ def parse_args(argv=None):
     cli.add_data_options(parser)
     add("--out", type=cli.new_folder, help="folder to write to (default: results for mnist, else results/<dataset>)")
     add("--only", type=cli.names_from(STUDIES), help=f"comma-separated, of {','.join(STUDIES)} (default: all)")
-    add("--seeds", type=cli.number(int, above=0, at_most=1000), help="repetitions of whatever is trained (default: 3, with --full 5)")
+    add("--seeds", type=cli.number(int, above=0, at_most=1000),
+        help="repetitions of whatever is trained (default: 3, with --full 5)")
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
     add("--show-real", action="store_true", help="show real images, too; leave them out of what you pass on")
     cli.add_device_option(parser)
     add("--report", action="store_true", help="only write report.html and docs/results.md anew from what is stored")
     group = parser.add_argument_group("OCR study", "with --only ocr; finished runs are kept in ocr.jsonl")
-    add = group.add_argument
+    add, steps = group.add_argument, cli.number(int, above=0, at_most=1_000_000)
     add("--per-class", type=cli.image_counts, help="real images of each (rare) class, as 10,100,all (default: 10; with "
         "--full 10,50,100,500,all, and of rare classes 5,10,20,50)")
     options = [
@@ -61,8 +62,8 @@ def parse_args(argv=None):
             "--full few,predecessors, and rare or, for a data set that is itself imbalanced, tail)"),
         add("--arms", type=cli.names_from(ocr.ARM_NAMES), help=f"some of {', '.join(ocr.ARM_NAMES)} (default: a few; "
             "with --full all but strokes)"),
-        add("--steps", type=cli.number(int, above=0, at_most=1_000_000), help="optimiser steps of a classifier (default: 400, full 2000)"),
-        add("--generator-steps", type=cli.number(int, above=0, at_most=1_000_000), help="and of a generator (default: 400, full 2000)"),
+        add("--steps", type=steps, help="optimiser steps of a classifier (default: 400, full 2000)"),
+        add("--generator-steps", type=steps, help="and of a generator (default: 400, full 2000)"),
         add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from (default: 1, full 3)")]
     args = parser.parse_args(argv)
     args.models, args.out = (Path(path) if path else None for path in (args.models, args.out))

@@ -44,8 +44,10 @@ def parse_args(argv=None):
     add("--floor", type=non_empty_path, default="auto",
         help="a second real set; none; auto: NAME:train for NAME:test, else halves of REAL")
     add("--train", type=non_empty_path, help="training images for copies (default: NAME:train for NAME:test)")
-    add("--pairs", metavar="PNG", type=new_file, help="picture of the fakes closest to training images (implies copies)")
-    add("--bootstrap", type=number(int, at_least=0, at_most=10_000), help="resamplings for the interval of FID, or 0 (default: 100 up to 512 features)")
+    add("--pairs", metavar="PNG", type=new_file,
+        help="picture of the fakes closest to training images (implies copies)")
+    add("--bootstrap", type=number(int, at_least=0, at_most=10_000),
+        help="resamplings for the interval of FID, or 0 (default: 100 up to 512 features)")
     add("--infinity", action="store_true", help="FID extrapolated to infinitely many images, too")
     add("--save-stats", metavar="NPZ", type=new_file, help="write the statistics of REAL")
     add_data_options(parser, center=False)

@@ -219,8 +219,7 @@ def main(argv=None):
     parser = Parser("Say what a classifier answers, and draw which pixels speak for it: saliency maps over the images.")
     add = parser.add_argument
     add("classifier", type=non_empty_path, help="a classifier of train.py: the .pth, or its -gradient.onnx")
-    add("images", type=non_empty_path, help="a picture of a glyph, of any size, or a set of images as fid.py takes them, "
-        "such as mnist:test")
+    add("images", help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
     add("--out", type=new_file, default="saliency.png", help="the picture that is written: a row for each image")
     add("--method", choices=[*METHODS, "all"], default="all")
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")

@@ -88,11 +88,13 @@ def parse_args(argv=None):
     cli.add_data_options(parser)
     add("--out", type=cli.new_folder, help="folder to write to (default: saved_models for mnist, else "
         "saved_models/<dataset>)")
-    add("--epochs", type=cli.number(int, above=0, at_most=1_000_000), help="passes over the training images (default: as many as fit into "
-        f"--minutes, but no more images in all than {by_model({m: v['images'] for m, v in DEFAULTS.items()})})")
+    add("--epochs", type=cli.number(int, above=0, at_most=1_000_000), help="passes over the training images "
+        f"(default: as many as fit into --minutes, but no more images in all than "
+        f"{by_model({m: v['images'] for m, v in DEFAULTS.items()})})")
     add("--minutes", type=positive, help="training time that decides the epochs where --epochs is not given "
         f"(default: {by_model({m: v['minutes'] for m, v in DEFAULTS.items()})})")
-    add("--per-class", type=cli.number(int, above=0, at_most=MAX_IMAGES), help="train on so many images of each class, chosen by --seed")
+    add("--per-class", type=cli.number(int, above=0, at_most=MAX_IMAGES),
+        help="train on so many images of each class, chosen by --seed")
     add("--seed", type=cli.number(int, at_least=0, below=2 ** 32), default=0, help="of weights, noise, order of images")
     add("--batch", type=cli.number(int, above=0, at_most=65_536), default=BATCH, help="images per step")
     add("--balance", type=cli.number(float, at_least=0, at_most=1), help="0: every image as often as the others, 1: every "
@@ -124,6 +126,12 @@ def parse_args(argv=None):
             parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
         args.model = AdversarialClassifierTrainer.name
     del args.adversarial
+    settings = {name for trainer in TRAINERS.values() for name in trainer.Settings.__dataclass_fields__}
+    for name in sorted(settings - set(TRAINERS[args.model].Settings.__dataclass_fields__)):
+        if getattr(args, name, None) is not None:
+            parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
+    if args.epochs and args.minutes:
+        parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
     return args
 
 

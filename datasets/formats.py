@@ -28,8 +28,8 @@ from utils.limits import MAX_BYTES, MAX_IMAGES, MAX_LINE, MAX_NAME, MAX_RATIO, S
 
 
 def whole_numbers(a, what):
-    """Labels [N] that are numbers of any type as int64; names as they are. Raises UserError for fractions, infinity, nan
-    and what int64 cannot hold."""
+    """Labels [N] that are numbers of any type as int64; names as they are. Raises UserError for fractions, infinity,
+    nan and what int64 cannot hold."""
     if a.dtype.kind not in "iuf":
         return a
     if a.size and not (-2 ** 53 <= float(a.min()) <= float(a.max()) <= 2 ** 53 and (a == np.floor(a)).all()):
@@ -53,6 +53,7 @@ class Form(NamedTuple):
     check: Callable | None = None  # (array, what it is) -> the array to use; UserError for values that cannot be
 
 
+WORDS = {"b": "bool", "u": "uint", "i": "int", "f": "float", "U": "str", "S": "bytes", "u1": "uint8"}
 ANY = Form(("b", "u", "i", "f", "U", "S"))
 IMAGES = Form(("b", "u", "i", "f"), least=8)           # of any shape here: see normalize_images
 LABELS = Form(("u", "i", "f", "b", "U", "S"), (None,), check=whole_numbers)
@@ -94,7 +95,7 @@ def check_regular(path):
 def check_claim(n, stored, what, packed=True):
     """Refuse `n` claimed bytes that `stored` bytes on disk cannot hold (`packed`: with compression), or too many."""
     if n > (max(stored * MAX_RATIO, SMALL_BYTES) if packed else stored):
-        raise UserError(f"{what}: its header claims {n:,} bytes in a file of {stored:,}: it is damaged, or made to fill the "
+        raise UserError(f"{what}: its header claims {n:,} bytes in a file of {stored:,}: damaged, or made to fill the "
                         "memory" + ("; if neither, save it without compression" if packed else ""))
     if n > MAX_BYTES:
         raise UserError(f"{what}: {n:,} bytes are more than the limit of {MAX_BYTES:,}; take a part of it")
@@ -134,7 +135,8 @@ def check_form(dtype, shape, form, stored, what):
     is_odd = 0 in (dtype.itemsize, *shape[1:]) or dtype.str[1:] in ("f12", "f16")       # sizes that differ by machine
     if not dtype.str[1:].startswith(form.kinds) or not fits or is_odd:
         axes = "any" if form.shape is None else f"[{', '.join('any' if n is None else str(n) for n in form.shape)}]"
-        raise UserError(f"{what} is {dtype} {list(shape)}; expected numpy's {', '.join(form.kinds)}, shape {axes}")
+        kinds = ", ".join(WORDS.get(kind, kind) for kind in form.kinds)
+        raise UserError(f"{what} is {dtype} {list(shape)}; expected {kinds} of shape {axes}")
     if dtype.kind in "US" and dtype.itemsize > 4 * form.width:
         raise UserError(f"{what} holds texts of {dtype.itemsize:,} bytes; the limit is {4 * form.width:,}")
     most = min(MAX_IMAGES, max(stored // form.least, SMALL_ROWS)) if form.least else MAX_IMAGES
@@ -143,7 +145,8 @@ def check_form(dtype, shape, form, stored, what):
 
 
 def read_npy(f, size, form, stored, what):
-    """The array of a seekable .npy stream of `size` bytes, in a file of `stored` bytes. Text comes as str, its bytes decoded as UTF-8."""
+    """The array of a seekable .npy stream of `size` bytes, in a file of `stored` bytes. Text comes as str,
+    bytes decoded as UTF-8."""
     if np.lib.format.read_magic(f) != (1, 0):  # the later ones are for headers above 64 kB, which no plain array has
         raise ValueError(f"{what} is no .npy of version 1.0")
     shape, _, dtype = np.lib.format.read_array_header_1_0(f)
@@ -161,8 +164,8 @@ def read_npy(f, size, form, stored, what):
 
 
 def read_npz(path, forms=None):
-    """The arrays of an .npz by name (of an .npy as "arr_0"): those of `forms`, {name: Form}, that it has, or all. Text comes
-    as str. No pickles."""
+    """The arrays of an .npz by name (of an .npy as "arr_0"): those of `forms`, {name: Form}, that it has, or all. Text
+    comes as str. No pickles."""
     path, arrays = Path(path), {}
     check_regular(path)
     stored = path.stat().st_size

@@ -21,7 +21,7 @@ from utils.files import UserError
 from utils.limits import MAX_IMAGES, MAX_PIXELS
 
 SIDE = 28                      # pixels; the glyph itself takes 20, its centre of mass in the middle, as in MNIST
-LARGE = 4_000_000              # pixels of a picture above which it is reduced before anything else: one glyph needs fewer
+LARGE = 4_000_000              # pixels of a picture above which it is reduced before anything else
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA"]  # not EPS: Pillow starts other programs for it
 open_picture = functools.partial(Image.open, formats=FORMATS)  # a path or stream -> an image, not yet decoded
 

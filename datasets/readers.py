@@ -3,9 +3,9 @@
     images, labels, classes, thickness, notes = read_folder("letters/")  # one sub-folder of images per class
     images, labels, classes, thickness, notes = read_npz_images("letters.npz")
 
-All that is given back was checked: images uint8 [N,28,28], labels whole numbers or text, thickness in [0, 1], within the
-limits of utils/limits.py. What cannot be used raises a UserError that names the file; what is left out of a folder is
-named in `notes`. The files themselves are taken apart in formats.py.
+All that is given back was checked: images uint8 [N,28,28], labels whole numbers or text, thickness in [0, 1], within
+the limits of utils/limits.py. What cannot be used raises a UserError that names the file; what is left out of a
+folder is named in `notes`. The files themselves are taken apart in formats.py.
 """
 import contextlib
 import csv
@@ -44,8 +44,8 @@ def read_csv_images(path, center=True):
 
 def read_npz_images(path, center=True, exact=False, part="train"):
     """As read_folder of one part of an .npz (or .npy): x_train, images or arr_0, [y_train or labels], [thickness],
-    [chars or classes]; with part="test" x_test and [y_test]. Images are None where the file holds none; labels are int64,
-    or names of classes."""
+    [chars or classes]; with part="test" x_test and [y_test]. Images are None where the file holds none; labels are
+    int64, or names of classes."""
     keys = [("x_train", "images", "arr_0"), ("y_train", "labels"), ("thickness",), ("chars", "classes")]
     if part == "test":
         keys = [("x_test",), ("y_test",), (), ()]
@@ -171,8 +171,8 @@ def list_labels_csv(root):
                 classes[label] = row.get("class")
                 rows[name] = label, float(row.get("thickness") or "-1")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as e:
-        raise UserError(f"cannot use {path}: {str(e)[:300]}; expected columns file, label [class, thickness], each file once and "
-                        f"regular, labels below {MAX_CLASSES:,}, up to {MAX_IMAGES:,} rows") from e
+        raise UserError(f"cannot use {path}: {str(e)[:300]}; expected columns file, label [class, thickness], each "
+                        f"file once and regular, labels below {MAX_CLASSES:,}, up to {MAX_IMAGES:,} rows") from e
     if not rows:
         raise UserError(f"{path} names no image")
     labels, thickness = map(np.array, zip(*rows.values()))
@@ -198,7 +198,8 @@ def read_folder(root, center=True, exact=False):
             len(names), lambda i: open_picture(root / names[i]), lambda i: readable(names[i]), center, as_is)
         return {"images": images, "ok": ok, "notes": np.array(faults, str)}
 
-    forms = {"images": Form(("u1",), (len(names), SIDE, SIDE)), "ok": Form(("b",), (len(names),)), "notes": formats.NOTES}
+    n = len(names)
+    forms = {"images": Form(("u1",), (n, SIDE, SIDE)), "ok": Form(("b",), (n,)), "notes": formats.NOTES}
     arrays = cached(root / CACHE_NAME, key, build, forms)
     notes += arrays["notes"].tolist()
     images, labels, thickness = leave_out_broken(root, arrays["ok"], notes, exact, arrays["images"], labels, thickness)
@@ -248,8 +249,8 @@ def stat_digest(folder, names):
 
 
 def cached(path, key, build, forms):
-    """`build()`'s dict of arrays, of these `forms`, kept in the .npz `path` as long as `key` (anything with a repr) stays
-    the same. Where nothing can be written, or the cache is damaged, the arrays are simply built."""
+    """`build()`'s dict of arrays, of these `forms`, kept in the .npz `path` as long as `key` (anything with a repr)
+    stays the same. Where nothing can be written, or the cache is damaged, the arrays are simply built."""
     key = hashlib.sha256(repr(("1", key)).encode("utf-8", "surrogateescape")).hexdigest()
     with contextlib.suppress(UserError, KeyError):
         if read_npz(path, {"key": Form(("U",), ())})["key"] == key:

@@ -33,7 +33,7 @@ def conditional_metrics(real, fake, extractor=None, table=None):
              "bias": float(np.mean(biases)), "smallest_class": min(sizes),
              "classes_left_out": len(classes) - len(values)}
     result = {"intra_fid": intra}
-    present = np.union1d(real.labels, labels)         # a class without an image is a column of zeros, which adds nothing
+    present = np.union1d(real.labels, labels)         # a class without an image would be a column of zeros
     if real.features.shape[1] + len(present) <= MAX_FEATURES:
         one_hot = np.eye(len(present), dtype=np.float32) * np.linalg.norm(real.features, axis=1).mean()
         result["joint_fid"] = fid(*(moments(np.hstack([x.features, one_hot[np.searchsorted(present, y)]]))

@@ -147,8 +147,8 @@ class Extractor:
         result = {key: np.concatenate(parts) for key, parts in batches.items()}
         for key, values in result.items():
             if values.shape[1] > MAX_FEATURES:
-                raise UserError(f"{self.name} gives {values.shape[1]:,} values for an image as {self.outputs[key]}, more "
-                                f"than the limit of {MAX_FEATURES:,}: choose another with --output")
+                raise UserError(f"{self.name} gives {values.shape[1]:,} values for an image as {self.outputs[key]}, "
+                                f"more than the limit of {MAX_FEATURES:,}: choose another with --output")
             if not np.abs(values).max() < LARGEST:       # squares of larger ones overflow in float32
                 raise UserError(f"{self.name} gives NaN, infinity or values beyond {LARGEST:g} as {self.outputs[key]}: "
                                 "choose another model or input range")

@@ -129,8 +129,8 @@ def load_moments(path):
     mu, sigma, n = stats["mu"].astype(np.float64), stats["sigma"].astype(np.float64), stats.get("n")
     n = None if n is None else int(n)
     if sigma.shape != mu.shape * 2 or not 0 < len(mu) <= MAX_FEATURES or (n is not None and n < 2):
-        raise UserError(f"{path}: mu {list(mu.shape)}, sigma {list(sigma.shape)} and n {n} do not fit; expected mu [d], "
-                        f"sigma [d, d], d up to {MAX_FEATURES:,}, and n > 1")
+        raise UserError(f"{path}: mu {list(mu.shape)}, sigma {list(sigma.shape)} and n {n} do not fit; expected mu "
+                        f"[d], sigma [d, d], d up to {MAX_FEATURES:,}, and n > 1")
     # a bound, so that products stay finite
     if not (np.abs(mu).max() < LARGEST and np.abs(sigma).max() < LARGEST):
         raise UserError(f"{path}: mu or sigma holds NaN, infinity or values beyond {LARGEST:g}: the file is damaged")
@@ -140,7 +140,8 @@ def load_moments(path):
     try:   # positive semi-definite, but for what rounding to float32 does to the smallest eigenvalues
         np.linalg.cholesky(sigma + max(ROUNDING * sigma.diagonal().max(), TINY) * np.eye(len(mu)))
     except np.linalg.LinAlgError:
-        raise UserError(f"{path}: sigma is not positive semi-definite, so it is no covariance: the file is damaged") from None
+        raise UserError(f"{path}: sigma is not positive semi-definite, so it is no covariance: the file is "
+                        "damaged") from None
     return Moments(mu, sigma, n, str(stats["extractor"]) if "extractor" in stats else None)
 
 

@@ -160,12 +160,17 @@ def test_classes_without_an_image_change_nothing_and_cost_nothing():
 
 @pytest.mark.parametrize("change, said", [
     ({"sigma": -np.eye(4)}, "positive semi-definite"), ({"sigma": np.diag([1, 1, 1, -0.01])}, "positive semi-definite"),
-    ({"sigma": np.ones((4, 4)) - np.eye(4)}, "positive semi-definite"), ({"sigma": np.triu(np.ones((4, 4)))}, "not symmetric"),
-    ({"mu": np.full(4, np.nan)}, "NaN"), ({"sigma": np.full((4, 4), np.inf)}, "NaN, infinity"), ({"mu": np.full(4, 1e300)}, "NaN, inf"),
-    ({"mu": np.zeros(4, int)}, "mu is int64"), ({"mu": np.zeros(4, complex)}, "mu is complex128"), ({"mu": np.zeros(3)}, "do not fit"),
-    ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "sigma is float64"), ({"n": 0}, "do not fit"), ({"n": 99.0}, "n is float64"),
+    ({"sigma": np.ones((4, 4)) - np.eye(4)}, "positive semi-definite"),
+    ({"sigma": np.triu(np.ones((4, 4)))}, "not symmetric"),
+    ({"mu": np.full(4, np.nan)}, "NaN"), ({"sigma": np.full((4, 4), np.inf)}, "NaN, infinity"),
+    ({"mu": np.full(4, 1e300)}, "NaN, inf"),
+    ({"mu": np.zeros(4, int)}, "mu is int64"), ({"mu": np.zeros(4, complex)}, "mu is complex128"),
+    ({"mu": np.zeros(3)}, "do not fit"),
+    ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "sigma is float64"), ({"n": 0}, "do not fit"),
+    ({"n": 99.0}, "n is float64"),
     ({"n": np.arange(3)}, "n is int64"), ({"n": "many"}, "n is <U4"), ({"extractor": 7}, "extractor is int64"),
-    ({"extractor": np.array(None)}, "Python objects"), ({"extractor": "a" * 5000}, "texts"), ({"extractor": "\ud800"}, "cannot read"),
+    ({"extractor": np.array(None)}, "Python objects"), ({"extractor": "a" * 5000}, "texts"),
+    ({"extractor": "\ud800"}, "cannot read"),
     ({"mu": np.zeros(5), "sigma": np.zeros((5, 5), np.float16)}, "d up to 4,")])
 def test_statistics_that_are_none_are_refused(tmp_path, monkeypatch, change, said):
     monkeypatch.setattr(frechet_distance, "MAX_FEATURES", 4)

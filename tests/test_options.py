@@ -1,6 +1,6 @@
 """Every option of every command with values that cannot be: exit status 2, one line on stderr, nothing written.
 
-A table in place of a test for each: what is refused is found by reading down a column. The commands run in this process.
+A table in place of a test for each: what is refused is found by reading down a column. Commands run in this process.
 """
 import sys
 
@@ -41,17 +41,23 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--ink-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
         "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS, "--adversarial": [None],
         "--resume": [None]}),
+    "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
+        "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--ink-weight")},
+        "--diffaugment": ["2"]}),
+    "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {"--warp": ["1"], "--gan-weight": ["1"]}),
     "generate": (generate_digits.main, ["--generator", GENERATOR, "--num_digits", "1", "--out", "new"], {
         "--generator": FILES, "--num_digits": COUNTS, "--digits": ["", ",", "0,,1", "10", "-1", LONG, "\udcff", "a\nb"],
         "--style": CHOICES, "--thickness": ["-0.1", "1.1", NAN, "inf", "", "1e23"], "--seed": [*SEEDS, str(2 ** 64)],
         "--format": CHOICES, "--out": ["", " ", "empty", "empty/below"]}),
     "evaluate": (evaluate.main, ["--models", "folder", "--dataset", "strokes"], {
-        "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "], "--out": NEW_FOLDERS,
-        "--only": ["", "ocr,", *CHOICES], "--seeds": COUNTS, "--device": CHOICES, "--tries": ["0", "5", "", NAN],
+        "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "],
+        "--out": NEW_FOLDERS, "--only": ["", "ocr,", *CHOICES], "--seeds": COUNTS, "--device": CHOICES,
+        "--tries": ["0", "5", "", NAN],
         "--per-class": ["", "0", "-1", "10,,20", "1e3", HUGE], "--protocols": CHOICES, "--arms": CHOICES,
         "--steps": ["10", *COUNTS], "--generator-steps": COUNTS}),
     "fid": (fid.main, ["set.npz", "set.npz", "--features", "pixels", "--metrics", "prdc"], {
-        "--features": FILES, "--output": ["", "x"], "--input-range": ["", "0-2", "0-1"], "--input-size": ["28", *COUNTS],
+        "--features": FILES, "--output": ["", "x"], "--input-range": ["", "0-2", "0-1"],
+        "--input-size": ["28", *COUNTS],
         "--metrics": ["fid,", *CHOICES], "--floor": SETS, "--train": ["set.npz", ""], "--pairs": NEW_FILES,
         "--bootstrap": ["1", *[n for n in COUNTS if n != "0"]], "--save-stats": NEW_FILES, "--data-dir": ["", " "],
         "--seed": SEEDS}),
@@ -64,7 +70,8 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
     "export FILE": (export_onnx.main, [], {text: [None] for text in FILES}),
     "export --check": (export_onnx.main, ["--check"], {text: [None] for text in FILES}),
     "attacks": (attacks.main, [CLASSIFIER, "--on", "set.npz", "--n", "2"], {
-        "--on": SETS, "--n": COUNTS, "--eps": ["-1", "1001", "", NAN, "inf", "1e23"], "--norm": CHOICES,
+        "--on": SETS, "--n": [n for n in COUNTS if n != HUGE], "--eps": ["-1", "1001", "", NAN, "inf", "1e23"],
+        "--norm": CHOICES,
         "--attacks": ["fgsm,", *CHOICES], "--data-dir": ["", " "], "--seed": SEEDS}),
     "attacks FILE": (attacks.main, ["--on", "set.npz"], {text: [None] for text in FILES}),
     "saliency": (saliency.main, [CLASSIFIER, "set.npz", "--out", "new.png"], {

@@ -126,9 +126,12 @@ def test_npy_of_another_version_claims_no_memory(tmp_path):
 
 
 @pytest.mark.parametrize("header", [
-    "{'descr': '|u1', 'fortran_order': False, 'shape': (3, ", "{'descr': '|u1', 'shape': [(", "(" * 110, "{" * 110, "'", "\\",
-    "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,), }", "{'descr': 'x', 'fortran_order': False, 'shape': (3,), }",
-    "{'descr': '|u1', 'fortran_order': 3, 'shape': (3,), }", "{'descr': '|u1', 'fortran_order': False, 'shape': (3L,), }",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (3, ", "{'descr': '|u1', 'shape': [(", "(" * 110, "{" * 110, "'",
+    "\\",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,), }",
+    "{'descr': 'x', 'fortran_order': False, 'shape': (3,), }",
+    "{'descr': '|u1', 'fortran_order': 3, 'shape': (3,), }",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (3L,), }",
     "{'descr': ('<f8', (2,)), 'fortran_order': False, 'shape': (3,), }", "\x00\xff", "9" * 110,
     "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }",
     "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 0), }"])
@@ -140,7 +143,7 @@ def test_npy_headers_of_any_kind_are_errors(tmp_path, header):
 
 
 def test_small_files_do_not_become_large_arrays(tmp_path, monkeypatch):
-    np.savez_compressed(tmp_path / "labels.npz", labels=np.zeros(1_000_000, np.int64))      # honest: sorted labels pack well
+    np.savez_compressed(tmp_path / "labels.npz", labels=np.zeros(1_000_000, np.int64))      # sorted labels pack well
     assert len(readers.read_npz(tmp_path / "labels.npz")["labels"]) == 1_000_000
     np.savez_compressed(tmp_path / "rows.npz", images=np.zeros((20_000, 2, 2), np.uint8))
     with pytest.raises(UserError, match="20,000 rows are more than the limit of 10,000"):
@@ -327,7 +330,8 @@ def test_folder_with_labels_csv_is_taken_as_it_is(tmp_path):
 
 @pytest.mark.parametrize("rows, said", [
     ("0.png,1\n0.png,1", "'0.png', label 1, in row 2"), ("0.png,5000", "label 5000"), ("0.png,-1", "label -1"),
-    ("0.png," + "9" * 5000, "digits"), ("0.png,1,a,nan", "0 .. 1"), ("0.png,1,a,inf", "0 .. 1"), ("0.png,1,a,-0.5", "0 .. 1"),
+    ("0.png," + "9" * 5000, "digits"), ("0.png,1,a,nan", "0 .. 1"), ("0.png,1,a,inf", "0 .. 1"),
+    ("0.png,1,a,-0.5", "0 .. 1"),
     ("0.png,1," + "x" * 70_000, "a line is longer"), ("0.png,1," + "x" * 300, "1 to 256 characters"),
     ('0.png,1,"a\nb"', "a line end"), ("0.png,1,\x1b[2J", "control character"), ("0.png\0,1", "0.png"),
     ("0.png,1\n1.png,1\n2.png,1\n3.png,1", "in row 4")])
@@ -346,7 +350,8 @@ def test_a_cache_with_other_arrays_is_built_anew(tmp_path):
     images = readers.read_folder(root)[0]
     with np.load(root / readers.CACHE_NAME) as z:
         arrays = dict(z)
-    for name, odd in (("images", images[:3]), ("images", images.astype(float)), ("ok", np.ones(8)), ("notes", np.zeros(3))):
+    for name, odd in (("images", images[:3]), ("images", images.astype(float)), ("ok", np.ones(8)),
+                      ("notes", np.zeros(3))):
         np.savez(root / readers.CACHE_NAME, **arrays | {name: odd})
         again = readers.read_folder(root)[0]
         assert again.dtype == np.uint8 and np.array_equal(again, images)

@@ -12,8 +12,8 @@ MAX_CLASSES = 5_000
 MAX_NAME = 256                 # characters of the name of a class
 MAX_PIXELS = 50_000_000        # of one image file: a 50-megapixel photograph
 MAX_BYTES = 4 << 30            # of the arrays that are read from one file, as they lie in memory
-SMALL_BYTES = 64 << 20         # so much may lie in however few bytes on disk: a million sorted labels pack very well ...
-MAX_RATIO = 100                # ... but nothing larger packs better than this: glyphs come to 5 : 1, line drawings to 60 : 1
+SMALL_BYTES = 64 << 20         # so much may lie in however few bytes on disk: sorted labels pack very well ...
+MAX_RATIO = 100                # ... but nothing larger packs better: glyphs come to 5 : 1, line drawings to 60 : 1
 SMALL_ROWS = 10_000            # so many images likewise; more take at least 8 bytes each
 MAX_LINE = 1 << 16             # bytes of a line of text; 784 pixels take 3 kB
 MAX_DOWNLOAD = 256 << 20       # bytes of one file; the largest, Kuzushiji-49's, takes 63 MB
@@ -23,12 +23,12 @@ CONTROLS = {"Cc", "Cs", "Zl", "Zp"}    # Unicode categories: control characters,
 
 
 def check_class_names(names, path):
-    """`names` again, a list of str. Raises UserError where there are too many, or one is empty, too long, or no text that
-    can be printed on one line and stored as JSON. `path`: the file that they come from."""
+    """`names` again, a list of str. Raises UserError where there are too many, or one is empty, too long, or no text
+    that can be printed on one line and stored as JSON. `path`: the file that they come from."""
     if len(names) > MAX_CLASSES:
         raise UserError(f"{path} names {len(names):,} classes, more than the limit of {MAX_CLASSES:,}")
     for name in names:
         if not name.strip() or len(name) > MAX_NAME or any(unicodedata.category(c) in CONTROLS for c in name):
-            raise UserError(f"{path} names a class {name[:40]!r}: names have 1 to {MAX_NAME} characters, none of them a "
-                            "line end, a control character or half of a surrogate pair")
+            raise UserError(f"{path} names a class {name[:40]!r}: names have 1 to {MAX_NAME} characters, none of them "
+                            "a line end, a control character or half of a surrogate pair")
     return names
