@@ -84,7 +84,8 @@ def test_the_peak_of_a_hostile_file_is_small(tmp_path):
     write(tmp_path / "m.onnx", nodes, weights)
     code = ("import sys; from metrics.features import Extractor; import numpy as np\n"
             "try: Extractor(sys.argv[1])(np.zeros((2, 28, 28), np.uint8))\n"
-            "except Exception as e: print(type(e).__name__, open('/proc/self/status').read().split('VmHWM:')[1].split()[0])")
+            "except Exception as e: name = type(e).__name__\n"
+            "print(name, open('/proc/self/status').read().split('VmHWM:')[1].split()[0])")
     words = [sys.executable, "-c", code, tmp_path / "m.onnx"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     name, peak = done.stdout.split()
