@@ -15,6 +15,7 @@ from utils.onnx_session import Session
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "saved_models" / "classifier.onnx"
 RANGES = {"0-1": (0, 1), "-1-1": (-1, 1), "0-255": (0, 255)}
+MAX_SIDE, MAX_BATCH = 1024, 1024       # pixels of an image, images at once, that a model may ask for
 DTYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(float)": np.float32,
           "tensor(double)": np.float64}
 
@@ -96,6 +97,9 @@ class Extractor:
         if None in self.size:
             raise UserError(f"{path} takes images of any size: say which with --input-size, as --input-size 299")
         self.is_fixed = isinstance(shape[0], int)
+        if not all(0 < s <= MAX_SIDE for s in self.size) or (self.is_fixed and not 0 < shape[0] <= MAX_BATCH):
+            raise UserError(f"{path} takes images of {self.size[0]} x {self.size[1]}, batches of {shape[0]}; expected 1 to "
+                            f"{MAX_SIDE} pixels, 1 to {MAX_BATCH} images")
         self.batch = shape[0] if self.is_fixed else 256 if max(self.size) <= 64 else 32
         self.low, self.high = RANGES[input_range or ("0-255" if self.dtype == np.uint8 else "0-1")]
         if self.dtype == np.uint8 and self.high != 255:
