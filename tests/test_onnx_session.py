@@ -260,7 +260,7 @@ def test_an_operator_without_an_end_is_left_alone(tmp_path):
     assert_one_line_error(done, "m.onnx does not run", "take it more than 0.5 s")
 
 
-@pytest.mark.parametrize("shape", [(-1, 28, 28), (0, 28, 28), (10 ** 9, 28, 28), ("n", 0, 28), ("n", 28, 10 ** 6),
+@pytest.mark.parametrize("shape", [(0, 28, 28), (10 ** 9, 28, 28), ("n", 0, 28), ("n", 28, 10 ** 6),
                                    ("n", 3, 10 ** 6, 10 ** 6)])
 def test_images_of_a_size_that_cannot_be_made(tmp_path, shape):
     path = write(tmp_path / "m.onnx", [node("Flatten", ["image"], ["features"])], shape=shape)
