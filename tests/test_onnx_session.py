@@ -84,7 +84,8 @@ def test_the_peak_of_a_hostile_file_is_small(tmp_path):
     write(tmp_path / "m.onnx", nodes, weights)
     code = ("import sys; from metrics.features import Extractor; import numpy as np\n"
             "try: Extractor(sys.argv[1])(np.zeros((2, 28, 28), np.uint8))\n"
-            "except Exception as e: print(type(e).__name__, open('/proc/self/status').read().split('VmHWM:')[1].split()[0])")
+            "except Exception as e: name = type(e).__name__\n"
+            "print(name, open('/proc/self/status').read().split('VmHWM:')[1].split()[0])")
     words = [sys.executable, "-c", code, tmp_path / "m.onnx"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     name, peak = done.stdout.split()
@@ -257,3 +258,11 @@ def test_an_operator_without_an_end_is_left_alone(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.onnx"], cwd=ROOT, capture_output=True, text=True,
                           check=False)
     assert_one_line_error(done, "m.onnx does not run", "take it more than 0.5 s")
+
+
+@pytest.mark.parametrize("shape", [(0, 28, 28), (10 ** 9, 28, 28), ("n", 0, 28), ("n", 28, 10 ** 6),
+                                   ("n", 3, 10 ** 6, 10 ** 6)])
+def test_images_of_a_size_that_cannot_be_made(tmp_path, shape):
+    path = write(tmp_path / "m.onnx", [node("Flatten", ["image"], ["features"])], shape=shape)
+    with pytest.raises(UserError, match="m.onnx"):
+        Extractor(path)(IMAGES)

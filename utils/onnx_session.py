@@ -36,7 +36,7 @@ METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_media
 
 MEMORY = 384 << 20         # bytes that two images may take while a file proves itself, without its weights
 SECONDS = 4.0              # of the processor that they may take, beside half a second for each image
-MAX_CONSTANTS = 1 << 24    # values worked out from weights, which the optimiser keeps; and two for each byte of the file
+MAX_CONSTANTS = 1 << 24    # values worked out from weights, which the optimiser keeps; and two a byte of the file
 MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own ...
 MAX_OWN_TENSOR = 1 << 17                   # ... of files of the contract, which see a thousand images at once: so many
 MAX_LATENT = 10_000
@@ -167,9 +167,9 @@ class Attempt(threading.Thread):
 
 
 def leave():
-    """The end of a process in which an operator is still running, which onnxruntime cannot interrupt: it would crash."""
+    """End a process in which an operator still runs, which onnxruntime cannot interrupt: without, it might crash."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):      # closed
             stream.flush()
     os._exit(2)
 
