@@ -245,6 +245,75 @@ def test_apgd_takes_the_steps_of_the_paper(steps, monkeypatch):
     assert (found - Hill.TOP).abs().max() < (0.06 if steps == 12 else 0.02), "it has come near to the top"
 
 
+def test_pgd_starts_twice_at_random_and_steps_by_its_share_of_eps(monkeypatch):
+    visited, original = [], attacks.loss_and_gradient
+    monkeypatch.setattr(attacks, "loss_and_gradient", lambda network, z, *rest: visited.append(z.clone()) or
+                        original(network, z, *rest))
+    x, eps = torch.full((1, 1, 2, 2), 0.5), 0.2
+    attacks.pgd(Hill(), x, torch.tensor([0]), eps, steps=10)
+    first, second = torch.cat(visited[:10]), torch.cat(visited[10:])
+    assert len(visited) == 20 and (first[0] - second[0]).abs().min() > 1e-3 and (first[0] - x).abs().min() > 1e-3
+    steps = first.diff(dim=0).abs()
+    assert steps.max() == pytest.approx(2.5 * eps / 10) and (steps > 0.049).float().mean() > 0.7
+
+
+def test_random_starts_fill_the_ball_evenly():
+    x, rng = torch.full((4000, 1, 2, 2), 0.5), torch.Generator().manual_seed(0)
+    delta = (attacks.random_start(x, 0.3, "linf", rng) - x).flatten(1)
+    assert delta.abs().max() <= 0.3 + 1e-6 and delta.std().item() == pytest.approx(0.3 / 3 ** 0.5, rel=0.03)
+    radius = (attacks.random_start(x, 0.3, "l2", rng) - x).flatten(1).norm(dim=1) / 0.3       # P(radius < r) = r^4
+    assert radius.max() <= 1 + 1e-5 and radius.mean().item() == pytest.approx(4 / 5, abs=0.01)
+
+
+def test_projections_and_directions_by_hand():
+    clean, x = torch.tensor([0.5, 0.5]).view(1, 1, 1, 2), torch.tensor([0.8, 0.1]).view(1, 1, 1, 2)    # off by 3, -4
+    near = {(norm, eps): attacks.project(x, clean, eps, norm).flatten().tolist()
+            for norm, eps in (("linf", 0.35), ("l2", 0.25), ("l2", 0.6))}
+    assert near["linf", 0.35] == pytest.approx([0.8, 0.15]) and near["l2", 0.25] == pytest.approx([0.65, 0.3])
+    assert near["l2", 0.6] == pytest.approx([0.8, 0.1])
+    assert attacks.project(x + 1, clean, 2, "linf").max() == 1
+    assert attacks.direction(x - clean, "l2").flatten().tolist() == pytest.approx([0.6, -0.8])
+    assert attacks.direction(x - clean, "linf").flatten().tolist() == [1, -1]
+
+
+def test_windows_of_square_shrink_and_only_gains_are_kept(monkeypatch):
+    sides, kept = [], []
+
+    def propose(x, x_adv, index, eps, side, rng):
+        sides.append(side)
+        kept.append(x_adv.mean().item())
+        return x_adv + (0.001 if len(sides) % 2 else -0.004)          # a margin that falls, then one that rises
+    monkeypatch.setattr(attacks, "propose_linf", propose)
+    monkeypatch.setattr(attacks, "stripes", lambda x, eps, rng: x.clone())
+    net = Linear(torch.full((1, 1, 28, 28), 1 / 784), -5.0)           # class 0, by a margin of 5 - ink
+    attacks.square(net, torch.full((1, 1, 28, 28), 0.5), torch.tensor([0]), 0.3, queries=1000)
+    assert [side for i, side in enumerate(sides) if not i or side != sides[i - 1]] == [25, 18, 13, 9, 6, 4, 3, 2]
+    assert kept[10] == pytest.approx(0.5 + 5 * 0.001, abs=1e-4) and min(np.diff(kept)) >= -1e-6
+
+
+@pytest.mark.parametrize("check, value, word", [
+    ("largest_change", 0.11, "more than eps"), ("lowest_pixel", -0.01, "range"), ("highest_pixel", 1.01, "range"),
+    ("zero_gradients", 0.02, "zero"), ("accuracy_at_grey", 0.06, "grey"), ("answers_differ", 0.01, "random"),
+    ("flipped_by_gradient_free_only", 2, "gradient-free"), ("clean", 0.4, "only 40.0%"), (None, None, None)])
+def test_each_check_has_its_flag(check, value, word):
+    checks = {"largest_change": 0.1, "lowest_pixel": 0.0, "highest_pixel": 1.0, "zero_gradients": 0.01, "grey_eps": 0.5,
+              "accuracy_at_grey": 0.05, "answers_differ": 0.0, "flipped_by_gradient_free_only": 1}
+    result = {"eps": 0.1, "n": 100, "clean": 0.9, "checks": checks}
+    (checks if check in checks else result)[check] = value
+    found = list(attacks.flags(result))
+    assert found == [] if check is None else len(found) == 1 and word in found[0]
+
+
+def test_grey_lies_within_the_ball_that_the_self_check_takes(network, batch, monkeypatch):
+    """.5 for each pixel; in L2 the length of as many changes of .5."""
+    tried = []
+    monkeypatch.setattr(attacks, "apgd", lambda network, x, y, eps, *rest, **more: tried.append(eps) or x)
+    right = torch.ones(len(batch[0]), dtype=torch.bool)
+    for norm, eps in (("linf", 0.5), ("l2", 0.5 * 28)):
+        found = attacks.self_check(network, network, *batch, right, norm, 0)
+        assert found["grey_eps"] == eps == tried[-1] and found["accuracy_at_grey"] == 1
+
+
 def test_network_is_left_as_found(network, batch):
     net = copy.deepcopy(network).train()
     net(batch[0][:8]).sum().backward()

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from test_gan import make, make_batch, take_step
 
 import models
+from training import vae as vae_module
 from training.vae import ADVERSARIAL_FROM, KL_WARM_UP, ConditionalVAE, fit_gmm, fit_prior, kl_divergence, log_density
 
 
@@ -177,6 +178,13 @@ def test_a_prior_is_sane_for_any_size_of_a_cell(sizes):
     assert used <= max(2, 2 * (min(sizes) // 40)) if n else used == 2
     if n:                                               # both halves: the class's own codes, not the other class's
         assert abs(mean[10].mean() - 3) < 1.5 and abs(mean[15].mean() - 3) < 1.5
+
+
+def test_of_many_codes_an_even_selection_is_fitted(monkeypatch):
+    monkeypatch.setattr(vae_module, "MAX_CODES", 100)
+    codes = np.linspace(0, 1, 1000)[:, None] + 0.01 * np.random.default_rng(0).standard_normal((1000, 2))
+    _, mean, _ = fit_prior(codes, np.zeros(1000, np.int64), np.arange(1000) % 3 == 0, 1, components=1)
+    np.testing.assert_allclose(mean, 0.5, atol=0.03)
 
 
 def test_covariances_lean_on_the_prior_as_on_so_many_points():
