@@ -72,7 +72,7 @@ def pictures():
         cases.append((f"digit {i}", np.pad(ink, ((top, bottom), (left, right))), False))
     light = cases[0][1]
     cases += [("dark on light", 255 - light, False), ("grey on grey", 40 + light // 2, False),
-              ("unclear border", np.tile(np.repeat([0, 255], 20).astype(np.uint8), (40, 1)), True),
+              ("unclear border", np.tile(np.repeat([0, 255], 14).astype(np.uint8), (28, 1)), True),
               ("already a glyph", strokes.generate(1, seed=5)[0][0], False),
               ("blank", np.full((30, 30), 9, np.uint8), False)]
     return cases
