@@ -25,8 +25,8 @@ export function kindOf(name, session) {
   const names = session.inputMetadata.map((port) => port.name).join();
   const kind = { "noise,label,thickness": "generator", image: "classifier", "image,label": "gradient" }[names];
   if (!kind) {
-    throw new ContractError(`${name} takes the inputs ${names}, not noise, label and thickness, as a generator, or image, ` +
-                            "as a classifier.");
+    throw new ContractError(`${name} takes the inputs ${names}; a generator takes noise, label and thickness, ` +
+                            "a classifier image.");
   }
   for (const direction of ["inputs", "outputs"]) {
     const ports = session[direction === "inputs" ? "inputMetadata" : "outputMetadata"];

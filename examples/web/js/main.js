@@ -33,7 +33,7 @@ async function drawn(finished) {
     const start = performance.now(), raster = pad.raster();
     state.glyph = normalizeImage(raster.data, raster.width, raster.height);
     state.answer = await read.show(state.glyph, finished);
-    performance.measure("stroke", { start });
+    if (state.answer !== null) performance.measure("answer", { start });
     if (finished) explain();
   } finally {
     busy = false;
@@ -102,7 +102,6 @@ async function start() {
     say(`In use: ${named.join("; ")}.`);
   }, say);
   await useChosen();
-  performance.mark("first answer");
   navigator.serviceWorker?.register("sw.js").catch(() => {});     // offline is a gift: not over plain http, for one
 }
 

@@ -28,7 +28,7 @@ const opened = new Map();
 export function openModel(url) {
   if (!opened.has(url)) {
     const model = fetch(url).catch(() => ({ ok: false })).then(async (answer) => {
-      if (!answer.ok) throw new ContractError(`${url} could not be loaded: look at the connection and choose it again.`);
+      if (!answer.ok) throw new ContractError(`${url} could not be loaded: look at the connection, choose it again.`);
       return modelOf(url.split("/").at(-1), new Uint8Array(await answer.arrayBuffer()));
     });
     model.catch(() => opened.delete(url));     // a lost connection may come back

@@ -1,5 +1,6 @@
 // A grey picture of any size -> a glyph as MNIST's were made (LeCun et al. 1998): ink 255 on 0, cropped, 20 pixels
-// long, its centre of mass in the middle of 28 x 28. The same steps, and the same bytes, as datasets/normalize.py.
+// long, its centre of mass in the middle of 28 x 28. The same steps, and the same bytes, as datasets/normalize.py has
+// for clean pictures: a drawing has no paper with shadows, lines and specks to be taken out.
 
 export const SIDE = 28;
 const INK = 64;                    // a quarter of full ink: noise on the paper is no ink

@@ -55,15 +55,19 @@ async function parse(file) {
 
 /** The set in use, with the user's models in the place of its own. */
 export function withOwn(set, classifier, models) {
-  const own = { ...set, id: "own", title: "Your own", characters: undefined, lang: "" };
+  const own = { ...set, id: "own", title: "Your own" }, unknownScript = { characters: undefined, lang: "" };
   const inOrder = [...models].sort((a, b) => a.kind.localeCompare(b.kind));     // a classifier before its gradient
   for (const model of inOrder) {
     if (model.kind === "generator") own.generators = { [model.name]: model, ...own.generators };
-    if (model.kind === "classifier") Object.assign(own, { classifier: model, gradient: null, adversarial: null });
+    if (model.kind === "classifier") {
+      Object.assign(own, { classifier: model, gradient: null, adversarial: null }, unknownScript);
+    }
     if (model.kind === "gradient") {
       own.gradient = model;
       const reader = typeof own.classifier === "string" ? classifier : own.classifier;
-      if (reader.classes.join() !== model.classes.join()) Object.assign(own, { classifier: model, adversarial: null });
+      if (reader.classes.join() !== model.classes.join()) {
+        Object.assign(own, { classifier: model, adversarial: null }, unknownScript);
+      }
     }
   }
   return own;

@@ -77,14 +77,12 @@ class Side {
       for (const caption of this.captions) caption.textContent = "";
       return this.paint();
     }
-    const start = performance.now();
     const read = async (image) => softmax((await model.differentiate(image, [0], ["logits"])).logits);
     const before = await read(x), answer = best(before);
     if (settings.target === answer) settings = { ...settings, target: null };
     const changed = await attack(model, x, { ...settings, answer }, stopped);
     if (!changed) return;
     const after = await read(changed), fooled = best(after) !== answer;
-    performance.measure("attack", { start });
     this.result = { x, changed, eps: settings.eps };
     this.element.classList.toggle("fooled", fooled);
     this.status.textContent = fooled ? `fooled: now read as ${classes[best(after)]}` : "not fooled";

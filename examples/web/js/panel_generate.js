@@ -105,7 +105,7 @@ export class GeneratePanel {
     this.paint();
     $("save-png").disabled = $("save-zip").disabled = false;
     this.#note(`${request.n} samples of ${this.model.name} in ${milliseconds.toFixed(0)} ms`);
-    $("command").textContent = command(this.file, request, this.names, this.model.classes);
+    $("command").textContent = command(this.file, request, this.model.classes);
     const shown = request.classes.map((k) => this.names[k]).join(", ");
     $("sheet").setAttribute("aria-label", `Sheet of ${request.n} samples: ${shown}`);
     this.frames = this.#drawFrames();
@@ -134,8 +134,8 @@ export class GeneratePanel {
 
   // ---- the walk ----------------------------------------------------------------------------------------------------
 
-  /** All frames, or null where something else is asked for meanwhile: glyphs of the first chosen classes, on the way from
-   *  the noise of the seed to that of the next. */
+  /** All frames, glyphs of the first chosen classes on the way from the noise of the seed to that of the next; null where
+   *  something else is asked for meanwhile. */
   async #drawFrames() {
     const run = this.run, { request, model } = this, classes = request.classes.slice(0, WALKERS), frames = [];
     const [from, to] = [0, 1].map((next) => drawNoise(request.seed + next, 0, classes.length, model.latent).noise);
@@ -161,7 +161,6 @@ export class GeneratePanel {
 
   #play(playing) {
     this.playing = playing;
-    $("play").setAttribute("aria-pressed", playing);
     $("play").textContent = playing ? "Pause" : "Play";
     const last = FRAMES - 1, started = performance.now(), offset = Number($("place").value);
     const step = (now) => {
@@ -191,8 +190,9 @@ function arrange(images, n, classes, ratio) {
 }
 
 /** The command that makes the same images. */
-function command(file, { n, seed, classes, style, dial }, names, known) {
-  const digits = classes.length < known.length ? ` --digits ${classes.map((k) => known[k]).join()}` : "";
+function command(file, { n, seed, classes, style, dial }, known) {
+  const chosen = classes.map((k) => known[k]).join(), word = /\s/.test(chosen) ? `"${chosen}"` : chosen;
+  const digits = classes.length < known.length ? ` --digits ${word}` : "";
   const pen = dial !== null ? ` --thickness ${dial}` : style === "both" ? "" : ` --style ${style}`;
   const from = seed ? ` --seed ${seed}` : "";
   return `python generate_digits.py --generator ${file} --num_digits ${n}${digits}${pen}${from}`;

@@ -44,10 +44,8 @@ export class WhyPanel {
       return;
     }
     const method = $("methods").querySelector(":checked").value;
-    const start = performance.now();
     const map = await METHODS[method](this.model, this.x, label, () => run !== this.run);
     if (!map || run !== this.run) return;
-    performance.measure("map", { start });
     Object.assign(this, { map, mapGlyph: this.glyph, explained: label });
     this.paint();
     const name = this.classes[label], which = label === this.answer ? "the answer" : "which it is not read as";

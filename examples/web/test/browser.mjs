@@ -133,7 +133,7 @@ async function keyboard(page, said) {
 }
 
 function firstAnswer(page) {
-  return page.waitForFunction(() => performance.getEntriesByName("first answer").length > 0);
+  return page.waitForFunction(() => performance.getEntriesByName("answer").length > 0);
 }
 
 /** One stroke over the canvas, of a mouse, or of a finger. Points are [x, y] from 0 to 1. */

@@ -62,7 +62,7 @@ const checks = {
     const outputs = [port("logits", "float32", 10), port("probabilities", "float32", 10)];
     assert.equal(kindOf("a.onnx", session([port("image", "uint8", 28, 28)], outputs)), "classifier");
     for (const [wrong, words] of [
-      [session([port("x", "float32", 3)], outputs), /a.onnx takes the inputs x, .*\.$/],
+      [session([port("x", "float32", 3)], outputs), /a.onnx takes the inputs x; .*\.$/],
       [session([port("image", "uint8", 28, 28)], []), /lacks the output logits/],
       [session([port("image", "float32", 28, 28)], outputs), /image is float32 .*, not uint8 \[batch, 28, 28\]/],
       [session([{ name: "image", type: "uint8", shape: [1, 28, 28] }], outputs), /with any batch/],

@@ -8,6 +8,6 @@ const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", 
 
 export function launch() {
   const executablePath = PATHS.find((path) => path && existsSync(path));
-  if (!executablePath) throw new Error("error: no Chromium: install it, or set CHROMIUM to its path");
+  if (!executablePath) throw new Error("no Chromium: install it, or set CHROMIUM to its path");
   return chromium.launch({ executablePath, args: FLAGS });
 }

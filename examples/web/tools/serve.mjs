@@ -10,10 +10,10 @@ const TYPES = { ".html": "text/html; charset=utf-8", ".css": "text/css; charset=
                 ".json": "application/json", ".wasm": "application/wasm" };
 
 /** A started server on this machine alone; port 0 takes a free one. Its `url` is the page's. */
-export function serve(port = 0) {
+export async function serve(port = 0) {
   const files = site(), list = listing(files);
   const server = createServer((request, response) => {
-    const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname).slice(1) || "index.html";
+    const path = request.url.split("?")[0].slice(1) || "index.html";
     const type = TYPES[extname(path)] ?? "application/octet-stream";
     const fresh = { "Content-Type": type, "Cache-Control": "no-cache" };
     if (path === "files.json") return response.writeHead(200, fresh).end(list);
@@ -36,11 +36,11 @@ export function serve(port = 0) {
 
 if (process.argv[1] && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const port = Number(process.argv[2] ?? process.env.PORT ?? 8000);
-  serve(port).then(
-    (server) => console.log(`${server.url} (Ctrl-C ends it)`),
-    (error) => {
-      const taken = error.code === "EADDRINUSE";
-      console.error(taken ? `error: port ${port} is taken: npm start -- ${port + 1}` : error.message);
-      process.exitCode = 2;
-    });
+  try {
+    console.log(`${(await serve(port)).url} (Ctrl-C ends it)`);
+  } catch (error) {
+    const reason = { EADDRINUSE: `port ${port} is taken: npm start -- ${port + 1}`, ERR_SOCKET_BAD_PORT: "no such port" };
+    console.error(`error: ${reason[error.code] ?? error.message}`);
+    process.exitCode = 2;
+  }
 }

@@ -11,7 +11,7 @@ const RUNTIME = join(HERE, "node_modules/onnxruntime-web/dist");
 const SMALLEST = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
 export function site() {
-  if (!existsSync(RUNTIME)) throw new Error("error: onnxruntime-web is not installed: run npm install in examples/web");
+  if (!existsSync(RUNTIME)) throw new Error("onnxruntime-web is not installed: run npm install in examples/web");
   const modules = readdirSync(join(HERE, "js")).sort();
   const pages = ["index.html", "style.css", "icon.svg", "sw.js", ...modules.map((name) => `js/${name}`)];
   const models = CANDIDATES.filter((name) => existsSync(join(MODELS, name)));
