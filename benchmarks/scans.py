@@ -20,7 +20,7 @@ import repository  # noqa: F401 (makes what follows importable)
 from PIL import Image, ImageFilter
 
 import data
-from datasets import normalize
+from datasets import cleaning, normalize
 from metrics.features import DEFAULT_MODEL
 from utils import figures
 from utils.cli import Parser, number, run_command
@@ -146,6 +146,17 @@ def scan(glyph, seed, index):
     return image, pen, lines, clean
 
 
+def traces(image, pen, lines):
+    """What is left of a scan's lines and of its glyph: (share of line pixels still inked or nan, share of the glyph's
+    pixels lost, were lines found?)."""
+    a = normalize.grey(image)
+    ink, removed = cleaning.clean(255 - a if normalize.has_dark_ink(a, True) else a, "all")
+    ink = normalize.stretch(ink) > 64
+    is_line, is_pen = (lines > 0.5) & (pen < 0.1), (pen > 0.7) & (lines < 0.1)
+    left = ink[is_line].mean() if is_line.sum() > 10 else np.nan
+    return left, 1 - ink[is_pen].mean() if is_pen.any() else np.nan, "cell lines" in removed
+
+
 def outside(images, margin=4):
     """Share of the ink of images uint8 [N,28,28] that lies outside the middle box: float [N]."""
     x = images.astype(np.float64)
@@ -195,9 +206,16 @@ def main(argv=None):
         print(f"{name:12} read {100 * right[name].mean():6.2f} %   ink outside the middle 20 (24) pixels in "
               f"{100 * np.mean(outside(images) > 0.03):5.1f} ({100 * np.mean(outside(images, 2) > 0.03):.1f}) %")
     print(f"apart from the clean image by more than 16 grey levels on average: {100 * np.mean(distance > 16):.2f} %")
-    has_lines = np.array([(a > 0.5).sum() > 0 for a in lines])
-    print(f"with lines {has_lines.mean():.3f}: read {100 * right['scanned'][has_lines].mean():.2f}, far {100 * np.mean(distance[has_lines] > 16):.2f};"
-          f" without: read {100 * right['scanned'][~has_lines].mean():.2f}, far {100 * np.mean(distance[~has_lines] > 16):.2f}")
+    left, lost, found = (np.array(column) for column in zip(*map(traces, scans, pens, lines)))
+    lined = ~np.isnan(left)
+    whole = np.array([not cleaning.clean(255 - a)[1] for a in clean])
+    print(f"{np.count_nonzero(lined):,} scans with lines: {100 * np.mean(left[lined] < 0.1):.1f} % freed of them (less than "
+          f"a tenth of the pixels left), {100 * (1 - left[lined].mean()):.1f} % of their pixels removed; read "
+          f"{100 * right['scanned'][lined].mean():.2f} %")
+    print(f"{np.count_nonzero(~lined):,} without: lines seen in {100 * found[~lined].mean():.1f} %; read "
+          f"{100 * right['scanned'][~lined].mean():.2f} %")
+    print(f"ink of the glyphs lost: {100 * np.nanmean(lost):.2f} %; more than a tenth in {100 * np.mean(lost > 0.1):.1f} %")
+    print(f"clean pictures left bit for bit as they were: {100 * whole.mean():.2f} %")
     if args.show:
         worst = np.argsort(-distance)[:48]
         rows = []

@@ -381,7 +381,7 @@ def _erase(f, mask, lines):
         inked, top, end = _runs(view, above, below, y)
         along = (x >= line.first - 1) & (x <= line.last + 1)
         alone = inked & (end - lower <= 1) & (upper - top <= 1)
-        stroke = _close(inked & ~alone, round(2 * line.thick))
+        stroke = _close(inked & ~alone, round(4 * line.thick))
         on_line = (rows >= upper) & (rows < lower)
         core = np.where(on_line, grey, 0).max(0)[along & alone]
         darkness = np.median(core) if len(core) else 255
