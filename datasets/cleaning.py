@@ -290,7 +290,7 @@ def _candidates(mask, side):
 
 
 def _hough(mask, rows, most):
-    """Inked columns along straight lines: [2 * most + 1 drops from the left end to the right, `rows` rows in the middle]."""
+    """Inked columns along straight lines: [2 * most + 1 drops from end to end, `rows` rows in the middle]."""
     tall = np.pad(mask, ((most, most), (0, 0)))
     tall[1:] |= tall[:-1]                                                                  # a pixel lower is as good
     tall[:-1] |= tall[1:]
@@ -301,7 +301,7 @@ def _hough(mask, rows, most):
 
 @functools.lru_cache(256)
 def _line_index(width, rows, most):
-    """Where _hough's pieces of columns start, and the places of each line's pieces in [H, pieces]: [drops, rows, pieces]."""
+    """Where _hough's pieces of columns start; the places of each line's in [H, pieces]: [drops, rows, pieces]."""
     starts = np.unique(np.linspace(0, width, 41).astype(int)[:-1])
     middles = (starts + np.append(starts[1:], width)) / 2
     offsets = most + np.rint(np.arange(-most, most + 1)[:, None] * (middles / width - 0.5)).astype(np.int32)
@@ -381,11 +381,12 @@ def _erase(f, mask, lines):
         inked, top, end = _runs(view, above, below, y)
         along = (x >= line.first - 1) & (x <= line.last + 1)
         alone = inked & (end - lower <= 1) & (upper - top <= 1)
-        stroke = _close(inked & ~alone, round(2 * line.thick))
+        stroke = _close(inked & ~alone, round(4 * line.thick))
         on_line = (rows >= upper) & (rows < lower)
         core = np.where(on_line, grey, 0).max(0)[along & alone]
         darkness = np.median(core) if len(core) else 255
-        begin, stop = np.where(inked, np.minimum(top - 1, upper), upper), np.where(inked, np.maximum(end + 1, lower), lower)
+        begin = np.where(inked, np.minimum(top - 1, upper), upper)
+        stop = np.where(inked, np.maximum(end + 1, lower), lower)
         target |= (rows >= begin) & (rows < stop) & along & ~stroke & (grey < 1.5 * darkness + 25)
         strip |= (rows >= upper - 1) & (rows < lower + 1) & along
     return erase | strips[0] & strips[1], strips[0] | strips[1]
