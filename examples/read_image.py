@@ -24,7 +24,7 @@ from utils.cli import Parser, run_command
 from utils.files import UserError
 from utils.onnx_session import open_session
 
-SIDE = 1600            # pixels, the longest side at which digits are looked for: of 15 pixels' height and more
+SIDE = 2000            # pixels, about, the longest side at which digits are looked for
 STROKE = 1 / 20        # the widest pen, in longest sides: what is wider is paper or desk
 SMALLEST = 12          # pixels of height that a digit has at least
 MOST = 500             # digits on a picture: where more is found, it is no page of digits
@@ -32,29 +32,34 @@ UNSURE = 0.5           # a probability below is marked with a "?"
 
 
 def find_ink(a):
-    """A grey picture uint8 [H, W] -> (how much ink, float32 [H, W], 0 paper to 1; bool [H, W], is it ink?), dark ink on
-    light or the reverse, whichever there is more of. Shadows and the desk are wide, so they belong to the paper."""
-    if max(a.shape) > SIDE / 2:
-        a = np.asarray(Image.fromarray(a).filter(ImageFilter.BoxBlur(1)))           # a camera's noise
-    both = []
-    for b in (a, 255 - a):
-        small = Image.fromarray(b).reduce(-(-max(a.shape) // 320))
-        times = 1 + round(max(small.size) * STROKE / 4)          # each takes two pixels off both sides of a stroke
-        # once more back than forth: the last of the paper beside a dark desk counts as desk, not as ink's paper
-        for brush in [ImageFilter.MaxFilter(5)] * times + [ImageFilter.MinFilter(5)] * (times + 1):
-            small = small.filter(brush)
-        paper = small.filter(ImageFilter.GaussianBlur(1)).resize(a.shape[::-1], Image.Resampling.BILINEAR)
-        both.append((np.asarray(paper, np.float32) - b, np.asarray(paper, np.float32)))
-    depth, paper = max(both, key=lambda pair: np.square(np.clip(pair[0] - 16, 0, None)).sum())
+    """A grey picture uint8 [H, W] of dark ink -> (how much ink, float32 [H, W], 0 paper to 1; bool [H, W], is it ink?;
+    uint8 [H, W], how bright it would be without). Shadows and the desk are wide, so they belong to the paper."""
+    small = Image.fromarray(a).reduce(-(-max(a.shape) // 320))
+    times = 1 + round(max(small.size) * STROKE / 4)              # each takes two pixels off both sides of a stroke
+    # once more back than forth: the last of the paper beside a dark desk counts as desk, not as ink's paper
+    for brush in [ImageFilter.MaxFilter(5)] * times + [ImageFilter.MinFilter(5)] * (times + 1):
+        small = small.filter(brush)
+    paper = np.asarray(small.filter(ImageFilter.GaussianBlur(1)).resize(a.shape[::-1], Image.Resampling.BILINEAR))
     # compared with the desk, the grain of a dark one is as deep as ink: compare it with the paper
-    ink = np.clip(depth / np.maximum(paper, max(32, np.percentile(paper[::8, ::8], 90) / 2)), 0, 1)
+    ink = (paper.astype(np.float32) - a) / np.maximum(paper, max(32, np.percentile(paper[::8, ::8], 90) / 2))
+    ink = ink.clip(0, 1)
     usual = float((ink ** 4).sum() / max((ink ** 3).sum(), 1e-9))                   # of ink, little else counts
-    return ink, ink > max(0.15, 0.4 * usual)
+    return ink, ink > max(0.13, 0.3 * usual), paper
 
 
-def find_digits(mask):
-    """bool [H, W] -> (the part of each pixel, int64 [H, W], 0 paper; a list of digits, each a list of parts; boxes
-    float64 [digits, 4]: left, top, right, bottom; the usual height). A digit may have several parts."""
+def is_stroke(a, paper, own, near):
+    """Is what lies around a part, bool `own` in the slices `near` of the picture a, brighter than it on all sides? The
+    edge of a desk or of a sheet is not."""
+    ring = np.asarray(Image.fromarray(own).convert("L").filter(ImageFilter.MaxFilter(9))) > 0
+    ring &= ~np.asarray(Image.fromarray(own).convert("L").filter(ImageFilter.MaxFilter(5))).astype(bool)
+    a = a[near]
+    return np.mean(a[ring] < (a[own].mean() + paper[near][own].mean()) / 2) < 0.2
+
+
+def find_digits(mask, a, paper):
+    """bool [H, W], where ink is in a, uint8 [H, W], on the paper -> (the part of each pixel, int64 [H, W], 0 paper; a
+    list of digits, each a list of parts; boxes float64 [digits, 4]: left, top, right, bottom; the usual height). A
+    digit may have several parts."""
     labels, boxes, area = components(mask)
     boxes = boxes[:, [1, 0, 3, 2]]
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
@@ -63,6 +68,10 @@ def find_digits(mask):
     is_frame = (size.max(1) > 0.6 * side) | ((size.max(1) > 0.25 * side) & (area < 0.03 * height * width))   # an edge
     at_edge = (boxes[:, :2].min(1) == 0) | (boxes[:, 2] == mask.shape[1]) | (boxes[:, 3] == mask.shape[0])
     usable = ~is_frame & ~at_edge & (area >= SMALLEST)
+    for i in np.flatnonzero(usable & (size.max(1) >= SMALLEST)):
+        left, top, right, bottom = boxes[i]
+        near = slice(max(0, top - 5), bottom + 5), slice(max(0, left - 5), right + 5)
+        usable[i] = is_stroke(a, paper, labels[near] == i + 1, near)
     if not usable.any():
         return labels, [], np.zeros((0, 4)), 0
     order = np.flatnonzero(usable)[np.argsort(size.max(1)[usable])]
@@ -136,10 +145,17 @@ def read_image(path, session):
     """The digits on a picture: (the picture, lines: lists of (class index, probability, box) in reading order)."""
     image = open_photo(path)
     a = grey(image)
-    factor = max(1, -(-max(a.shape) // SIDE))
+    factor = max(1, round(max(a.shape) / SIDE))
     a = np.asarray(Image.fromarray(a).reduce(factor))
-    ink, mask = find_ink(a)
-    labels, digits, boxes, usual = find_digits(mask)
+    if max(a.shape) > SIDE / 2:
+        a = np.asarray(Image.fromarray(a).filter(ImageFilter.BoxBlur(1)))           # a camera's noise
+    both = []
+    for b in (a, 255 - a):                                       # dark ink on light, light on dark
+        ink, mask, paper = find_ink(b)
+        found = find_digits(mask, b, paper)
+        strokes = np.isin(found[0] - 1, sum(found[1], []))
+        both.append((np.square(ink[strokes] * paper[strokes]).sum(), ink, *found))
+    _, ink, labels, digits, boxes, usual = max(both, key=lambda one: one[0])
     if not digits:
         raise UserError(f"{path}: no digit is seen on it; they should stand apart on plain paper, {SMALLEST} pixels "
                         "high and more")

@@ -91,7 +91,8 @@ def test_parts_of_a_digit_belong_together_and_specks_do_not_count(reader):
     mask = np.zeros((200, 400), bool)
     mask[60:120, 50:56] = mask[60:66, 90:130] = mask[72:120, 90:96] = True                   # a 1; a 5 with its bar apart
     mask[100:102, 300:303] = mask[20:23, 20:22] = True
-    _, found, boxes, usual = reader.find_digits(mask)
+    paper = np.full(mask.shape, 220, np.uint8)
+    _, found, boxes, usual = reader.find_digits(mask, np.where(mask, 30, paper), paper)
     assert sorted(map(len, found)) == [1, 2] and 40 <= usual <= 60
     assert sorted(boxes.tolist()) == [[50, 60, 56, 120], [90, 60, 130, 120]]
 
