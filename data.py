@@ -303,7 +303,7 @@ def main(argv=None):
                         help="of these images (default with --num: 0)")
     args = parser.parse_args(argv)
     if args.out and (args.out.suffix not in (".png", ".npz") or args.out.is_dir()):
-        raise UserError(f"--out {args.out}: name a file that ends in .png or .npz")
+        raise UserError(f"--out {args.out}: the name of a file, which must end in .png or .npz")
     if args.per_class and (not args.out or args.out.suffix == ".npz"):
         raise UserError("--per-class is for a sheet: name one with --out FILE.png, or leave it out")
     if args.num is not None or args.seed is not None:
