@@ -332,7 +332,7 @@ def parse_args(argv=None):
     if args.form is not None or args.scan:
         return args
     if args.out and (args.out.suffix not in (".png", ".npz") or args.out.is_dir()):
-        raise UserError(f"--out {args.out}: name a file that ends in .png or .npz")
+        raise UserError(f"--out {args.out}: the name of a file, which must end in .png or .npz")
     if args.per_class and (not args.out or args.out.suffix == ".npz"):
         raise UserError("--per-class is for a sheet: name one with --out FILE.png, or leave it out")
     if (args.num or args.seed) is not None and (args.name not in ("strokes", "strokes-arabic") or not args.out):

@@ -102,7 +102,7 @@ def parse_args(argv=None):
         "as large as another, else 0)")
     add("--diffaugment", type=cli.number(int, at_least=0, below=14), help="pixels by which the discriminator's images are "
         f"shifted, real and fake alike (default: {SHIFT} below {SCARCE:,} training images, else 0)")
-    add_setting("--lr", positive, "top learning rate")
+    add_setting("--lr", cli.number(float, above=0), "top learning rate")
     add_setting("--label-weight", weight, "of the discriminator's label loss")
     add_setting("--g-label-weight", weight, "of that of the generator; more makes samples alike")
     add_setting("--ink-weight", weight, "of the loss that makes a sample as thick as it should be")

@@ -37,7 +37,8 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
     "train": (train.main, ["--dataset", "strokes", "--dry-run"], {
         "--model": CHOICES, "--dataset": OWN, "--data-dir": ["", " "], "--out": NEW_FOLDERS, "--epochs": COUNTS,
         "--minutes": RATES, "--per-class": COUNTS, "--seed": SEEDS, "--batch": COUNTS, "--balance": ["2", *WEIGHTS],
-        "--diffaugment": ["14", "-1", "1.5", ""], "--lr": RATES, "--label-weight": WEIGHTS, "--g-label-weight": WEIGHTS,
+        "--diffaugment": ["14", "-1", "1.5", ""], "--lr": [n for n in RATES if n != "1e23"],
+        "--label-weight": WEIGHTS, "--g-label-weight": WEIGHTS,
         "--ink-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
         "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS, "--adversarial": [None],
         "--resume": [None]}),
