@@ -125,7 +125,9 @@ def first(change):
     (lambda m: m.graph.initializer[0].dims.append(10 ** 9), "more weights than it holds"),
     (lambda m: m.graph.node.append(m.graph.node[0]), "."),
     (lambda m: m.graph.node.insert(0, m.graph.node.pop()), "not in their order"),
-    (lambda m: m.graph.sparse_initializer.add(), "sparse")])
+    (lambda m: m.graph.sparse_initializer.add(), "sparse"),
+    (first(lambda n: n.attribute.append(helper.make_attribute("batch_dims", -2))), "odd number for batch_dims"),
+    (first(lambda n: n.attribute.append(helper.make_attribute("pads", [0, 2 ** 40]))), "odd number for pads")])
 def test_graphs_that_no_network_of_images_needs_are_not_run(tmp_path, change, said):
     model = onnx.load(CLASSIFIER)
     change(model)

@@ -11,6 +11,10 @@ import math
 from utils.files import UserError
 
 MAX_NODES = 20_000
+MAX_NUMBER = 65_536        # of a kernel, a padding, ...: beyond, onnxruntime may crash while it works shapes out
+SIGNED = {"axis", "axes", "start", "end", "k", "pads", "shape"}        # may be negative, down to ...
+MIN_NUMBER = -1024
+ANY_NUMBER = {"Constant", "Slice", "Dropout"}          # their numbers are values, ends far away, seeds
 STANDARD = """
     Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool BatchNormalization
     BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress
@@ -89,6 +93,11 @@ def integers(values):
                 yield number
 
 
+def signed(number):
+    """The int64 that protobuf stores as this number."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
 def check_tensor(buffer):
     """The name of a stored tensor. ValueError where its values lie elsewhere or are fewer than it claims."""
     tensor = message(buffer)
@@ -112,6 +121,10 @@ def check_node(buffer):
             raise ValueError("it has a graph, a sparse tensor or a type within a node")
         for tensor in attribute.get(5, []) + attribute.get(10, []):
             check_tensor(tensor)
+        least = MIN_NUMBER if text(attribute.get(1, ())) in SIGNED else 0
+        numbers = () if operator in ANY_NUMBER else integers(attribute.get(3, []) + attribute.get(8, []))
+        if any(not least <= signed(number) <= MAX_NUMBER for number in numbers):
+            raise ValueError(f"its operator {operator} has an odd number for {text(attribute.get(1, ()))[:40]}")
     return operator, *([bytes(name).decode() for name in node.get(k, ()) if len(name)] for k in (1, 2))
 
 
