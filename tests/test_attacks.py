@@ -251,7 +251,8 @@ def test_apgd_goes_back_where_its_best_loss_does_not_rise_any_more(monkeypatch):
 
     def planted(network, z, *rest):
         visited.append(z.clone())
-        return torch.tensor([float(len(visited)) if len(visited) > 1 else 1e3]), torch.ones_like(z), torch.tensor([[1.0, 0]])
+        loss = float(len(visited)) if len(visited) > 1 else 1e3
+        return torch.tensor([loss]), torch.ones_like(z), torch.tensor([[1.0, 0.0]])
     monkeypatch.setattr(attacks, "loss_and_gradient", planted)
     attacks.apgd(Hill(), torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), 0.4, steps=50)
     rim, after = torch.cat(visited[1:12]), visited[12]               # step 11 is the first checkpoint
