@@ -94,7 +94,7 @@ def test_a_method_must_fall_on_ink_and_on_all_pixels(monkeypatch):
     monkeypatch.setattr(saliency_checks, "charts", Mock())
     for every, ink, passes in ((0.1, 0.1, True), (0.1, 0.9, False), (0.9, 0.1, False)):
         falls = {m: {"all": [0.9, every], "ink": [0.9, ink]} for m in saliency.METHODS}
-        beats = {kind: dict.fromkeys(saliency.METHODS, ["random", "edges"]) for kind in ("deletion", "insertion")}
+        beats = {kind: {m: ["random", "edges"] for m in saliency.METHODS} for kind in ("deletion", "insertion")}
         answer = saliency_checks.describe({
             "protocol": {"ranked": 4, "seeds": 2}, "completeness": {"mean": 0, "max": 0, "images": 6}, "beats": beats,
             "perturbation": {}, "randomisation": {"stages": ["linear 2", "conv 1"], **falls},
