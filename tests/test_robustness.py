@@ -130,7 +130,7 @@ def test_numbers_of_the_study_are_those_of_its_rows(context, monkeypatch):
 
 
 def test_a_gain_in_clean_accuracy_or_of_two_seeds_is_none_in_robustness():
-    values = {"real": [0.5, 0.52, 0.51, 0.5], "+ CGAN": [0.6, 0.62, 0.61, 0.6001]}
+    values = {"real": [0.5, 0.52, 0.51, 0.5], "+ CGAN": [0.6, 0.6201, 0.61, 0.6001]}       # two seeds: p = .0003
     for seeds, better in ((4, "clean"), (2, "eps 0.1")):
         measures = {m: {arm: values[arm if m == better else "real"][:seeds] for arm in values}
                     for m in ("clean", "eps 0.1")}
