@@ -103,7 +103,7 @@ def centred_pixels(images):
 def closeness(real, fake, train):
     """How much nearer fakes are to training images than to real ones, of vectors [N, d] each: (closeness float64 [N],
     the distance to the nearest training image / that to the nearest real one; threshold, the 1 % quantile of that of
-    the real images, to the OTHER ones; what nearest() says of fakes and training images, and of fakes and real ones)."""
+    the real images, to the OTHER ones; what nearest() says of fakes and training, and of fakes and real images)."""
     in_train, in_real = nearest(fake, train), nearest(fake, real)
     of_real = nearest(real, train)[1] / np.maximum(nearest(real)[1], TINY)
     return in_train[1] / np.maximum(in_real[1], TINY), float(np.quantile(of_real, 0.01)), in_train, in_real

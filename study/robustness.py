@@ -32,9 +32,9 @@ SEVERITY = 3               # of the corruptions
 ROW = {"eps": [float], "curve": [is_share], "corruptions": {str: is_share}, "corrupted": is_share, "clean": is_share,
        "train_seconds": is_duration, "test_seconds": is_duration}             # of robustness.jsonl
 TABLE_EPS = (0.05, 0.1)    # L-infinity bounds with a column in the study's tables
-# test images: under all attacks on the trained files, of each kind of corruption, attacked in the study; targeted: steps
-# of apgd-t, which takes as long as all others together; steps and seeds: of each arm's training in the study; pool:
-# images of each generator
+# test images: under all attacks on the trained files, of each kind of corruption, attacked in the study; targeted:
+# steps of apgd-t, which takes as long as all others together; steps and seeds: of each arm's training in the study;
+# pool: images of each generator
 QUICK = {"images": 150, "targeted": 20, "corrupted": 500, "steps": 400, "seeds": 2, "attacked": 200, "pool": 6000,
          "eps": [0, 0.05, 0.1, 0.2, 0.3, 0.4]}
 FULL = {"images": 300, "targeted": 100, "corrupted": 1000, "steps": 600, "seeds": 5, "attacked": 300, "pool": 10_000,

@@ -245,6 +245,20 @@ def test_apgd_takes_the_steps_of_the_paper(steps, monkeypatch):
     assert (found - Hill.TOP).abs().max() < (0.06 if steps == 12 else 0.02), "it has come near to the top"
 
 
+def test_apgd_goes_back_where_its_best_loss_does_not_rise_any_more(monkeypatch):
+    """Planted losses: the first is the highest, and all others rise step by step, as if on the way to a lower top."""
+    visited = []
+
+    def planted(network, z, *rest):
+        visited.append(z.clone())
+        loss = float(len(visited)) if len(visited) > 1 else 1e3
+        return torch.tensor([loss]), torch.ones_like(z), torch.tensor([[1.0, 0.0]])
+    monkeypatch.setattr(attacks, "loss_and_gradient", planted)
+    attacks.apgd(Hill(), torch.full((1, 1, 2, 2), 0.5), torch.tensor([0]), 0.4, steps=50)
+    rim, after = torch.cat(visited[1:12]), visited[12]               # step 11 is the first checkpoint
+    assert (rim - 0.9).abs().max() < 1e-6 and (after - 0.9).abs().max() > 0.01
+
+
 def test_pgd_starts_twice_at_random_and_steps_by_its_share_of_eps(monkeypatch):
     visited, original = [], attacks.loss_and_gradient
     monkeypatch.setattr(attacks, "loss_and_gradient", lambda network, z, *rest: visited.append(z.clone()) or

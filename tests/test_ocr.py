@@ -175,7 +175,8 @@ def watched(context, tmp_path, monkeypatch):
     classifiers, generators = [], []
 
     def train_classifier(x, y, steps, seed, augment, synthetic, **options):
-        classifiers.append({"images": 0 if x is None else len(x), "augment": augment, "synthetic": synthetic, **options})
+        images = 0 if x is None else len(x)
+        classifiers.append({"images": images, "augment": augment, "synthetic": synthetic, **options})
 
     def train_generator(name, glyphs, seed, steps, device, **options):
         generators.append({"images": len(glyphs.x_train), **options})
@@ -196,7 +197,8 @@ def test_what_a_classifier_of_each_arm_is_given(watched):
     assert [g["synthetic"] for g in given] == [None, made, None, None] and {g["images"] for g in given} == {7 * 40 + 12}
     assert all(g["elastic"] == 20.0 and "filter" not in g for g in given)
     weights = given[2]["class_weights"]                    # in inverse proportion to the size of a class
-    assert weights[case.rare] / np.delete(weights, case.rare)[:3] == pytest.approx(10) and "class_weights" not in given[3]
+    assert weights[case.rare] / np.delete(weights, case.rare)[:3] == pytest.approx(10)
+    assert "class_weights" not in given[3]
     study.train(study.make_case("few", 4, 1), ocr.FEW["cgan-only"], {}, 0, made)
     assert given[-1]["images"] == 0 and given[-1]["synthetic"] is made
 
@@ -222,7 +224,7 @@ def test_samples_are_filtered_by_a_classifier_that_can_be_trusted(watched, monke
     monkeypatch.setattr(ocr, "predict", lambda model, images: np.where(right, np.resize(range(10), ocr.POOL), -1))
     (images, labels), facts = study.synthetic(case, "few", 4, 1, ocr.FEW["cgan+tuned"], {"filter": True})
     assert facts["kept"] == len(images) == len(labels) == kept
-    assert trained == [{**trained[0], "images": 40, "augment": "classical", "synthetic": None}], "on the real images alone"
+    assert trained == [{**trained[0], "images": 40, "augment": "classical", "synthetic": None}], "of real images alone"
 
 
 def test_scores_of_rare_classes_are_of_these_alone(monkeypatch):

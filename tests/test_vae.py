@@ -82,6 +82,16 @@ def test_finish_fits_thin_images_to_thin_and_thick_to_thick_and_refit_hands_it_o
         torch.testing.assert_close(drawn.std(0), spread, rtol=0.3, atol=0.05)      # codes are drawn, not means
 
 
+def test_encoder_and_decoder_are_averaged():
+    vae = make(ConditionalVAE, ema=0.9)
+    before = {k: v.clone() for k, v in vae.ema.state_dict().items()}
+    take_step(vae, make_batch(step=10_000))
+    after, now = vae.ema.state_dict(), vae.vae.state_dict()
+    for name in ("encoder.head.2.weight", "decoder.project.weight"):
+        torch.testing.assert_close(after[name], 0.9 * before[name] + 0.1 * now[name])
+        assert not torch.equal(after[name], before[name])
+
+
 def test_the_prior_of_a_cvae_is_normal_until_it_is_fitted_and_then_follows_the_codes():
     vae = make(ConditionalVAE, classes=3)
     prior = vae.ema.prior
