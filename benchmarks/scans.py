@@ -201,6 +201,11 @@ def report(x, y, scans, pens, lines, clean, args):
           f"{100 * right['scanned'][lined].mean():.2f} %")
     print(f"{(~lined).sum():,} without: lines seen in {100 * found[~lined].mean():.1f} %; read "
           f"{100 * right['scanned'][~lined].mean():.2f} %")
+    free = np.array([not ((a > 0.3) & (b > 0.3)).any() for a, b in zip(pens, lines)])
+    large = np.array([min(a.shape) >= 50 for a in pens])
+    for name, some in (("no line on the glyph", free), ("50 pixels or more", large), ("both", free & large)):
+        print(f"{name}, {some.sum():,}: read {100 * right['scanned'][some].mean():.2f} %, "
+              f"clean {100 * right['clean'][some].mean():.2f} %")
     print(f"ink of the glyphs lost: {100 * np.nanmean(lost):.2f} %, "
           f"more than a tenth in {100 * np.mean(lost > 0.1):.1f} %")
     print(f"clean pictures left bit for bit as they were: {100 * whole.mean():.2f} %")
