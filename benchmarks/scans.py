@@ -7,8 +7,8 @@
     python benchmarks/scans.py --write scans/ --num 2000           # as a folder of raw scans, a sub-folder per class
 
 Every scan is a function of (seed, index): 30 to 300 pixels a side, cell lines on none to four sides (1 to 6 pixels
-thick, partial, broken, turned by up to 3 degrees, lighter or darker than the pen, touching or crossing the glyph), shadow,
-grain, specks, pens from black to faint and blue, RGB, RGBA with or without paper, JPEG. Beside it stand the same
+thick, partial, broken, turned by up to 3 degrees, lighter or darker than the pen, touching or crossing the glyph),
+shadow, grain, specks, pens from black to faint and blue, RGB, RGBA with or without paper, JPEG. Beside it stand the same
 glyphs, at the same size and pen, clean: black on white and no lines.
 """
 import io
@@ -201,7 +201,13 @@ def report(x, y, scans, pens, lines, clean, args):
           f"{100 * right['scanned'][lined].mean():.2f} %")
     print(f"{(~lined).sum():,} without: lines seen in {100 * found[~lined].mean():.1f} %; read "
           f"{100 * right['scanned'][~lined].mean():.2f} %")
-    print(f"ink of the glyphs lost: {100 * np.nanmean(lost):.2f} %; more than a tenth in {100 * np.mean(lost > 0.1):.1f} %")
+    free = np.array([not ((a > 0.3) & (b > 0.3)).any() for a, b in zip(pens, lines)])
+    large = np.array([min(a.shape) >= 50 for a in pens])
+    for name, some in (("no line on the glyph", free), ("50 pixels or more", large), ("both", free & large)):
+        print(f"{name}, {some.sum():,}: read {100 * right['scanned'][some].mean():.2f} %, "
+              f"clean {100 * right['clean'][some].mean():.2f} %")
+    print(f"ink of the glyphs lost: {100 * np.nanmean(lost):.2f} %, "
+          f"more than a tenth in {100 * np.mean(lost > 0.1):.1f} %")
     print(f"clean pictures left bit for bit as they were: {100 * whole.mean():.2f} %")
     if args.show:
         worst = np.argsort(-distance)[:48]

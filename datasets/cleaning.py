@@ -111,7 +111,8 @@ def even_light(a):
         return a
     y, x = (np.linspace(-1, 1, 2 * n + 1)[1::2] for n in fine.shape)
     rest = _opened(fine - _basis(y, x) @ coefficients)    # the edge of a shadow is steeper than any surface
-    rest[rest > 0.4 * contrast] = 0                   # ink
+    if rest.max() > 0.4 * contrast:                   # a thick blob of ink, which has no business here
+        rest[:] = 0
     if is_even >= 0.85 and np.ptp(rest) < 0.07 * contrast:
         return a
     y, x = (np.linspace(-1, 1, 2 * n + 1)[1::2] for n in a.shape)

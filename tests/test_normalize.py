@@ -169,6 +169,14 @@ def test_strokes_are_no_lines_and_clean_pictures_stay_as_they_are(kind):
     assert cleaned is a and not removed
 
 
+def test_a_thick_dot_is_no_shadow():
+    for width in (30, 50, 70):
+        image = Image.new("L", (100, 100), 0)
+        ImageDraw.Draw(image).ellipse((50 - width / 2, 50 - width / 2, 50 + width / 2, 50 + width / 2), fill=255)
+        a = np.asarray(image.resize((90, 60), Image.Resampling.BICUBIC))
+        assert cleaning.clean(a)[0] is a
+
+
 def test_mnist_like_images_pass_unchanged():
     x = strokes.generate(200, seed=5)[0]
     for a in x:
