@@ -153,7 +153,7 @@ def read_image(path, session):
     for b in (a, 255 - a):                                       # dark ink on light, light on dark
         ink, mask, paper = find_ink(b)
         found = find_digits(mask, b, paper)
-        strokes = np.isin(found[0] - 1, sum(found[1], []))
+        strokes = np.isin(found[0] - 1, [part for parts in found[1] for part in parts])
         both.append((np.square(ink[strokes] * paper[strokes]).sum(), ink, *found))
     _, ink, labels, digits, boxes, usual = max(both, key=lambda one: one[0])
     if not digits:
