@@ -6,9 +6,9 @@
     python benchmarks/scans.py --show scans.png                    # some scans, and what became of them
     python benchmarks/scans.py --write scans/ --num 2000           # as a folder of raw scans, a sub-folder per class
 
-Every scan is a function of (seed, index): 30 to 300 pixels a side, cell lines on none to four sides (1 to 6 pixels thick,
-partial, broken, turned by up to 3 degrees, lighter or darker than the pen, touching or crossing the glyph), shadow,
-grain, specks, pens from black to faint and blue, RGB, RGBA with or without paper, JPEG. Beside it stand the same
+Every scan is a function of (seed, index): 30 to 300 pixels a side, cell lines on none to four sides (1 to 6 pixels
+thick, partial, broken, turned by up to 3 degrees, lighter or darker than the pen, touching or crossing the glyph),
+shadow, grain, specks, pens from black to faint and blue, RGB, RGBA with or without paper, JPEG. Beside it stand the same
 glyphs, at the same size and pen, clean: black on white and no lines.
 """
 import io
@@ -20,7 +20,7 @@ import repository  # noqa: F401 (makes what follows importable)
 from PIL import Image, ImageFilter
 
 import data
-from datasets import normalize
+from datasets import cleaning, normalize
 from metrics.features import DEFAULT_MODEL
 from utils import figures
 from utils.cli import Parser, number, run_command
@@ -39,7 +39,8 @@ def pen_drawing(glyph, rng, height):
     large = np.pad(large[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1], 4)
     scale = height / max(large.shape)
     size = [max(3, round(n * scale)) for n in large.shape[::-1]]
-    return np.asarray(Image.fromarray(large.astype(np.uint8) * 255).resize(size, Image.Resampling.LANCZOS), np.float32) / 255
+    small = Image.fromarray(large.astype(np.uint8) * 255).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(small, np.float32) / 255
 
 
 def line_drawing(rng, h, w, scale):
@@ -76,8 +77,39 @@ def turn(big, degrees):
     return a.reshape(a.shape[0] // 4, 4, a.shape[1] // 4, 4).mean((1, 3))
 
 
+def on_paper(rng, mixed, total, paper):
+    """Ink [H,W,3] that covers the share `total` [H,W] of paper [3] as a picture: light, grain, dirt, blur, JPEG."""
+    h, w = total.shape
+    yy, xx = np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")
+    light = np.ones((h, w), np.float32)
+    if rng.random() < 0.6:
+        direction = rng.uniform(0, 2 * np.pi)
+        along = np.cos(direction) * xx + np.sin(direction) * yy
+        loss = rng.uniform(0.1, 0.45)
+        light = (1 - loss * (along + 1) / 2 if rng.random() < 0.6 else
+                 1 - loss / (1 + np.exp(-(along - rng.uniform(-0.5, 0.5)) * rng.uniform(2, 8))))
+    grain = rng.normal(0, 1, (h // 3 + 2, w // 3 + 2)).astype(np.float32)
+    grain = np.asarray(Image.fromarray(grain).resize((w, h), Image.Resampling.BICUBIC)) * rng.uniform(0, 5)
+    dust = np.zeros((h, w), np.float32)
+    for _ in range(rng.integers(0, 7) if rng.random() < 0.5 else 0):
+        r, cy, cx = rng.uniform(0.4, max(0.8, 0.006 * (h + w))), rng.uniform(0, h), rng.uniform(0, w)
+        dust = np.maximum(dust, np.clip(r + 0.5 - np.hypot(np.arange(h)[:, None] - cy, np.arange(w) - cx), 0, 1))
+    a = (paper * (1 - total[..., None]) + mixed) * (1 - 0.7 * dust[..., None]) * light[..., None] + grain[..., None]
+    a += rng.normal(0, rng.uniform(0, 6), (h, w, 1))
+    image = Image.fromarray(np.rint(np.clip(a, 0, 255)).astype(np.uint8))
+    if rng.random() < 0.3:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.004 * (h + w) + 0.3)))
+    if rng.random() < 0.5:
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=int(rng.integers(40, 96)))
+        image = Image.open(stream).convert("RGB")
+    if rng.random() < 0.5:
+        image = image.convert("RGBA")
+    return image
+
+
 def scan(glyph, seed, index):
-    """(the scan, a Pillow image; ink share of the glyph float32 [H,W]; of the lines [H,W]; a clean image of the glyph)"""
+    """(the scan, a Pillow image; ink share float32 [H,W] of the glyph; of the lines; a clean image of the glyph)"""
     rng = np.random.default_rng([seed, index])
     scale = float(np.exp(rng.uniform(np.log(30), np.log(300))))
     ratio = float(np.exp(rng.normal(0, 0.25)))
@@ -110,40 +142,26 @@ def scan(glyph, seed, index):
     paper = np.array([1, 1, rng.uniform(0.9, 1)], np.float32) * rng.uniform(170, 255)
     strength = np.where(name == "pencil", rng.uniform(0.6, 1), rng.uniform(0.8, 1))
     is_cut_out = rng.random() < 0.12               # ink on transparent ground
-    cover = np.maximum(pen * strength, lines)
     mixed = (pen[..., None] * strength * colour + lines[..., None] * (1 - pen[..., None] * strength) * line_ink)
     total = pen * strength + lines * (1 - pen * strength)
     if is_cut_out:
         rgba = np.dstack([mixed / np.maximum(total, 1e-3)[..., None], 255 * total])
         image = Image.fromarray(np.rint(np.clip(rgba, 0, 255)).astype(np.uint8), "RGBA")
     else:
-        yy, xx = np.meshgrid(np.linspace(-1, 1, h), np.linspace(-1, 1, w), indexing="ij")
-        light = np.ones((h, w), np.float32)
-        if rng.random() < 0.6:
-            direction = rng.uniform(0, 2 * np.pi)
-            along = np.cos(direction) * xx + np.sin(direction) * yy
-            loss = rng.uniform(0.1, 0.45)
-            light = (1 - loss * (along + 1) / 2 if rng.random() < 0.6 else
-                     1 - loss / (1 + np.exp(-(along - rng.uniform(-0.5, 0.5)) * rng.uniform(2, 8))))
-        grain = rng.normal(0, 1, (h // 3 + 2, w // 3 + 2)).astype(np.float32)
-        grain = np.asarray(Image.fromarray(grain).resize((w, h), Image.Resampling.BICUBIC)) * rng.uniform(0, 5)
-        dust = np.zeros((h, w), np.float32)
-        for _ in range(rng.integers(0, 7) if rng.random() < 0.5 else 0):
-            r, cy, cx = rng.uniform(0.4, max(0.8, 0.006 * (h + w))), rng.uniform(0, h), rng.uniform(0, w)
-            dust = np.maximum(dust, np.clip(r + 0.5 - np.hypot(np.arange(h)[:, None] - cy, np.arange(w) - cx), 0, 1))
-        a = (paper * (1 - total[..., None]) + mixed) * (1 - 0.7 * dust[..., None]) * light[..., None] + grain[..., None]
-        a += rng.normal(0, rng.uniform(0, 6), (h, w, 1))
-        image = Image.fromarray(np.rint(np.clip(a, 0, 255)).astype(np.uint8))
-        if rng.random() < 0.3:
-            image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.004 * (h + w) + 0.3)))
-        if rng.random() < 0.5:
-            stream = io.BytesIO()
-            image.save(stream, "JPEG", quality=int(rng.integers(40, 96)))
-            image = Image.open(stream).convert("RGB")
-        if rng.random() < 0.5:
-            image = image.convert("RGBA")
+        image = on_paper(rng, mixed, total, paper)
     clean = np.rint(255 * (1 - np.pad(pen, 2))).astype(np.uint8)
     return image, pen, lines, clean
+
+
+def traces(image, pen, lines):
+    """What is left of a scan's lines and of its glyph: (share of line pixels still inked or nan, share of the glyph's
+    pixels lost, were lines found?)."""
+    a = normalize.grey(image)
+    ink, removed = cleaning.clean(255 - a if normalize.has_dark_ink(a, True) else a, "all")
+    ink = normalize.stretch(ink) > 64
+    is_line, is_pen = (lines > 0.5) & (pen < 0.1), (pen > 0.7) & (lines < 0.1)
+    left = ink[is_line].mean() if is_line.sum() > 10 else np.nan
+    return left, 1 - ink[is_pen].mean() if is_pen.any() else np.nan, "cell lines" in removed
 
 
 def outside(images, margin=4):
@@ -155,8 +173,51 @@ def outside(images, margin=4):
 
 def read(session, images):
     """What the classifier reads: int64 [N]."""
-    parts = [session.run(["logits"], {"image": part})[0].argmax(1) for part in np.array_split(images, 1 + len(images) // 500)]
-    return np.concatenate(parts)
+    parts = np.array_split(images, 1 + len(images) // 500)
+    return np.concatenate([session.run(["logits"], {"image": part})[0].argmax(1) for part in parts])
+
+
+def report(x, y, scans, pens, lines, clean, args):
+    """Clean and normalise the scans, let the classifier read them, print what came of it."""
+    start = time.process_time()
+    out, ok, notes = normalize.normalize_pictures(len(x), lambda i: scans[i].copy(), str)
+    spent = time.process_time() - start
+    alone, _, _ = normalize.normalize_pictures(len(x), lambda i: Image.fromarray(clean[i]), str)
+    session, _ = open_session(args.classifier, "classifier", 1)
+    print("\n".join(notes))
+    print(f"{len(x):,} scans, {1000 * spent / len(x):.2f} ms of processor time each; {(~ok).sum()} unreadable")
+    sets = {"as they are": x, "clean": alone, "scanned": out}
+    right = {name: read(session, images) == y for name, images in sets.items()}
+    distance = np.abs(out.astype(int) - alone).mean((1, 2))
+    for name, images in sets.items():
+        print(f"{name:12} read {100 * right[name].mean():6.2f} %   ink outside the middle 20 (24) pixels in "
+              f"{100 * np.mean(outside(images) > 0.03):5.1f} ({100 * np.mean(outside(images, 2) > 0.03):.1f}) %")
+    print(f"apart from the clean image by more than 16 grey levels on average: {100 * np.mean(distance > 16):.2f} %")
+    left, lost, found = (np.array(column) for column in zip(*map(traces, scans, pens, lines)))
+    lined = ~np.isnan(left)
+    whole = np.array([not cleaning.clean(255 - a)[1] for a in clean])
+    print(f"{lined.sum():,} scans with lines: {100 * np.mean(left[lined] < 0.1):.1f} % freed of them (less than a "
+          f"tenth of the pixels left), {100 * (1 - left[lined].mean()):.1f} % of their pixels removed; read "
+          f"{100 * right['scanned'][lined].mean():.2f} %")
+    print(f"{(~lined).sum():,} without: lines seen in {100 * found[~lined].mean():.1f} %; read "
+          f"{100 * right['scanned'][~lined].mean():.2f} %")
+    free = np.array([not ((a > 0.3) & (b > 0.3)).any() for a, b in zip(pens, lines)])
+    large = np.array([min(a.shape) >= 50 for a in pens])
+    for name, some in (("no line on the glyph", free), ("50 pixels or more", large), ("both", free & large)):
+        print(f"{name}, {some.sum():,}: read {100 * right['scanned'][some].mean():.2f} %, "
+              f"clean {100 * right['clean'][some].mean():.2f} %")
+    print(f"ink of the glyphs lost: {100 * np.nanmean(lost):.2f} %, "
+          f"more than a tenth in {100 * np.mean(lost > 0.1):.1f} %")
+    print(f"clean pictures left bit for bit as they were: {100 * whole.mean():.2f} %")
+    if args.show:
+        worst = np.argsort(-distance)[:48]
+        rows = []
+        for i in np.array_split(worst, 6):
+            rows.append([scans[k].convert("RGB").resize((84, 84)) for k in i])
+            rows.append([out[k].repeat(3, 0).repeat(3, 1) for k in i])
+            rows.append([alone[k].repeat(3, 0).repeat(3, 1) for k in i])
+        figures.save(figures.grid(rows, scale=1), args.show)
+        print(args.show)
 
 
 def main(argv=None):
@@ -182,31 +243,7 @@ def main(argv=None):
             image.save(folder / f"{i:05}.png")
         print(args.write)
         return
-    start = time.process_time()
-    out, ok, notes = normalize.normalize_pictures(len(x), lambda i: scans[i].copy(), str)
-    spent = time.process_time() - start
-    alone, _, _ = normalize.normalize_pictures(len(x), lambda i: Image.fromarray(clean[i]), str)
-    session, _ = open_session(args.classifier, "classifier", 1)
-    print("\n".join(notes))
-    print(f"{len(x):,} scans, {1000 * spent / len(x):.2f} ms of processor time each; {np.count_nonzero(~ok)} unreadable")
-    right = {name: read(session, images) == y for name, images in (("as they are", x), ("clean", alone), ("scanned", out))}
-    distance = np.abs(out.astype(int) - alone).mean((1, 2))
-    for name, images in (("as they are", x), ("clean", alone), ("scanned", out)):
-        print(f"{name:12} read {100 * right[name].mean():6.2f} %   ink outside the middle 20 (24) pixels in "
-              f"{100 * np.mean(outside(images) > 0.03):5.1f} ({100 * np.mean(outside(images, 2) > 0.03):.1f}) %")
-    print(f"apart from the clean image by more than 16 grey levels on average: {100 * np.mean(distance > 16):.2f} %")
-    has_lines = np.array([(a > 0.5).sum() > 0 for a in lines])
-    print(f"with lines {has_lines.mean():.3f}: read {100 * right['scanned'][has_lines].mean():.2f}, far {100 * np.mean(distance[has_lines] > 16):.2f};"
-          f" without: read {100 * right['scanned'][~has_lines].mean():.2f}, far {100 * np.mean(distance[~has_lines] > 16):.2f}")
-    if args.show:
-        worst = np.argsort(-distance)[:48]
-        rows = []
-        for i in np.array_split(worst, 6):
-            rows.append([scans[k].convert("RGB").resize((84, 84)) for k in i])
-            rows.append([out[k].repeat(3, 0).repeat(3, 1) for k in i])
-            rows.append([alone[k].repeat(3, 0).repeat(3, 1) for k in i])
-        figures.save(figures.grid(rows, scale=1), args.show)
-        print(args.show)
+    report(x, y, scans, pens, lines, clean, args)
 
 
 if __name__ == "__main__":

@@ -101,16 +101,18 @@ def _less_noise(f):
 def even_light(a):
     """`a` without its slow changes of paper (shadow, vignetting), or `a` itself where the light is even."""
     grid = np.asarray(Image.fromarray(a).resize([min(32, n) for n in a.shape[::-1]], Image.Resampling.BOX), float)
-    grid = _min_pool(grid, 4)                         # a block holds paper nearly everywhere
-    contrast = float(a.max()) - grid.min()
+    fine, grid = _min_pool(grid, 2), _min_pool(grid, 4)   # a block holds paper nearly everywhere
+    contrast = max(float(np.percentile(a, 99.5)), a.max() / 2) - grid.min()   # not that of a speck
     level = np.quantile(grid, 0.4)
     is_even = np.mean(np.abs(grid - level) <= 0.12 * contrast)
     surface, coefficients = _fit_paper(grid) if is_even < 0.85 else (0 * grid + level, np.array([level, 0, 0, 0, 0, 0]))
     fits = np.mean(np.abs(grid - surface) <= 0.12 * contrast)
     if fits < 0.6 or (is_even < 0.85 and fits < is_even + 0.1):   # blocks full of ink, no shadow
         return a
-    rest = _opened(grid - surface)                    # the edge of a shadow is steeper than any surface
-    rest[rest > 0.45 * contrast] = 0                  # ink
+    y, x = (np.linspace(-1, 1, 2 * n + 1)[1::2] for n in fine.shape)
+    rest = _opened(fine - _basis(y, x) @ coefficients)    # the edge of a shadow is steeper than any surface
+    if rest.max() > 0.4 * contrast:                   # a thick blob of ink, which has no business here
+        rest[:] = 0
     if is_even >= 0.85 and np.ptp(rest) < 0.07 * contrast:
         return a
     y, x = (np.linspace(-1, 1, 2 * n + 1)[1::2] for n in a.shape)
@@ -121,9 +123,9 @@ def even_light(a):
 
 
 def _opened(grid):
-    """What is brighter than its surroundings within 3 x 3 is cut down to them: the morphological opening."""
+    """What is brighter than its surroundings within 5 x 5 is cut down to them: the morphological opening."""
     for extreme in (np.min, np.max):
-        grid = extreme(sliding_window_view(np.pad(grid, 1, mode="edge"), (3, 3)), axis=(2, 3))
+        grid = extreme(sliding_window_view(np.pad(grid, 2, mode="edge"), (5, 5)), axis=(2, 3))
     return grid
 
 
@@ -195,7 +197,7 @@ def find_lines(f, level):
         if line not in lines:
             ends = line.ends
             line.ends = [end or any(_meet(line, k, other, mask.shape) for other in lines) for k, end in enumerate(ends)]
-            if _is_line(line, mask.shape):
+            if all(line.ends) and _is_line(line, mask.shape):
                 lines.append(line)
     return lines
 
@@ -223,13 +225,14 @@ def _without_strokes(f, level, lines, is_form):
 
 def _is_stroke(line, lines, main, box):
     """Does the ink `main` (its box: top, left, bottom, right) reach the opposite edge of the picture, which is then cut
-    to its ink, or from the line to one that lies opposite?"""
-    across = _size(main.shape, line.side)[0]
+    to its ink, or hang on a line that is short or has another one opposite, on which it hangs, too?"""
+    across, along = _size(main.shape, line.side)
     reach = (across - box[2], box[0]) if line.side < 2 else (across - box[3], box[1])
     gap = reach[line.side % 2]                        # from the ink to the opposite edge
     if gap <= 1:
         return True
-    if gap > max([0, *(other.depth * across + other.thick / 2 + 2 for other in lines if other.side == line.side ^ 1)]):
+    opposite = [other.depth * across + other.thick / 2 + 2 for other in lines if other.side == line.side ^ 1]
+    if line.extent > 0.8 * along and gap > max([0, *opposite]):
         return False
     view = _views(main)[line.side]
     x = np.arange(view.shape[1])
@@ -245,7 +248,7 @@ def _size(shape, side):
 def _is_line(line, shape):
     """Is it long enough for how deep it lies and for where it ends?"""
     extent, ends = line.extent / _size(shape, line.side)[1], sum(line.ends)
-    return ends == 2 and (extent > 0.8 or line.depth < 0.2) or ends == 1 and extent > 0.3 and line.depth < 0.2
+    return ends == 2 and (extent > 0.8 or line.depth < 0.2) or ends == 1 and extent > 0.4 and line.depth < 0.2
 
 
 def _meet(line, k, other, shape):
@@ -288,7 +291,7 @@ def _candidates(mask, side):
 
 
 def _hough(mask, rows, most):
-    """Inked columns along straight lines: [2 * most + 1 drops from the left end to the right, `rows` rows in the middle]."""
+    """Inked columns along straight lines: [2 * most + 1 drops from end to end, `rows` rows in the middle]."""
     tall = np.pad(mask, ((most, most), (0, 0)))
     tall[1:] |= tall[:-1]                                                                  # a pixel lower is as good
     tall[:-1] |= tall[1:]
@@ -299,7 +302,7 @@ def _hough(mask, rows, most):
 
 @functools.lru_cache(256)
 def _line_index(width, rows, most):
-    """Where _hough's pieces of columns start, and the places of each line's pieces in [H, pieces]: [drops, rows, pieces]."""
+    """Where _hough's pieces of columns start; the places of each line's in [H, pieces]: [drops, rows, pieces]."""
     starts = np.unique(np.linspace(0, width, 41).astype(int)[:-1])
     middles = (starts + np.append(starts[1:], width)) / 2
     offsets = most + np.rint(np.arange(-most, most + 1)[:, None] * (middles / width - 0.5)).astype(np.int32)
@@ -379,10 +382,12 @@ def _erase(f, mask, lines):
         inked, top, end = _runs(view, above, below, y)
         along = (x >= line.first - 1) & (x <= line.last + 1)
         alone = inked & (end - lower <= 1) & (upper - top <= 1)
-        stroke = _close(inked & ~alone, round(2 * line.thick))
-        on_line = (rows >= upper) & (rows < lower) & along
-        darkness = np.median(grey[on_line & alone & view]) if (on_line & alone & view).any() else 255
-        begin, stop = np.where(inked, np.minimum(top - 1, upper), upper), np.where(inked, np.maximum(end + 1, lower), lower)
+        stroke = _close(inked & ~alone, round(4 * line.thick))
+        on_line = (rows >= upper) & (rows < lower)
+        core = np.where(on_line, grey, 0).max(0)[along & alone]
+        darkness = np.median(core) if len(core) else 255
+        begin = np.where(inked, np.minimum(top - 1, upper), upper)
+        stop = np.where(inked, np.maximum(end + 1, lower), lower)
         target |= (rows >= begin) & (rows < stop) & along & ~stroke & (grey < 1.5 * darkness + 25)
         strip |= (rows >= upper - 1) & (rows < lower + 1) & along
     return erase | strips[0] & strips[1], strips[0] | strips[1]

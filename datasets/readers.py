@@ -332,7 +332,7 @@ def stat_digest(folder, names):
 def cached(path, key, build):
     """`build()`'s dict of arrays, kept in the .npz `path` as long as `key` (anything with a repr) stays the same. Where
     nothing can be written, or the cache is damaged, the arrays are simply built."""
-    key = hashlib.sha256(repr(("1", key)).encode("utf-8", "surrogateescape")).hexdigest()
+    key = hashlib.sha256(repr(("2", key)).encode("utf-8", "surrogateescape")).hexdigest()
     with contextlib.suppress(UserError, KeyError):
         if read_npz(path, ["key"])["key"] == key:
             return read_npz(path)

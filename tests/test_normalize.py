@@ -154,11 +154,12 @@ def test_lines_of_all_kinds(kind):
 STROKES = {  # what looks like a line or a speck, and is none
     "1": [(50, 15, 47, 85)], "1 from edge to edge": [(50, 0, 50, 99)], "1 near an edge": [(9, 0, 9, 99)],
     "dash": [(20, 50, 80, 50)], "dash from edge to edge": [(0, 8, 99, 8)], "dot": [(47, 50, 53, 50)],
-    "い": [(25, 25, 28, 55, 36, 70), (70, 30, 76, 52)], "two-part 5": FIVE, "7 at the edge": [(0, 3, 99, 3), (96, 3, 40, 99)],
+    "い": [(25, 25, 28, 55, 36, 70), (70, 30, 76, 52)], "two-part 5": FIVE,
+    "7 at the edge": [(0, 3, 99, 3), (96, 3, 40, 99)],
     "two-part 5, cut to its ink": [(20, 2, 99, 2), (22, 20, 60, 30, 97, 60, 60, 96, 0, 97)],
-    "t": [(0, 2, 99, 2), (50, 2, 50, 99)], "二": [(10, 3, 85, 3), (0, 96, 99, 96)], "口": [(2, 2, 97, 2, 97, 97, 2, 97, 2, 2)],
-    "i": [(50, 40, 50, 80), (48, 25, 52, 25)], "stroke out of the picture": [(40, 40, 60, 60, 99, 58)],
-    "l and i": [(2, 0, 2, 99), (60, 40, 60, 99), (58, 20, 62, 20)][1:]}
+    "t": [(0, 2, 99, 2), (50, 2, 50, 99)], "二": [(10, 3, 85, 3), (0, 96, 99, 96)],
+    "口": [(2, 2, 97, 2, 97, 97, 2, 97, 2, 2)],
+    "i": [(50, 40, 50, 80), (48, 25, 52, 25)], "stroke out of the picture": [(40, 40, 60, 60, 99, 58)]}
 
 
 @pytest.mark.parametrize("kind", STROKES)
@@ -166,6 +167,14 @@ def test_strokes_are_no_lines_and_clean_pictures_stay_as_they_are(kind):
     a = 255 - np.asarray(drawn(*STROKES[kind]))
     cleaned, removed = cleaning.clean(a)
     assert cleaned is a and not removed
+
+
+def test_a_thick_dot_is_no_shadow():
+    for width in (30, 50, 70):
+        image = Image.new("L", (100, 100), 0)
+        ImageDraw.Draw(image).ellipse((50 - width / 2, 50 - width / 2, 50 + width / 2, 50 + width / 2), fill=255)
+        a = np.asarray(image.resize((90, 60), Image.Resampling.BICUBIC))
+        assert cleaning.clean(a)[0] is a
 
 
 def test_mnist_like_images_pass_unchanged():
