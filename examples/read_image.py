@@ -48,12 +48,12 @@ def find_ink(a):
 
 
 def is_stroke(a, paper, own, near):
-    """Is what lies around a part, bool `own` in the slices `near` of the picture a, brighter than it on all sides? The
-    edge of a desk or of a sheet is not."""
+    """Is what lies around a part, bool `own` in the slices `near` of the picture a, brighter than it on all sides, and
+    mostly so farther off? Of the edge of a sheet it is not, nor of the hole in a 0."""
     ring = np.asarray(Image.fromarray(own).convert("L").filter(ImageFilter.MaxFilter(9))) > 0
     ring &= ~np.asarray(Image.fromarray(own).convert("L").filter(ImageFilter.MaxFilter(5))).astype(bool)
-    a = a[near]
-    return np.mean(a[ring] < (a[own].mean() + paper[near][own].mean()) / 2) < 0.2
+    like_ink = a[near] < (a[near][own].mean() + paper[near][own].mean()) / 2
+    return np.mean(like_ink[ring]) < 0.2 and np.mean(like_ink[~own]) < 0.5
 
 
 def find_digits(mask, a, paper):
@@ -70,7 +70,8 @@ def find_digits(mask, a, paper):
     usable = ~is_frame & ~at_edge & (area >= SMALLEST)
     for i in np.flatnonzero(usable & (size.max(1) >= SMALLEST)):
         left, top, right, bottom = boxes[i]
-        near = slice(max(0, top - 5), bottom + 5), slice(max(0, left - 5), right + 5)
+        margin = 5 + size[i].max() // 3
+        near = slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin)
         usable[i] = is_stroke(a, paper, labels[near] == i + 1, near)
     if not usable.any():
         return labels, [], np.zeros((0, 4)), 0
@@ -141,6 +142,23 @@ def cut_glyph(ink, labels, parts, box, angle):
     return normalize_image(np.asarray(image), False)[0]
 
 
+def read_dark_ink(a, session):
+    """The digits in dark ink on a, uint8 [H, W]: (how much speaks for them, lines: lists of (class index, probability,
+    box) in reading order, how many things there are). Too many things are not read."""
+    ink, mask, paper = find_ink(a)
+    labels, digits, boxes, usual = find_digits(mask, a, paper)
+    if not 0 < len(digits) <= MOST:
+        return 0.0, [], len(digits)
+    lines, angle = reading_order(boxes, usual)
+    glyphs = np.stack([cut_glyph(ink, labels, digits[i], boxes[i], angle) for line in lines for i in line])
+    probabilities = session.run(["probabilities"], {"image": glyphs})[0]
+    best = probabilities.max(1)
+    answers = iter(zip(probabilities.argmax(1).tolist(), best.tolist()))
+    strokes = np.isin(labels - 1, [part for parts in digits for part in parts])
+    weight = float(np.square(ink[strokes] * paper[strokes]).sum() * best.mean() ** 4)
+    return weight, [[(*next(answers), boxes[i].tolist()) for i in line] for line in lines], len(digits)
+
+
 def read_image(path, session):
     """The digits on a picture: (the picture, lines: lists of (class index, probability, box) in reading order)."""
     image = open_photo(path)
@@ -149,24 +167,14 @@ def read_image(path, session):
     a = np.asarray(Image.fromarray(a).reduce(factor))
     if max(a.shape) > SIDE / 2:
         a = np.asarray(Image.fromarray(a).filter(ImageFilter.BoxBlur(1)))           # a camera's noise
-    both = []
-    for b in (a, 255 - a):                                       # dark ink on light, light on dark
-        ink, mask, paper = find_ink(b)
-        found = find_digits(mask, b, paper)
-        strokes = np.isin(found[0] - 1, sum(found[1], []))
-        both.append((np.square(ink[strokes] * paper[strokes]).sum(), ink, *found))
-    _, ink, labels, digits, boxes, usual = max(both, key=lambda one: one[0])
-    if not digits:
+    _, lines, n = max((read_dark_ink(b, session) for b in (a, 255 - a)), key=lambda one: one[::2])
+    if n > MOST and not lines:
+        raise UserError(f"{path}: {n} things on it look like digits, at most {MOST} are read: cut out a few lines on "
+                        "plain paper")
+    if not lines:
         raise UserError(f"{path}: no digit is seen on it; they should stand apart on plain paper, {SMALLEST} pixels "
                         "high and more")
-    if len(digits) > MOST:
-        raise UserError(f"{path}: {len(digits)} things on it look like digits, at most {MOST} are read: cut out a few "
-                        "lines on plain paper")
-    lines, angle = reading_order(boxes, usual)
-    glyphs = np.stack([cut_glyph(ink, labels, digits[i], boxes[i], angle) for line in lines for i in line])
-    probabilities = session.run(["probabilities"], {"image": glyphs})[0]
-    answers = iter(zip(probabilities.argmax(1).tolist(), probabilities.max(1).tolist()))
-    return image, [[(*next(answers), (boxes[i] * factor).round().astype(int).tolist()) for i in line] for line in lines]
+    return image, [[(k, p, [round(v * factor) for v in box]) for k, p, box in line] for line in lines]
 
 
 def draw_answers(image, lines, classes):

@@ -64,6 +64,21 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def each_page_is_read_once():
+    """Most tests look at the same photographs."""
+    pages, read_page = {}, scan.read_page
+
+    def read_once(path, layout):
+        key = str(path), layout["code"]
+        pages[key] = pages.get(key) or read_page(path, layout)
+        return pages[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "read_page", read_once)
+        yield
+
+
 def test_homography_is_exact():
     points = np.random.default_rng(1).uniform(0, 300, (16, 2))
     h = np.array([[0.9, 0.1, 30], [-0.2, 1.1, 5], [1e-4, -2e-4, 1]])
@@ -159,6 +174,18 @@ def test_nothing_is_overwritten_or_mixed(folder, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="disk full"):
         scan.scan_forms([photo], layout, tmp_path / "full")
     assert not (tmp_path / "full").exists()
+
+
+def test_names_that_no_folder_can_have_are_in_classes_txt(folder, tmp_path):
+    other = {**LAYOUT, "classes": ["0", "1", "2", "\u1e8d\u0323", "a"],
+             "cells": [{**cell, "class": cell["class"].replace("A", "\u1e8d\u0323")} for cell in LAYOUT["cells"]]}
+    del other["code"]
+    other = {"code": LAYOUT["code"], **other}                      # the same code on paper, so the same photograph
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "read_layout", lambda path: other)
+        scan.scan_forms([str(folder / "anna.jpg")], "form.json", tmp_path / "out")
+    assert (tmp_path / "out" / "classes.txt").read_text("utf-8") == "U+1E8D_U+0323\t\u1e8d\u0323\n"
+    assert data.load(str(tmp_path / "out")).classes.count("\u1e8d\u0323") == 1
 
 
 def test_camera_that_was_held_sideways_and_grey_scans(folder, tmp_path):
