@@ -16,11 +16,10 @@ from utils.limits import MAX_FEATURES, MAX_SIDE
 from utils.onnx_session import Session
 
 DEFAULT_MODEL = Path(__file__).parent.parent / "saved_models" / "classifier.onnx"
-MAX_BATCH = 4096                       # images at a time, of a model that fixes their number
+MAX_BATCH = 1024                       # images at a time, of a model that fixes their number
 MAX_VALUES = 1 << 22                   # of an image's maps before they are averaged
 LARGEST = 1e15                         # of a feature
 RANGES = {"0-1": (0, 1), "-1-1": (-1, 1), "0-255": (0, 255)}
-MAX_SIDE, MAX_BATCH = 1024, 1024       # pixels of an image, images at once, that a model may ask for
 DTYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(float)": np.float32,
           "tensor(double)": np.float64}
 
@@ -107,9 +106,6 @@ class Extractor:
             raise UserError(f"{path} wants images {shape}; possible are up to {MAX_SIDE} x {MAX_SIDE} pixels, and "
                             f"{MAX_BATCH:,} at a time where it fixes their number")
         self.is_fixed = isinstance(shape[0], int)
-        if not all(0 < s <= MAX_SIDE for s in self.size) or (self.is_fixed and not 0 < shape[0] <= MAX_BATCH):
-            raise UserError(f"{path} takes images of {self.size[0]} x {self.size[1]}, batches of {shape[0]}; expected 1 to "
-                            f"{MAX_SIDE} pixels, 1 to {MAX_BATCH} images")
         self.batch = shape[0] if self.is_fixed else 256 if max(self.size) <= 64 else 32
         self.low, self.high = RANGES[input_range or ("0-255" if self.dtype == np.uint8 else "0-1")]
         if self.dtype == np.uint8 and self.high != 255:
