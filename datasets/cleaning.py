@@ -113,7 +113,7 @@ def even_light(a):
     rest = _opened(fine - _basis(y, x) @ coefficients)    # the edge of a shadow is steeper than any surface
     if rest.max() > 0.4 * contrast:                   # a thick blob of ink, which has no business here
         rest[:] = 0
-    if is_even >= 0.85 and np.ptp(rest) < 0.07 * contrast:
+    if is_even >= 0.85 and np.mean(np.abs(rest - np.median(rest)) > 0.05 * contrast) < 0.2:
         return a
     y, x = (np.linspace(-1, 1, 2 * n + 1)[1::2] for n in a.shape)
     rest = Image.fromarray(rest.astype(np.float32)).resize(a.shape[::-1], Image.Resampling.BILINEAR)
