@@ -189,7 +189,7 @@ def test_limits_of_an_extractor(tmp_path, monkeypatch):
         Extractor(model, input_size=30)
     with pytest.raises(UserError, match="up to 1024 x 1024 pixels"):
         Extractor(make_model(tmp_path / "big.onnx", size=3000))
-    with pytest.raises(UserError, match="4,096 at a time"):
+    with pytest.raises(UserError, match="1,024 at a time"):
         Extractor(make_model(tmp_path / "batch.onnx", batch=5000))
     monkeypatch.setattr(features, "MAX_FEATURES", 3)
     with pytest.raises(UserError, match="gives 4 values for an image as features, more than the limit of 3"):
