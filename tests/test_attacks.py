@@ -305,6 +305,25 @@ def test_windows_of_square_shrink_and_only_gains_are_kept(monkeypatch):
     assert kept[10] == pytest.approx(0.5 + 5 * 0.001, abs=1e-4) and min(np.diff(kept)) >= -1e-6
 
 
+def test_every_proposal_of_square_changes_the_image_and_spends_what_eps_allows():
+    rng, index = torch.Generator().manual_seed(0), torch.arange(40)
+    blank, grey = torch.zeros(40, 1, 28, 28), torch.full((40, 1, 28, 28), 0.5)
+    up = attacks.propose_linf(blank, blank, index, 0.2, 5, rng).flatten(1)       # down is not possible from 0
+    assert (up.amax(1) == 0.2).all() and ((up > 0).sum(1) == 25).all()
+    delta = (attacks.propose_l2(grey, grey, index, 0.2, 5, rng) - grey).flatten(1)
+    torch.testing.assert_close(delta.norm(dim=1), torch.full((40,), 0.2))
+
+
+def test_an_answer_that_is_no_number_is_wrong():
+    net = Then(nn.Flatten(), lambda z: torch.stack([z.sum(1) * float("nan"), z.sum(1)], 1))
+    assert attacks.misclassified(net, torch.ones(2, 1, 2, 2), torch.tensor([0, 1])).all()
+
+
+def test_without_another_attack_square_found_nothing_that_others_miss(network, glyphs):
+    found = attacks.robust_accuracy(network, *glyphs, 0.2, attacks={"square": QUICK["square"]})
+    assert found["attacks"]["square"]["flipped"] > 0 and found["checks"]["flipped_by_gradient_free_only"] == 0
+
+
 @pytest.mark.parametrize("check, value, word", [
     ("largest_change", 0.11, "more than eps"), ("lowest_pixel", -0.01, "range"), ("highest_pixel", 1.01, "range"),
     ("zero_gradients", 0.02, "zero"), ("accuracy_at_grey", 0.06, "grey"), ("answers_differ", 0.01, "random"),
