@@ -1,7 +1,7 @@
 """How well does normalisation survive scans? Real glyphs, drawn into cells of a form, and what is left of the form.
 
     python benchmarks/scans.py                                     # MNIST's training digits (for tuning)
-    python benchmarks/scans.py --split test --num 10000            # the figures of docs/data.md
+    python benchmarks/scans.py --split test --num 800 --seed 11    # the figures of docs/data.md
     python benchmarks/scans.py --dataset arabic_by_writer.npz --classifier saved_models/arabic_by_writer/classifier.onnx
     python benchmarks/scans.py --show scans.png                    # some scans, and what became of them
     python benchmarks/scans.py --write scans/ --num 2000           # as a folder of raw scans, a sub-folder per class
