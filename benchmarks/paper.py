@@ -6,7 +6,8 @@
 
 A photograph: the page seen from up to 20 degrees off its normal, turned by up to 10 degrees and sometimes lying upside
 down or sideways, on a desk; uneven light and the shadow of a hand; blur, noise, JPEG at quality 60; 8, 4 or
-2 megapixels ("0": the page as drawn, 300 dpi, which shows what enlarging a glyph of 28 pixels costs alone). Real paper curls and real ink bleeds: that is not simulated.
+2 megapixels ("0": the page as drawn, 300 dpi, which shows what enlarging a glyph of 28 pixels costs alone).
+Real paper curls and real ink bleeds: that is not simulated.
 """
 import json
 import os
@@ -45,7 +46,7 @@ def write_glyph(page, image, x, y, side, pen):
 
 
 def fill_form(layout, page, glyphs, rng, off=0.3):
-    """A page of the form, uint8 [H, W, 3], with the image glyphs[number] in cell `number`, up to `off` mm off its place."""
+    """A page of the form, uint8 [H, W, 3], with the image glyphs[number] in cell `number`, at most `off` mm astray."""
     paper = np.array(form.draw_page(layout, page))
     pen = PENS[rng.integers(len(PENS))]
     side = form.pixels(FRAME)

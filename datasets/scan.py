@@ -197,7 +197,7 @@ def read_mark(a, quad):
 # ---- a page --------------------------------------------------------------------------------------
 
 def read_page(path, layout):
-    """(flat, page, misfit): the page of the form in this picture, upright and evenly lit, uint8 [2376, 1680], paper 255;
+    """(flat, page, misfit): the page in this picture, upright and evenly lit, uint8 [2376, 1680], paper at 255;
     its number; how far, in mm, its marks lie off a plane. UserError where none is found, or one of another form."""
     a = red_light(open_photo(path))
     found = find_marks(a)
