@@ -113,7 +113,8 @@ def test_adversarial_training_takes_both_steps_of_its_attack():
             return torch.stack([torch.zeros_like(score), score], 1)
     trainer, looked = make(AdversarialClassifierTrainer), []
     trainer.classifier = Turn()
-    trainer.classifier.register_forward_pre_hook(lambda network, inputs: looked.append(inputs[0].mean().item()))
+    trainer.classifier.register_forward_pre_hook(
+        lambda network, inputs: looked.append(float("nan") if network.training else inputs[0].mean().item()))
     x = torch.full((4, 1, 28, 28), 0.5)
     attacked = trainer.attack(x, torch.zeros(4, dtype=torch.int64), torch.Generator().manual_seed(0))
     # pixels from u ~ U(.2, .8) to min(u + 1.25 x .3, .8), then back down by as much, to min(u, .425)

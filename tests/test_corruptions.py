@@ -81,6 +81,10 @@ def test_blur_keeps_the_mean_and_clouds_fill_the_range():
     assert steps < 0.12, "neighbours are alike"
 
 
+def test_fog_fades_ink():
+    assert corrupt(np.full((4, 28, 28), 255, np.uint8), "fog").min() == pytest.approx(255 / 1.75, abs=2)
+
+
 def test_faults_are_named():
     for arguments, word in (((IMAGES, "rain"), "rain"), ((IMAGES, "fog", 6), "severity"),
                             ((IMAGES / 255, "fog"), "uint8"), ((IMAGES[:, :20], "fog"), "28")):
