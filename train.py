@@ -113,14 +113,20 @@ def parse_args(argv=None):
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
                 "the like; less where they turn one class into another; 0: shifts alone")
     cli.add_device_option(parser)
-    add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, measured as the "
-        "run goes on, so that other processes slow it down little; with --epochs all, so that --resume is exact)")
+    add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, "
+        "measured as the run goes on, as other processes come and go; with --epochs all, so that --resume is exact)")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
     add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
     add("--save-every", type=positive, default=20, help="seconds between two saves of what --resume needs")
     add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
     add("--dry-run", action="store_true", help="print the resolved settings, take one step, write nothing")
     args = parser.parse_args(argv)
+    check_together(args, parser)
+    return args
+
+
+def check_together(args, parser):
+    """Resolve --adversarial; refuse options that say two things, or do nothing for the model."""
     if args.adversarial:
         if args.model not in ("classifier", AdversarialClassifierTrainer.name):
             parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
@@ -132,7 +138,6 @@ def parse_args(argv=None):
             parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
     if args.epochs and args.minutes:
         parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
-    return args
 
 
 def stopped_run(args):
@@ -182,14 +187,15 @@ def checked_settings(saved, path):
 def resolve(args, glyphs):
     """Fill in the settings that were not given: those that depend on the data, then those of the model."""
     sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
-    if args.diffaugment is None:
+    own = fields(TRAINERS[args.model].Settings)
+    if args.diffaugment is None and "diffaugment" in {setting.name for setting in own}:
         args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE else 0
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
-    if args.minutes is None:
+    if args.minutes is None and not args.epochs:
         args.minutes = DEFAULTS[args.model]["minutes"]
     args.out = args.out or str(cli.default_folder("saved_models", args.dataset))
-    for setting in fields(TRAINERS[args.model].Settings):
+    for setting in own:
         if getattr(args, setting.name, None) is None:
             setattr(args, setting.name, setting.default)
 

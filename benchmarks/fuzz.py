@@ -101,6 +101,7 @@ def make_files(folder):
     for stem in ("ocr", "robustness"):
         put(f"{stem}.jsonl", b"".join((ROOT / f"results/{stem}.jsonl").read_bytes().splitlines(True)[-40:]))
     run = make_run(folder)
+    run.begin()
     for optimizer, loss, _ in run.trainer.losses(run.batches.batch(0, 3)):
         optimizer.zero_grad()
         loss.backward()
@@ -109,6 +110,7 @@ def make_files(folder):
     run.save_state()
     put("resume.pth", run.state.read_bytes())
     run.state.unlink()
+    run.log.unlink()
     put("log.jsonl", b"".join((ROOT / "saved_models/generator.log.jsonl").read_bytes().splitlines(True)[:20]))
 
 

@@ -164,8 +164,8 @@ class Run:
         """The finished rows of the log, oldest first: dicts."""
         lines = self.log.read_bytes().splitlines(True) if self.log.is_file() else []
         what = f"a row of {self.log}, which belongs to a run that was stopped,"
-        return [parse_json(line, what,
-                           is_log_row) for line in lines if line.endswith(b"}\n")]     # a kill leaves no end
+        whole = [line for line in lines if line.endswith(b"}\n")]       # a kill leaves a line without an end
+        return [parse_json(line, what, is_log_row) for line in whole]
 
     def record(self):
         """The run's record as a dict of JSON types; no local paths."""
@@ -298,9 +298,16 @@ def is_frame(value):
             and value[0].dtype == torch.uint8 and value[0].shape[1:] == (28, 28) and len(value[0]) > 0)
 
 
+def is_log(value):
+    """Whether a stored value is the text of a log: rows as LossLog writes them."""
+    with contextlib.suppress(UserError):
+        return isinstance(value, str) and all(parse_json(row, "a row", is_log_row) for row in value.splitlines())
+    return False
+
+
 STATE = {"settings": {str: (None, bool, int, float, str)}, "data": str, "notice": str, "step": is_count,
          "epochs": is_count, "plans": [[is_count]], "seconds": is_duration, "wall_seconds": is_duration,
-         "begun": str, "warnings": [str], "log": str, "frames": [is_frame], "networks": {str: {str: torch.Tensor}},
+         "begun": str, "warnings": [str], "log": is_log, "frames": [is_frame], "networks": {str: {str: torch.Tensor}},
          "optimizers": {str: {"state": dict, "param_groups": [{"params": [int]}]}}}
 
 
