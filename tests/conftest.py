@@ -1,7 +1,9 @@
 """What several tests share: the repository's commands as subprocesses, one tiny trained model of each kind."""
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,29 +49,79 @@ def one_line_error(main, *words):
     return str(error.value)
 
 
+def write_small_npz(folder):
+    """A data set file of 480 training and 120 test digits drawn as pen strokes."""
+    x, y = strokes.generate(600, seed=3)
+    np.savez(folder / "small.npz", x_train=x[:480], y_train=y[:480], x_test=x[480:], y_test=y[480:])
+    return folder / "small.npz"
+
+
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory):
-    """A data set file of 480 training and 120 test digits drawn as pen strokes."""
-    path = tmp_path_factory.mktemp("data") / "small.npz"
-    x, y = strokes.generate(600, seed=3)
-    np.savez(path, x_train=x[:480], y_train=y[:480], x_test=x[480:], y_test=y[480:])
-    return path
+    """See write_small_npz."""
+    return write_small_npz(tmp_path_factory.mktemp("data"))
+
+
+# ---- what takes processes of its own begins with the session, beside the other tests: there are two cores -----------
+
+def train_models(folder):
+    """`trained`: the folder of tiny runs of a CGAN, a CVAE and a classifier, by the command as a user calls it."""
+    out, data_set = folder / "models", write_small_npz(folder)
+    for words in (["--snapshots"], ["--model", "cvae"], ["--model", "classifier"]):
+        done = command("train.py", *words, "--dataset", data_set, "--epochs", 3, "--batch", 32, "--out", out,
+                       "--device", "cpu")
+        assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def kill_and_resume(folder):
+    """`three_kills`: trainings that are killed in earnest and resumed, a finished process."""
+    return command("benchmarks/kill.py", "--kills", 3, "--models", "cgan", "--epochs", 2, "--seed", 9)
+
+
+def drive_browser(folder):
+    """`browsed`: (the finished test of the page in a headless Chromium, the folder that it wrote to); a str that says
+    why it could not be."""
+    web, chromium = ROOT / "examples" / "web", os.environ.get("CHROMIUM")
+    if not shutil.which("node"):
+        return "needs node, 18 or later"
+    if not (web / "node_modules" / "playwright-core").is_dir():
+        return "needs npm install in examples/web"
+    if not (chromium or shutil.which("chromium") or shutil.which("chromium-browser")):
+        return "needs chromium, or CHROMIUM with its path"
+    return subprocess.run(["node", "test/browser.mjs", str(folder)], cwd=web, capture_output=True, text=True, timeout=300,
+                          check=False), folder
+
+
+EARLY = {"trained": train_models, "three_kills": kill_and_resume, "browsed": drive_browser}
+POOL, FUTURES = ThreadPoolExecutor(1), {}
+FOLDER = tempfile.TemporaryDirectory()
+
+
+def pytest_collection_finish(session):
+    wanted = {name for item in session.items for name in item.fixturenames}
+    if not session.config.option.collectonly:
+        for name in [name for name in EARLY if name in wanted]:
+            folder = Path(FOLDER.name, name)
+            folder.mkdir()
+            FUTURES[name] = POOL.submit(EARLY[name], folder)
+
+
+def pytest_sessionfinish():
+    POOL.shutdown(cancel_futures=True)
+    FOLDER.cleanup()
 
 
 @pytest.fixture(scope="session")
-def trained(small_npz, tmp_path_factory):
-    """The folder of tiny runs of a CGAN, a CVAE and a classifier: the first by the command as a user calls it, the
-    others by its main() in this process meanwhile, which saves imports."""
-    import train
-    from training import preview
-    out = tmp_path_factory.mktemp("models")
-    words = ["--dataset", small_npz, "--epochs", 3, "--batch", 32, "--out", out, "--device", "cpu"]
-    with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
-        cgan = pool.submit(command, "train.py", "--snapshots", *words)
-        patch.setattr(train, "MEASURED", 500)
-        patch.setattr(preview, "FRAMES", 8)
-        for model in ("cvae", "classifier"):
-            train.main([str(word) for word in ("--model", model, *words)])
-        done = cgan.result()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
+def trained():
+    return FUTURES["trained"].result()
+
+
+@pytest.fixture(scope="session")
+def three_kills():
+    return FUTURES["three_kills"].result()
+
+
+@pytest.fixture(scope="session")
+def browsed():
+    return FUTURES["browsed"].result()

@@ -145,7 +145,7 @@ def test_a_terminal_shows_one_line_that_is_redrawn_and_ended(clock):
 
 
 def test_text_and_close_end_a_live_line(clock, monkeypatch):
-    monkeypatch.setattr(cli.shutil, "get_terminal_size", lambda: os.terminal_size((20, 24)))
+    monkeypatch.setattr(cli.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((20, 24)))
     screen = Screen(tty=True)
     progress = Progress(screen)
     progress("a text that is wider than the terminal", 1, 5)
