@@ -65,11 +65,14 @@ def small_npz(tmp_path_factory):
 # ---- what takes processes of its own begins with the session, beside the other tests: there are two cores -----------
 
 def train_models(folder):
-    """`trained`: the folder of tiny runs of a CGAN, a CVAE and a classifier, by the command as a user calls it."""
+    """`trained`: the folder of tiny runs of a CGAN, a CVAE and a classifier, by the command as a user calls it; that of
+    a tiny classifier's is `tiny` in it."""
     out, data_set = folder / "models", write_small_npz(folder)
-    for words in (["--snapshots"], ["--model", "cvae"], ["--model", "classifier"]):
-        done = command("train.py", *words, "--dataset", data_set, "--epochs", 3, "--batch", 32, "--out", out,
-                       "--device", "cpu")
+    usual = ["--epochs", 3, "--batch", 32, "--out", out]
+    tiny = ["--epochs", 2, "--batch", 20, "--per-class", 10, "--out", out / "tiny"]
+    for words in (["--snapshots", *usual], ["--model", "cvae", *usual], ["--model", "classifier", *usual],
+                  ["--model", "classifier-tiny", *tiny]):
+        done = command("train.py", *words, "--dataset", data_set, "--device", "cpu")
         assert done.returncode == 0, done.stdout + done.stderr
     return out
 
