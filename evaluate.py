@@ -72,6 +72,8 @@ def parse_args(argv=None):
     if args.ocr and "ocr" not in (args.only or ()):
         option = "--" + next(iter(args.ocr)).replace("_", "-")
         raise UserError(f"{option} is an option of the OCR study: add --only ocr, or leave it out")
+    if args.report and (args.only or args.full or args.show_real):
+        raise UserError("--report measures nothing: leave --only, --full and --show-real out")
     return args
 
 

@@ -1,6 +1,7 @@
 """The OCR study on pen-stroke digits with tiny budgets: rows, resuming, fairness of the arms, what is said of them."""
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,14 @@ def test_every_arm_has_a_row_for_every_n_and_seed(rows, context):
         assert ocr_report.correct(r).mean() == pytest.approx(r["test"]["accuracy"], abs=1e-5)
         assert r["real_images"] == (0 if r["arm"] == "cgan-only" else 10 * r["n"])
         assert (r["steps"], r["generator_steps"]) == (1, 1)
+
+
+def test_val_is_not_test(context, tmp_path):
+    """Of blank validation images of one label a network reads all or none rightly; of test images some."""
+    glyphs = replace(context.glyphs, x_val=np.zeros((20, 28, 28), np.uint8), y_val=np.full(20, 3))
+    study = ocr.Study(replace(context, glyphs=glyphs, out=tmp_path), steps=30, generator_steps=1, tries=1)
+    row = study.run_one("few", "real", 4, 0, None)
+    assert row["val"]["accuracy"] in (0, 1) and 0 < row["test"]["accuracy"] < 1
 
 
 def test_arms_of_a_seed_share_their_images_and_seeds_do_not(rows, context):
