@@ -312,21 +312,21 @@ def parse_args(argv=None):
     add = parser.add_argument
     add("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
     add_data_options(parser)
-    add("--out", type=non_empty_path, help="FILE.png: a sheet of some training images of each class; FILE.npz: all images "
-        "(x_train, val among them, y_train x_test y_test chars), for --dataset; with --form or --scan: what is written")
+    add("--out", type=non_empty_path, help="FILE.png: a sheet of some training images of each class; FILE.npz: all "
+        "images (x_train, val among them, y_train x_test y_test chars), for --dataset; of --form, --scan: see there")
     add("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet (default: 10)")
-    add("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes and strokes-arabic: draw this many images for "
-        "--out, not the data set (default with --seed: 200); an .npz holds images labels classes")
+    add("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes and strokes-arabic: draw this many images "
+        "for --out, not the data set (default with --seed: 200); an .npz holds images labels classes")
     add("--seed", type=number(int, at_least=0, below=2 ** 64), help="of these images (default with --num: 0)")
     paper = parser.add_argument_group("from paper")
     add = paper.add_argument
-    add("--form", type=non_empty_path, help="draw a form to write on, as --out FILE.png or .pdf, with FILE.json beside it: "
-        "the characters wanted, or a .txt with a class in each line; with --scan: that FILE.json")
+    add("--form", type=non_empty_path, help="draw a form to write on, as --out FILE.png or .pdf, with FILE.json beside "
+        "it: the characters wanted, or a .txt with a class in each line; with --scan: that FILE.json")
     add("--copies", type=number(int, above=0, at_most=10_000), default=20, help="cells of each class on the form")
-    add("--samples", type=non_empty_path, help="pictures of the wanted characters for the form, named after them (A.png, "
-        "U+3042.png; default: drawn with a font, where one has it, else the code point)")
-    add("--scan", nargs="+", type=non_empty_path, metavar="PHOTO", help="photographs or scans of filled-in pages of --form: "
-        "cut into class folders in --out, for --dataset, and a sheet of them beside it")
+    add("--samples", type=non_empty_path, help="pictures of the wanted characters for the form, named after them "
+        "(A.png, U+3042.png; default: drawn with a font, where one has it, else the code point)")
+    add("--scan", nargs="+", type=non_empty_path, metavar="PHOTO", help="photographs or scans of filled-in pages of "
+        "--form: cut into class folders in --out, for --dataset, and a sheet of them beside it")
     args = parser.parse_args(argv)
     args.out = args.out and Path(args.out)
     if args.form is not None or args.scan:

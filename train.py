@@ -264,7 +264,7 @@ def train(run, progress):
             timed_step, timed_at = run.step, run.seconds
             if epochs != run.epochs:
                 run.plan(epochs)
-                progress(f"{epochs} epochs of {len(run.glyphs.x_train):,} images fit into {run.args.minutes:g} minutes here")
+                progress(f"{epochs} epochs of {len(run.glyphs.x_train):,} images fit into {run.args.minutes:g} minutes")
 
         # log, look after it, draw, save
         if run.seconds - log.written_at > LOG_SECONDS or run.step == run.steps:
@@ -395,8 +395,9 @@ def main(argv=None):
 
     run, progress = Run(args, glyphs, device, started), cli.Progress()
     run.plan(args.epochs or max_epochs(run))
+    threads = f"{'up to ' if run.tunes_threads else ''}{torch.get_num_threads()} threads"
     progress(f"{run.title}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, {device.type}, "
-             f"{'up to ' if run.tunes_threads else ''}{torch.get_num_threads()} threads, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
+             f"{threads}, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
     progress("settings: " + json.dumps(run.record()["settings"]))
     for note in filter(None, [glyphs.notice.upper(), *glyphs.warnings]):
         progress(f"NOTE: {note}")

@@ -171,7 +171,8 @@ class Run:
         """The run's record as a dict of JSON types; no local paths."""
         g, local = self.glyphs, ("dataset", "data_dir", "out", "resume", "dry_run")
         return {"model": self.args.model, "dataset": g.name, "dataset_sha256": g.sha256, "source": g.source,
-                "license": g.license, "synthetic": g.synthetic, "notice": g.notice, "warnings": [*g.warnings, *self.warnings],
+                "license": g.license, "synthetic": g.synthetic, "notice": g.notice,
+                "warnings": [*g.warnings, *self.warnings],
                 "classes": g.classes, "train_images": len(g.x_train),
                 "settings": {k: v for k, v in vars(self.args).items() if k not in local},
                 "parameters": {k: models.n_parameters(m) for k, (_, m) in self.trainer.checkpoints.items()},

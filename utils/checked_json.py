@@ -48,7 +48,7 @@ def is_plain(value, is_leaf=lambda value: False):
                 below += [*v, *v.values()]
             elif isinstance(v, (list, tuple)):
                 below += v
-            elif not (v is None or isinstance(v, (bool, float)) or is_leaf(v) or isinstance(v, int) and abs(v) < 1 << 64):
+            elif not (v is None or isinstance(v, (bool, float)) or is_leaf(v) or type(v) is int and abs(v) < 1 << 64):
                 return False
         level = below
         if not level or len(level) > MAX_VALUES:
