@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from datasets import strokes
+from datasets.cleaning import components
 from study import corruptions
 from study.corruptions import CORRUPTIONS, blur, cloud_field, corrupt
 from utils.files import UserError
@@ -90,3 +91,9 @@ def test_faults_are_named():
                             ((IMAGES / 255, "fog"), "uint8"), ((IMAGES[:, :20], "fog"), "28")):
         with pytest.raises(UserError, match=word):
             corrupt(*arguments)
+
+
+def test_a_dotted_line_has_gaps():
+    lines = corrupt(np.zeros((20, 28, 28), np.uint8), "dotted line")
+    pieces = [len(components(image > 0)[2]) for image in lines]
+    assert np.median(pieces) >= 6
