@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
-from datasets.cleaning import components
+from datasets.components import components
 from datasets.form import CORNERS, MODULES, can_draw, code_points, folder_name, mark_boxes, read_layout, read_pattern
 from datasets.normalize import FORMATS, MAX_PIXELS, grey, left_out, open_picture
 from utils import figures

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from datasets.cleaning import components
+from datasets.components import components
 from datasets.normalize import grey, normalize_image
 from datasets.scan import open_photo
 from utils import figures

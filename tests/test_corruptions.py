@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from datasets import strokes
-from datasets.cleaning import components
+from datasets.components import components
 from study import corruptions
 from study.corruptions import CORRUPTIONS, blur, cloud_field, corrupt
 from utils.files import UserError
