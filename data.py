@@ -3,6 +3,7 @@
     python data.py mnist                                         # a summary: counts, ink, splits, source, hash
     python data.py my_letters/ --out sheet.png                   # some images of each class; all: --out letters.npz
     python data.py strokes --num 1000 --seed 7 --out more.npz    # fresh images of the built-in simulator
+    python data.py random-500 --num 50000 --out random.npz       # 500 characters of a script that nobody writes
     python data.py --form 0123456789 --copies 20 --out form.png  # a form to write on: pages, and form.json
     python data.py --scan page1.jpg page2.jpg --form form.json --out my_letters/    # the glyphs written on it
 
@@ -35,6 +36,7 @@ from utils.limits import MAX_CLASSES, MAX_IMAGES, check_class_names
 VAL_FRACTION = 1 / 12          # of the training images: 5,000 of MNIST's 60,000
 TEST_FRACTION = 1 / 6          # of one's own images where they come without a test split
 LEVELS = 256                   # ink quantiles per class
+DRAWN = {"strokes": "digits", "strokes-arabic": "arabic"}      # names of data sets -> kinds of the simulator
 
 
 @dataclass(eq=False)
@@ -310,13 +312,14 @@ def on_paper(args):
 def parse_args(argv=None):
     parser = Parser("Say what a data set holds, write it into one file, or go from paper to a data set.")
     add = parser.add_argument
-    add("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes)")
+    add("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes); with --num also "
+        f"random-K or random-K-S: K characters, 2 to {MAX_CLASSES:,}, of the simulator's random script number S")
     add_data_options(parser)
     add("--out", type=non_empty_path, help="FILE.png: a sheet of some training images of each class; FILE.npz: all "
         "images (x_train, val among them, y_train x_test y_test chars), for --dataset; of --form, --scan: see there")
     add("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet (default: 10)")
-    add("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes and strokes-arabic: draw this many images "
-        "for --out, not the data set (default with --seed: 200); an .npz holds images labels classes")
+    add("--num", type=number(int, above=0, at_most=MAX_IMAGES), help="strokes, strokes-arabic, random-K: draw this many "
+        "images for --out, not the data set (default with --seed: 200); an .npz holds images labels classes")
     add("--seed", type=number(int, at_least=0, below=2 ** 64), help="of these images (default with --num: 0)")
     paper = parser.add_argument_group("from paper")
     add = paper.add_argument
@@ -335,8 +338,10 @@ def parse_args(argv=None):
         raise UserError(f"--out {args.out}: the name of a file, which must end in .png or .npz")
     if args.per_class and (not args.out or args.out.suffix == ".npz"):
         raise UserError("--per-class is for a sheet: name one with --out FILE.png, or leave it out")
-    if (args.num or args.seed) is not None and (args.name not in ("strokes", "strokes-arabic") or not args.out):
-        raise UserError("--num and --seed draw images anew: name strokes or strokes-arabic, and a file with --out")
+    args.kind = DRAWN.get(args.name) or (args.name if strokes.random_kind(args.name or "") else None)
+    if (args.num or args.seed) is not None and not (args.kind and args.out):
+        raise UserError("--num and --seed draw images anew: name strokes, strokes-arabic or random-K (K characters, 2 to "
+                        f"{MAX_CLASSES:,}), and a file with --out")
     return args
 
 
@@ -345,9 +350,8 @@ def main(argv=None):
     if args.form is not None or args.scan:
         return on_paper(args)
     if args.num is not None or args.seed is not None:
-        kind = "digits" if args.name == "strokes" else "arabic"
-        x, y = strokes.generate(args.num or 200, args.seed or 0, kind)
-        name, classes = f"{args.name}, seed {args.seed or 0}", strokes.CLASSES[kind]
+        x, y = strokes.generate(args.num or 200, args.seed or 0, args.kind, threads=os.cpu_count() or 1)
+        name, classes = f"{args.name}, seed {args.seed or 0}", strokes.classes_of(args.kind)
         arrays = {"images": x, "labels": y, "classes": np.array(classes)}
     else:
         g = load(args.name, args.data_dir, center=not args.no_center)

@@ -1,6 +1,7 @@
 """The built-in handwriting simulator: digits drawn as pen strokes, so that every tool here works without any download.
 
     images, labels = generate(60_000, seed=0, kind="digits")     # uint8 [60000, 28, 28], int64 [60000]
+    images, labels = generate(10_000, kind="random-1000")        # a thousand characters of a script that nobody writes
 
 A class has several writing variants, each a pen path through a few control points. For one image a variant is picked,
 its control points are moved, the path is bent, sheared, rotated and stretched, framed as MNIST or MADBase framed
@@ -8,9 +9,13 @@ theirs, and inked: a pixel's ink follows from its distance to the path, the pen'
 were written for this file; only how far they vary was matched to the training images of those two data sets.
 """
 import functools
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from datasets.random_script import CHANCES, MOST_POINTS, random_character
+from utils.limits import MAX_CLASSES
 
 CLASSES = {"digits": list("0123456789"), "arabic": list("٠١٢٣٤٥٦٧٨٩")}
 CENTRE = {"digits": 14.0, "arabic": 13.1}    # where the centre of mass lies, pixels: in MNIST and in MADBase
@@ -215,6 +220,8 @@ SPREAD = {
     ],
 }
 
+RANDOM_SPREAD = (.08, .20, .00, .15, .08, 1.00, .22, 2., .035, 0)        # of every class of a random script
+
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 RATE = np.arange(1, 7, dtype=np.float32)[:, None]                                         # cycles a path, about
 WAVES = np.sin(RATE * np.linspace(0, 6, POINTS, dtype=np.float32) + RATE) / RATE          # [6, POINTS]
@@ -285,23 +292,45 @@ def _trace(points, pieces, width):
     segment = np.searchsorted(ends, at)
     t = 1 - (ends[segment] - at) / np.array(lengths)[segment]
     cubic = np.stack([(1 + 2 * t) * (1 - t) ** 2, t * t * (3 - 2 * t), t * (1 - t) ** 2, t * t * (t - 1)], 1)
-    return np.einsum("pi,pic->pc", cubic, np.array(corners)[segment]), np.diff(np.array(strokes)[segment]) == 0
+    basis = np.einsum("pi,pic->pc", cubic, np.array(corners)[segment]).astype(np.float32)
+    return basis, np.diff(np.array(strokes)[segment]) == 0
 
 
-@functools.cache
+def random_kind(kind):
+    """"random-K" or "random-K-S": K characters (2 to 5,000) of the random script number S -> (K, S), else None. A
+    script's character k is the same however many there are."""
+    match = re.fullmatch(r"random-([1-9]\d{0,3})(?:-(\d{1,9}))?", kind, re.ASCII)
+    count, script = (int(match[1]), int(match[2] or 0)) if match else (0, 0)
+    return (count, script) if 2 <= count <= MAX_CLASSES else None
+
+
+def classes_of(kind):
+    """The names of a kind's classes, list of str. Raises ValueError for an unknown kind."""
+    if not (kind in CLASSES or random_kind(kind)):
+        raise ValueError(f"no kind {kind!r}: choose {', '.join(CLASSES)}, or random-2 to random-{MAX_CLASSES}")
+    return CLASSES[kind] if kind in CLASSES else [f"r{k}" for k in range(random_kind(kind)[0])]
+
+
+def _random_script(count, script):
+    """Variants of every class, as in DIGITS."""
+    keys = _hash(_hash(np.uint64([script + 1]) * GOLDEN) + np.arange(count, dtype=np.uint64))
+    return [random_character(chances) for chances in _Random(keys).uniform(CHANCES).tolist()]
+
+
+@functools.lru_cache(4)
 def _tables(kind):
     """What a kind's images need: first [K], the index of a class's first variant; frequency [K, V], cumulative; of each
     variant control [N, C, 2], basis [N, POINTS, C] and joined [N, POINTS - 1]; each column of SPREAD, [K]."""
-    classes = {"digits": DIGITS, "arabic": ARABIC}[kind]
+    classes = {"digits": DIGITS, "arabic": ARABIC}.get(kind) or _random_script(*random_kind(kind))
     parsed = [_parse(path) for variants in classes for _, path in variants]
-    width = max(len(points) for points, _ in parsed)
-    traced = [_trace(*variant, width) for variant in parsed]
+    width = max(len(points) for points, _ in parsed) if kind in CLASSES else MOST_POINTS
+    traced = [_trace(*variant, width) for variant in parsed]           # thousands, of a random script
     weights, most = [[weight for weight, _ in variants] for variants in classes], max(map(len, classes))
     frequency = [np.pad(np.cumsum(w) / sum(w), (0, most - len(w)), constant_values=1) for w in weights]
     return {"first": np.cumsum([0, *map(len, classes[:-1])]), "frequency": np.float32(frequency),
             "control": np.float32([np.pad(points, ((0, width - len(points)), (0, 0))) for points, _ in parsed]),
-            "basis": np.float32([basis for basis, _ in traced]), "joined": np.float32([joined for _, joined in traced]),
-            **dict(zip(COLUMNS, np.float32(SPREAD[kind]).T))}
+            "basis": np.array([basis for basis, _ in traced]), "joined": np.float32([joined for _, joined in traced]),
+            **dict(zip(COLUMNS, np.float32(SPREAD.get(kind) or [RANDOM_SPREAD] * len(classes)).T))}
 
 
 def _pen_paths(rng, labels, table):
@@ -348,6 +377,7 @@ def _ink(rng, path, travel, radius):
 def _draw(keys, labels, kind):
     """keys uint64 [B], labels int64 [B] -> images uint8 [B, 28, 28]."""
     rng, table, b = _Random(keys), _tables(kind), len(keys)
+    centre_of_frame = CENTRE["arabic" if kind == "arabic" else "digits"]
     path, travel = _pen_paths(rng, labels, table)
 
     halo = rng.uniform(1)[:, 0] < table["halo"][labels]
@@ -358,11 +388,11 @@ def _draw(keys, labels, kind):
     # The ink's longest side on BOX pixels; the path's centre of mass near the centre, anywhere between two pixels.
     scale = (BOX - 2 * radius) / (path.max(1) - path.min(1)).max(1, keepdims=True)
     centre = (travel[:, None] @ path)[:, 0] / travel.sum(1, keepdims=True)
-    path = (path - centre[:, None]) * scale[..., None] + (CENTRE[kind] + rng.uniform(2, -0.5, 0.5))[:, None]
+    path = (path - centre[:, None]) * scale[..., None] + (centre_of_frame + rng.uniform(2, -0.5, 0.5))[:, None]
     depth = _ink(rng, path, travel * scale, radius)
 
     rough = rng.uniform(SIZE * SIZE, -1, 1).reshape(b, SIZE, SIZE)
-    if kind == "digits":            # MNIST: black and white at a higher resolution, averaged down
+    if kind != "arabic":            # MNIST: black and white at a higher resolution, averaged down
         blur = rng.uniform(1, 0.8, 1.4)[..., None]
         image = (np.clip((depth + 0.15 * rough) / blur + 0.5, 0, 1) * 255 + 0.5).astype(np.uint8)
     else:                           # MADBase: black and white
@@ -371,20 +401,21 @@ def _draw(keys, labels, kind):
 
     # As both data sets did, bring the centre of mass to the centre by whole pixels.
     moments = (image.reshape(b, 1, -1).astype(np.float32) @ MOMENTS)[:, 0]                # exact: integers below 2^24
-    shift = np.clip(np.round(moments[:, :2] / moments[:, 2:] - CENTRE[kind]), -3, 3).astype(int)
+    shift = np.clip(np.round(moments[:, :2] / moments[:, 2:] - centre_of_frame), -3, 3).astype(int)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(image, ((0, 0), (3, 3), (3, 3))), (SIZE, SIZE), (1, 2))
     return windows[np.arange(b), 3 + shift[:, 0], 3 + shift[:, 1]]
 
 
 def generate(n, seed=0, kind="digits", labels=None, threads=2):
-    """Draw n handwritten digits: (images uint8 [n, 28, 28], ink 255 on 0, upright; labels int64 [n]).
+    """Draw n handwritten digits or characters: (images uint8 [n, 28, 28], ink 255 on 0, upright; labels int64 [n]).
 
-    kind: "digits" or "arabic" (Arabic-Indic), whose classes are CLASSES[kind].
-    labels: class indices [n] to draw; by default in random order, every class once in each run of ten.
+    kind: "digits", "arabic" (Arabic-Indic), "random-K" or "random-K-S" (see random_kind); classes_of(kind) names them.
+    labels: class indices [n] to draw; by default in random order, every class once in each run of as many as there are.
     Image i is a function of (seed, i, kind, its label) alone: the same for any n and any number of threads.
     Raises ValueError for an unknown kind and for labels that are not n class indices."""
-    key = _hash(np.uint64([seed % 2 ** 64]) * GOLDEN + np.uint64(1 + list(CLASSES).index(kind)))
-    classes = len(CLASSES[kind])
+    classes = len(classes_of(kind))
+    number = list(CLASSES).index(kind) if kind in CLASSES else len(CLASSES) + random_kind(kind)[1]
+    key = _hash(np.uint64([seed % 2 ** 64]) * GOLDEN + np.uint64(1 + number))
     if labels is None:
         runs = _Random(_hash(key + np.arange(-(-n // classes), dtype=np.uint64)))
         labels = runs.bits(classes)[..., 0].argsort(1, kind="stable").ravel()[:n]
