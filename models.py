@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from utils.checked_json import is_name_list, is_plain, matches
+from utils.distance_field import REACH, distance_field, look_up, pen_width, render, with_pen
 from utils.files import UserError, atomic
 from utils.onnx_session import Session, open_session
 
@@ -287,8 +289,86 @@ class SmallClassifier(ImageClassifier):
         self.head = nn.Linear(4 * width, n_classes)
 
 
+@dataclass
+class DeformerConfig:
+    latent: int = 16       # length of the noise vector: one hand's way of writing
+    channels: int = 40     # of the convolutions, all at 7x7
+    hidden: int = 128
+
+
+class HandEncoder(nn.Module):
+    """Fields of a support image and of another image of its class -> mean and log variance of what changed, each float
+    [N, latent]."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.PixelUnshuffle(4),                                                        # [N, 32, 7, 7]
+            conv(32, 48, bias=True), nn.LeakyReLU(0.2),
+            conv(48, 48, bias=True), nn.LeakyReLU(0.2),
+            conv(48, 48, stride=2, bias=True), nn.LeakyReLU(0.2), nn.Flatten(),          # [N, 768]
+            nn.Linear(768, cfg.hidden), nn.LeakyReLU(0.2), nn.Linear(cfg.hidden, 2 * cfg.latent))
+
+    def forward(self, support, target):
+        return self.net(torch.cat([target, support], 1) / REACH).float().chunk(2, 1)
+
+
+class Deformer(nn.Module):
+    """Draws a glyph that it has never seen as another hand might: support image, noise, pen width -> image.
+
+    A variational autoencoder of changes, not of images (training/deformation.py): noise and support make an affine map and
+    a smooth flow of 7 x 7 knots, by which the support's distance field is looked up; the pen is set apart from that. What
+    it learns of how hands vary on some scripts holds for others (compare Hauberg et al. 2016, arXiv:1510.02795; Antoniou
+    et al. 2017, arXiv:1711.04340)."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg, c = cfg, cfg.channels
+        self.encoder = HandEncoder(cfg)
+        self.look = nn.Sequential(
+            nn.PixelUnshuffle(4),                                                        # [N, 16, 7, 7]
+            conv(16, c, bias=True), nn.LeakyReLU(0.2),
+            conv(c, c, bias=True), nn.LeakyReLU(0.2))                                    # [N, c, 7, 7]
+        self.summary = nn.Sequential(conv(c, 16, stride=2, bias=True), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(256, 64))
+        self.mix = nn.Sequential(nn.Linear(cfg.latent + 64, cfg.hidden), nn.LeakyReLU(0.2),
+                                 nn.Linear(cfg.hidden, cfg.hidden), nn.LeakyReLU(0.2))
+        self.modulate = nn.Linear(cfg.hidden, 4 * c)             # scale and shift of two layers (Perez et al. 2018)
+        self.first, self.second = conv(c, c, bias=True), conv(c, c, bias=True)
+        self.flow, self.affine = conv(c, 2, bias=True), nn.Linear(cfg.hidden, 6)
+        for layer in (self.flow, self.affine):                   # training begins with no change at all
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def change(self, fields, noise):
+        """Where the new glyph looks in the old one: fields float [N, 1, 28, 28], noise float [N, latent] -> (flow in pixels
+        float [N, 2, 7, 7], affine map float [N, 3, 2])."""
+        h = self.look(fields / REACH)
+        mixed = self.mix(torch.cat([noise, self.summary(h)], 1))
+        scale, shift, scale2, shift2 = self.modulate(mixed)[:, :, None, None].chunk(4, 1)
+        h = F.leaky_relu(self.first(h) * (1 + scale) + shift, 0.2)
+        h = F.leaky_relu(self.second(h) * (1 + scale2) + shift2, 0.2)
+        linear, move = self.affine(mixed).float().split([4, 2], 1)
+        linear = torch.eye(2, device=noise.device) + 0.3 * linear.unflatten(1, (2, 2))
+        return 3 * self.flow(h).float(), torch.cat([linear, 3 * move.unsqueeze(1)], 1)
+
+    def look_up(self, fields, flow, affine):
+        """The fields where such a change leads: float [N, 1, 28, 28]."""
+        flow = F.interpolate(flow, fields.shape[2:], mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+        return look_up(fields, affine, flow, padding="border")
+
+    def bend(self, fields, noise):
+        """The fields of the glyphs as another hand writes them, the pen as it comes: float [N, 1, 28, 28]."""
+        return self.look_up(fields, *self.change(fields, noise))
+
+    def forward(self, support, noise, width):
+        """support float [N, 1, 28, 28] in [0, 1], noise float [N, latent], width of the pen in pixels float [N] -> float
+        [N, 1, 28, 28] in [0, 1]."""
+        return render(with_pen(self.bend(distance_field(support), noise), (width - pen_width(support)) / 2))
+
+
 MODELS = {"generator": (GeneratorConfig, Generator), "discriminator": (DiscriminatorConfig, Discriminator),
-          "cvae": (CVAEConfig, CVAE), "classifier": (ClassifierConfig, Classifier)}
+          "cvae": (CVAEConfig, CVAE), "classifier": (ClassifierConfig, Classifier),
+          "deformer": (DeformerConfig, Deformer)}
 MAKES_IMAGES = ("generator", "cvae")       # kinds that turn noise, label and thickness into images
 
 
@@ -440,7 +520,7 @@ class LogitsOfFile(torch.autograd.Function):
         images, logits = ctx.saved_tensors
         one_hot = logits.softmax(1) - upstream                                          # if it is the cross-entropy
         label = one_hot.argmax(1)
-        if torch.allclose(one_hot, nn.functional.one_hot(label, logits.shape[1]).float(), rtol=0, atol=1e-6):
+        if torch.allclose(one_hot, F.one_hot(label, logits.shape[1]).float(), rtol=0, atol=1e-6):
             return ctx.run("loss_gradient", images, label).unsqueeze(1), None
         row, label = torch.nonzero(upstream, as_tuple=True)
         parts = torch.cat([ctx.run("gradient", images[r], k) for r, k in zip(row.split(256), label.split(256))])

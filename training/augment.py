@@ -8,6 +8,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from utils.distance_field import REACH, look_up, render, with_pen
+
 SIGMA = 4          # smoothness of an elastic field in pixels (Simard et al. 2003)
 
 
@@ -44,18 +46,18 @@ def warp(images, rng, degrees=15, scale=0.15, shear=0.15, pixels=2, elastic=8.0)
     rows = torch.stack([torch.stack([cos * across, sin * down], 1),
                         torch.stack([(lean * cos - sin) * across, (lean * sin + cos) * down], 1),
                         u[4:6].T * pixels], 1)
-    places = (centred_grid(height, width, images.device) @ rows).view(n, height, width, 2)
-    if elastic:
-        places = places + elastic_field(n, height, width, elastic, rng).to(images.device)
-    unit = torch.tensor([2 / width, 2 / height], device=images.device)       # grid_sample counts from -1 to 1
-    return F.grid_sample(images.float(), places * unit, mode="bilinear", padding_mode="zeros", align_corners=False)
+    flow = elastic_field(n, height, width, elastic, rng).to(images.device) if elastic else 0.0
+    return look_up(images, rows, flow, padding="zeros")
 
 
-@functools.cache
-def centred_grid(height, width, device):
-    """(x, y, 1) of every pixel, in pixels from the centre of the image: float32 [height * width, 3]."""
-    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten(), torch.ones(height * width)], 1).to(device)
+def redraw(fields, rng, pen=1.0, **distortion):
+    """Distort glyphs given as distance fields, each in its own way, and write them with another pen: up to `pen` pixels
+    added to or taken from either side of its strokes, uniformly.
+
+    fields float [N, 1, H, W] (utils/distance_field.py); distortion: as of warp(), whose ranges hold here, too. Returns images
+    float32 [N, 1, H, W] in [0, 1]. rng: a CPU torch.Generator; all that is drawn comes from it."""
+    more = pen * (2 * torch.rand(len(fields), generator=rng) - 1).to(fields.device)
+    return render(with_pen(warp(fields + REACH, rng, **distortion) - REACH, more))
 
 
 @functools.cache
