@@ -2,6 +2,7 @@
 
     python evaluate.py                                  # every study, the quick form: minutes on 2 CPU cores
     python evaluate.py --only robustness --full         # one of them, the full form, hours; the others stay
+    python evaluate.py --only ocr --full --jobs 8       # its trainings in 8 processes; more machines may join in
     python evaluate.py --only ocr --protocols rare --per-class 10,20 --arms tuned,cgan+tuned,cvae      # resumable
     python evaluate.py --dataset kmnist                 # models of saved_models/kmnist, results in results/kmnist
     python evaluate.py --report                         # report.html and docs/results.md anew from what is stored
@@ -33,6 +34,7 @@ STUDIES = {"quality": generators.measure, "classifier": classifier.measure, "ocr
            "saliency": saliency_checks.measure}
 # the model files that a study's figures depend on
 ALL_GENERATORS, COMPARED = ["generator.*", "acgan.*", "cvae.*"], ["generator.*", "cvae.*", "classifier*.pth"]
+PARALLEL = ("ocr", "robustness")       # studies of many trainings: --jobs
 MODEL_FILES = {"quality": [*ALL_GENERATORS, "classifier.onnx"], "classifier": ["classifier.pth"], "ocr": [],
                "epochs": ["*_epochs/*.pth", "classifier.onnx"], "runtime": ALL_GENERATORS, "robustness": COMPARED,
                "saliency": [*COMPARED, "*_epochs/*.pth"]}
@@ -50,6 +52,9 @@ def parse_args(argv=None):
     add("--seeds", type=cli.number(int, above=0, at_most=1000),
         help="repetitions of whatever is trained (default: 3, with --full 5)")
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
+    add("--jobs", type=cli.number(int, above=0, at_most=1000), help=f"share the trainings of {' and '.join(PARALLEL)} "
+        "among so many processes of one thread each, and with those of other machines that are given the same --out "
+        "(default: one training after the other, on all threads)")
     add("--show-real", action="store_true", help="show real images, too; leave them out of what you pass on")
     cli.add_device_option(parser)
     add("--report", action="store_true", help="only write report.html and docs/results.md anew from what is stored")
@@ -72,8 +77,10 @@ def parse_args(argv=None):
     if args.ocr and "ocr" not in (args.only or ()):
         option = "--" + next(iter(args.ocr)).replace("_", "-")
         raise UserError(f"{option} is an option of the OCR study: add --only ocr, or leave it out")
-    if args.report and (args.only or args.full or args.show_real):
-        raise UserError("--report measures nothing: leave --only, --full and --show-real out")
+    if args.jobs and not set(PARALLEL) & set(args.only or STUDIES):
+        raise UserError(f"--jobs is for {' and '.join(PARALLEL)}: name one of them with --only, or leave it out")
+    if args.report and (args.only or args.full or args.show_real or args.jobs):
+        raise UserError("--report measures nothing: leave --only, --full, --jobs and --show-real out")
     return args
 
 
@@ -132,10 +139,13 @@ def check_stored(args, glyphs):
 def protocol_of(key, context, seconds):
     """How a section was measured, beside its numbers; real_images: whether its figures may show some."""
     g, form = context.glyphs, "quick" if context.quick else "full"
+    machine = describe_machine(context.device)
+    if context.jobs:
+        machine["machine"] |= {"threads": 1, "jobs": context.jobs}
     return {"dataset": g.name, "dataset_sha256": g.sha256, "test_images": len(g.x_test),
             "models": hash_models(context.models, key), "form": form, "seeds": context.seeds,
             "per_class": context.per_class, "seconds": round(seconds, 1), "real_images": context.show_real,
-            **describe_machine(context.device),
+            **machine,
             "command": f"{context.command} --only {key} {'' if context.quick else '--full '}--seeds {context.seeds}"}
 
 
@@ -171,13 +181,15 @@ def evaluate(args, locks):
         names = [name for name in names if name not in stored or stored[name]["protocol"]["form"] == "quick"]
         for name in [name for name in stored if name not in names]:
             print(f"NOTE: keeps the full study of {name}; --only {name} replaces it by the quick form")
+    jobs, is_alone = {name: args.jobs or 0 for name in PARALLEL}, {}
     for name in names:                                 # a second process may write other studies into the folder
-        locks.enter_context(exclusive(args.out / f"{name}.lock"))
+        is_alone[name] = locks.enter_context(exclusive(args.out / f"{name}.lock", shared=jobs.get(name, 0) > 0))
     command = "python evaluate.py" + (f" --dataset {Path(args.dataset).name}" if glyphs.name != "mnist" else "")
     for i, name in enumerate(names, 1):
         say = cli.Progress(prefix=f"[{i}/{len(names)} {name}] ")
         context = Context(glyphs, args.models, args.out, args.seeds, args.per_class or [], not args.full, device,
-                          args.show_real, say, args.ocr, command)
+                          args.show_real, say, args.ocr, command + (f" --jobs {jobs[name]}" if jobs.get(name) else ""),
+                          jobs.get(name, 0), is_alone[name])
         begun = time.monotonic()
         try:
             section = STUDIES[name](context)

@@ -42,7 +42,7 @@ from datasets import readers, strokes
 from generate_digits import open_generator, sample_all
 from metrics import frechet_distance
 from metrics.features import Extractor, FeatureSet
-from study import context, ocr, report, robustness
+from study import context, ocr, report, robustness, run_cache
 from training.run import Run
 from utils.cli import Parser, Progress, names_from, non_empty_path, number, run_command
 from utils.files import UserError
@@ -240,7 +240,7 @@ def read_ocr(path):
 
 def read_robustness(path):
     known = study_context(path, "robustness.jsonl")
-    for row in context.RunCache(known.out / "robustness.jsonl", robustness.is_row).index.values():
+    for row in run_cache.RunCache(known.out / "robustness.jsonl", robustness.is_row).index.values():
         if row.get("version") == robustness.VERSION:
             dict(zip(row["eps"], row["curve"],
                      strict=True)), [row["corruptions"][k] + row["clean"] for k in robustness.CORRUPTIONS]

@@ -1,10 +1,7 @@
-"""What the studies have in common: the data set, the models of a folder, reference features, rows that are kept on disk."""
-import json
+"""What the studies have in common: the data set, the models of a folder, reference features."""
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +15,12 @@ from generate_digits import open_generator, sample_all
 from metrics import features
 from metrics.statistics import t_interval
 from training.classifier import accuracy, train_classifier
-from utils.checked_json import matches, parse_json, read_json
+from utils.checked_json import read_json
 from utils.figures import evenly_spaced
-from utils.files import UserError, atomic
+from utils.files import UserError
 
 GENERATORS = {"generator": "CGAN", "acgan": "ACGAN", "cvae": "CVAE"}     # file stem -> name
 MAX_SAMPLES = 10_000       # samples that are measured
-key_text = partial(json.dumps, sort_keys=True)         # of a key of RunCache
 RECORD = {"dataset": str, "dataset_sha256?": str, "training_seconds?": float, "epochs?": int,
           "images_per_second?": float,
           "machine?": {"processor?": str}, "parameters?": {str: int}}          # of a run, as far as the studies read it
@@ -46,6 +42,8 @@ class Context:
     say: Callable = print              # say(text): a line of progress; say(text, done, total): with the time left
     ocr: dict = field(default_factory=dict)            # options of ocr.run_study
     command: str = "python evaluate.py"                # by which the studies of this data set are run
+    jobs: int = 0                      # processes in which the jobs of a study run; 0: in this one (study/jobs.py)
+    is_alone: Callable = lambda: False                 # whether no other process works on this study's rows
 
 
 def read_record(path):
@@ -136,46 +134,6 @@ class Reference:
     def sample(self, source, seed=1):
         """Samples with the labels of the test images: images, labels, thickness."""
         return sample_all(source, self.n, seed=seed, digits=self.test.labels.tolist())
-
-
-class RunCache:
-    """A file of finished rows, one JSON object a line, that a long study appends to and resumes from.
-
-        cache = RunCache("results/ocr.jsonl", {"accuracy": float})
-        if cache.get(key) is None:
-            cache.add(key, {"accuracy": 0.97})       # key and row are dicts of JSON types, kept as {**key, **row}
-
-    A kill in the middle of a write leaves a line without an end, which is cut off when the file is opened next.
-    `form` (see files.matches) is what {**key, **row} must look like. Raises UserError for a file that is no such
-    cache."""
-
-    def __init__(self, path, form=object):
-        self.path, self.index = Path(path), {}                 # index: key as text -> row, oldest first
-        content = self.path.read_bytes() if self.path.is_file() else b""
-        whole = content[:content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
-            what = f"{self.path}, line {number}, which should be a row of a study,"
-            entry = parse_json(line, what, {"key": dict, "row": dict})
-            row = {**entry["key"], **entry["row"]}
-            if not matches(row, form):
-                raise UserError(f"{what} is none: mend it, or move the file away to start anew")
-            self.index[key_text(entry["key"])] = row
-        if whole != content:
-            with atomic(self.path) as tmp:
-                tmp.write_bytes(whole)
-
-    def get(self, key):
-        """The row of this key, or None."""
-        return self.index.get(key_text(key))
-
-    def add(self, key, row):
-        """Append a row; it is on the disk when this returns. Returns it as get() will."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab", buffering=0) as f:
-            f.write((json.dumps({"key": key, "row": row}, ensure_ascii=False) + "\n").encode())
-            os.fsync(f.fileno())
-        self.index[key_text(key)] = {**key, **row}
-        return self.get(key)
 
 
 def join_names(names, none="nothing"):

@@ -27,7 +27,8 @@ from datasets import strokes
 from generate_digits import sample_all
 from metrics import statistics
 from study import ocr_report
-from study.context import RunCache
+from study.jobs import RowStudy, run
+from study.run_cache import RunCache
 from training.classifier import predict, predict_probabilities, train_classifier
 from training.run import is_duration, train_generator
 from utils.checked_json import is_share, matches
@@ -162,16 +163,16 @@ def images_hash(x, y):
     return hashlib.sha256(np.ascontiguousarray(x).tobytes() + np.ascontiguousarray(y).tobytes()).hexdigest()[:16]
 
 
-class Study:
+class Study(RowStudy):
     """Runs arms and keeps their rows. A job is (protocol, arm, n, seed, number of a try or None for a measured run)."""
 
     def __init__(self, context, steps=None, generator_steps=None, tries=None):
-        self.context, self.glyphs = context, context.glyphs
+        super().__init__(context, open_cache(context), steps=steps, generator_steps=generator_steps, tries=tries)
+        self.glyphs = context.glyphs
         self.make_case = lru_cache(1)(partial(make_case, self.glyphs))         # the arms of a case follow each other
         usual_steps, usual_tries = (400, 1) if context.quick else (2000, 3)
         self.steps, self.generator_steps = steps or usual_steps, generator_steps or usual_steps
         self.tries = tries or usual_tries
-        self.cache = open_cache(context)
 
     def key(self, protocol, name, n, seed, attempt=None):
         """What makes a row's result: all but the machine it ran on."""
@@ -191,14 +192,23 @@ class Study:
             jobs += [(protocol, a, n, seed, None) for seed in range(seeds) for a in names]
         return jobs
 
-    def run(self, jobs):
-        """Run what is not yet done."""
-        left = [job for job in jobs if self.cache.get(self.key(*job)) is None]
-        for done, job in enumerate(left, 1):
-            row = self.run_one(*job)
-            text = (f"seed {row['seed']}, test {100 * row['test']['accuracy']:.2f} %" if "test" in row else
-                    f"try {row['try'] + 1}, val {100 * row['val']['balanced_accuracy']:.2f} %")
-            self.context.say(f"{row['protocol']} {row['arm']}, n {row['n']}, {text}", done, len(left))
+    def is_ready(self, protocol, name, n, seed, attempt):
+        """Whether the settings of a job can be chosen: its own, the warp, those of the classifier that filters."""
+        arm = find_arm(protocol, name)
+        needed = {name} if attempt is None else set()
+        needed |= {"tuned" if arm.warped else "real"} if arm.source else set()
+        needed |= {WARP} if arm.warped and name != WARP else set()
+        return all(self.cache.get(self.key(protocol, a, n, SELECTION_SEED, t)) for a in needed
+                   if len(tries := find_arm(protocol, a).tries[:self.tries]) > 1 for t in range(len(tries)))
+
+    def group(self, protocol, name, n, seed, attempt):
+        """Those of a case, which share generators and filters."""
+        return protocol, n, seed
+
+    def describe(self, row):
+        text = (f"seed {row['seed']}, test {100 * row['test']['accuracy']:.2f} %" if "test" in row else
+                f"try {row['try'] + 1}, val {100 * row['val']['balanced_accuracy']:.2f} %")
+        return f"{row['protocol']} {row['arm']}, n {row['n']}, {text}"
 
     def settings(self, protocol, name, n, attempt=None):
         """The settings of an arm, on top of the warp: those of a try, else of the best of its tries on val."""
@@ -317,7 +327,7 @@ def run_study(context, protocols=None, arms=None, **budget):
     if not measured:
         raise UserError("nothing to run: these protocols have no such arms or numbers of images on "
                         f"{context.glyphs.name}; leave out --arms or --per-class")
-    study.run(jobs)
+    run(study, jobs)
     return [study.cache.get(study.key(*job)) for job in measured]
 
 

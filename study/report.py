@@ -30,7 +30,8 @@ STORED = {"version": VERSION, "title": str, "answer": str, "paragraphs": [str], 
                       "images": {"train": int, "val": int, "test": int}},
           "protocol": {"dataset": str, "dataset_sha256": str, "test_images": int, "models": {str: str}, "form": str,
                        "seeds": int, "seconds": float, "real_images": bool, "command": str, "stale?": str,
-                       "machine": {"threads": int, "processor": str, "device": str}, "versions": {"torch": str}}}
+                       "machine": {"threads": int, "jobs?": int, "processor": str, "device": str},
+                       "versions": {"torch": str}}}
 NUMBER = re.compile(r"[-+±<≈~]?\s*\.?\d.*|[-–]|n/a|")        # a cell that is set to the right
 
 
@@ -193,8 +194,9 @@ def protocol_line(protocol):
     """How a section was measured, in one line."""
     seconds, machine = protocol["seconds"], protocol["machine"]
     took = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+    cores = f"{machine['jobs']} processes of one thread" if "jobs" in machine else f"{machine['threads']} threads"
     line = (f"{protocol['dataset']} (sha256 {protocol['dataset_sha256'][:12]}), {protocol['test_images']:,} test images, "
-            f"{protocol['form']} form, seeds: {protocol['seeds']}, {took} on {machine['threads']} threads of "
+            f"{protocol['form']} form, seeds: {protocol['seeds']}, {took} on {cores} of "
             f"{machine['processor']} ({machine['device']}), torch {protocol['versions']['torch']}.")
     return line + (f" Stale: {protocol['stale']}." if protocol.get("stale") else "")
 

@@ -8,7 +8,7 @@ kept in robustness.jsonl and not computed again. Arms of one seed have the same 
 """
 import hashlib
 import time
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -16,9 +16,11 @@ import attacks
 import models
 from generate_digits import sample_all
 from metrics.statistics import format_interval, format_percent, format_points, holm, paired_t_test, t_interval
-from study.context import GENERATORS, RunCache, example_glyphs, join_names, open_classifier, open_generators
+from study.context import GENERATORS, example_glyphs, join_names, open_classifier, open_generators
 from study.corruptions import CORRUPTIONS, corrupt
+from study.jobs import RowStudy, run
 from study.report import Figure, Section, Table
+from study.run_cache import RunCache
 from training.classifier import accuracy, train_classifier
 from training.run import is_duration
 from utils import charts, figures
@@ -45,19 +47,17 @@ def measure(context):
     """The Section; raises UserError for a classifier of other classes."""
     size = dict(QUICK if context.quick else FULL)
     size["seeds"] = min(size["seeds"], context.seeds) if context.quick else context.seeds
-    x, y = attacks.random_subset(context.glyphs.x_test, context.glyphs.y_test, size["corrupted"], seed=0)
-    test = x, y, {kind: corrupt(x, kind, SEVERITY) for kind in CORRUPTIONS}
     present = [stem for stem in CLASSIFIERS if (context.models / f"{stem}.pth").is_file()]
     networks = {CLASSIFIERS[stem]: open_classifier(context, stem) for stem in present}
     missing = [f"Not measured: there is no {stem}.pth." for stem in CLASSIFIERS if stem not in present]
-    sources, notes = open_generators(context, ("generator", "cvae"))
+    study = Study(context, size)
     counts = {k: min(size[k], len(context.glyphs.x_test)) for k in ("images", "corrupted", "attacked")}
     numbers = {"protocol": {**size, **counts, "severity": SEVERITY, "version": VERSION, "split": "test"}}
     if networks:
-        numbers |= measure_networks(context, networks, test, size["images"], size["targeted"])
-    numbers["study"] = run_study(context, test, size, sources)
+        numbers |= measure_networks(context, networks, study.test, size["images"], size["targeted"])
+    numbers["study"] = run_study(study)
     section, examples = describe(numbers), example_glyphs(context)
-    section.paragraphs += missing + notes
+    section.paragraphs += missing + study.notes
     if networks and examples:
         section.figures[:0] = glyph_figures(networks, context.glyphs.classes, *examples)
     elif networks:
@@ -114,31 +114,53 @@ def run_arm(context, test, size, augment, synthetic, seed):
             "train_seconds": round(trained - started, 1), "test_seconds": round(time.perf_counter() - trained, 1)}
 
 
-def run_study(context, test, size, sources):
-    """Train or look up every (seed, arm): the study's numbers. sources: {stem: open generator}."""
-    hashes = {}
-    for stem in sources:                   # the file that open_generators opened
-        path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
-        hashes[GENERATORS[stem]] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    sources = {GENERATORS[stem]: source for stem, source in sources.items()}
-    arms = {"real": ("none", []), "+ classical": ("classical", [])}         # augment, generators of added images
-    arms |= {f"+ {name}": ("none", [name]) for name in sources}
-    if sources:
-        arms["+ all"] = ("classical", list(sources))
-    cache, rows = RunCache(context.out / "robustness.jsonl", is_row), {}
-    protocol = {k: size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")} | {
-        "dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "severity": SEVERITY, "version": VERSION}
-    jobs = [(seed, arm) for seed in range(size["seeds"]) for arm in arms]
-    for i, (seed, arm) in enumerate(jobs, 1):
-        augment, names = arms[arm]
-        key = {**protocol, "arm": arm, "seed": seed, "generators": {name: hashes[name] for name in names}}
-        row = cache.get(key)
-        if row is None:
-            pools = [sample_all(sources[name], size["pool"], seed=seed)[:2] for name in names]
-            synthetic = [np.concatenate(parts) for parts in zip(*pools)] or None
-            row = cache.add(key, run_arm(context, test, size, augment, synthetic, seed))
+class Study(RowStudy):
+    """Trains and measures the arms. A job is (seed, arm)."""
+
+    def __init__(self, context, size):
+        super().__init__(context, RunCache(context.out / "robustness.jsonl", is_row), size=size)
+        self.size = size
+        sources, self.notes = open_generators(context, ("generator", "cvae"))
+        self.hashes = {}
+        for stem in sources:               # the file that open_generators opened
+            path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
+            self.hashes[GENERATORS[stem]] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        self.sources = {GENERATORS[stem]: source for stem, source in sources.items()}
+        self.arms = {"real": ("none", []), "+ classical": ("classical", [])}          # augment, generators of images
+        self.arms |= {f"+ {name}": ("none", [name]) for name in self.sources}
+        if sources:
+            self.arms["+ all"] = ("classical", list(self.sources))
+
+    @cached_property
+    def test(self):
+        """Test images, labels, {kind: the images corrupted}."""
+        g = self.context.glyphs
+        x, y = attacks.random_subset(g.x_test, g.y_test, self.size["corrupted"], seed=0)
+        return x, y, {kind: corrupt(x, kind, SEVERITY) for kind in CORRUPTIONS}
+
+    def key(self, seed, arm):
+        g, generators = self.context.glyphs, {name: self.hashes[name] for name in self.arms[arm][1]}
+        return {k: self.size[k] for k in ("steps", "attacked", "corrupted", "eps", "pool")} | {
+            "dataset": g.name, "sha256": g.sha256, "severity": SEVERITY, "version": VERSION,
+            "arm": arm, "seed": seed, "generators": generators}
+
+    def run_one(self, seed, arm):
+        augment, names = self.arms[arm]
+        pools = [sample_all(self.sources[name], self.size["pool"], seed=seed)[:2] for name in names]
+        synthetic = [np.concatenate(parts) for parts in zip(*pools)] or None
+        return self.cache.add(self.key(seed, arm),
+                              run_arm(self.context, self.test, self.size, augment, synthetic, seed))
+
+    def describe(self, row):
+        return f"{row['arm']}, seed {row['seed']}: clean {format_percent(row['clean'], 1)}"
+
+
+def run_study(study):
+    """Train or look up every (seed, arm): the study's numbers."""
+    size, rows = study.size, {}
+    jobs = [(seed, arm) for seed in range(size["seeds"]) for arm in study.arms]
+    for (_, arm), row in zip(jobs, run(study, jobs)):
         rows.setdefault(arm, []).append(row)
-        context.say(f"{arm}, seed {seed}: clean {format_percent(row['clean'], 1)}", i, len(jobs))
     values = {k: {arm: [r[k] for r in rs] for arm, rs in rows.items()} for k in ("clean", "curve", "corrupted")}
     at_eps = {f"eps {eps:g}": {arm: [curve[size["eps"].index(eps)] for curve in curves]
                                for arm, curves in values["curve"].items()} for eps in TABLE_EPS}

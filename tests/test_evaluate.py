@@ -164,6 +164,19 @@ def test_a_study_is_not_written_twice_at_once(planned):
     assert not (out / "classifier.json").exists() and not list(out.glob("*.lock"))
 
 
+def test_with_jobs_a_study_may_be_run_twice_at_once(planned, capsys):
+    with exclusive(planned("--only", "quality") / "ocr.lock", shared=True) as is_alone:
+        assert is_alone()
+    with exclusive(planned("--only", "quality") / "ocr.lock", shared=True):
+        out = planned("--only", "ocr,runtime", "--jobs", "3")
+        with pytest.raises(UserError, match="ocr.* is being written by process"):
+            planned("--only", "ocr")
+    ocr, runtime = (load(out, key)["protocol"] for key in ("ocr", "runtime"))
+    assert (ocr["machine"]["jobs"], ocr["machine"]["threads"]) == (3, 1) and "jobs" not in runtime["machine"]
+    assert ocr["command"] == "python evaluate.py --dataset small.npz --jobs 3 --only ocr --seeds 3"
+    assert "--jobs" not in runtime["command"] and "3 processes of one thread" in (out / "report.html").read_text()
+
+
 def test_snapshots_may_be_removed_without_a_change_of_what_was_measured(planned, place, capsys):
     out = planned("--only", "epochs,quality")
     path = place / "saved_models" / "small" / "generator_epochs" / "00001.pth"
@@ -225,6 +238,7 @@ def test_a_study_that_cannot_be_measured_is_a_line_and_no_failure(planned, place
     (["--report", "--out", "none"], "no results in none"), (["--device", "tpu"], "tpu"), (["--arms", "real"], "--only ocr"),
     (["--only", "quality", "--generator-steps", "5"], "--generator-steps.*--only ocr"),
     (["--only", "ocr", "--arms", "magic"], "magic"), (["--only", "ocr", "--protocols", "fast"], "fast"),
+    (["--jobs", "0"], "jobs: 0"), (["--only", "quality", "--jobs", "2"], "--jobs is for ocr and robustness"),
     (["--only", "ocr", "--tries", "5"], "5"), (["--only", "ocr", "--dataset", "nowhere"], "nowhere")])
 def test_mistakes_of_the_user(words, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -140,6 +140,23 @@ def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path, other_p
     assert not list(path.parent.iterdir())
 
 
+def test_a_shared_lock_is_shared_and_the_last_one_is_alone(tmp_path, other_process):
+    path = tmp_path / "a.lock"
+    holder = other_process(f"exclusive({str(path)!r}, shared=True)")
+    with exclusive(path, shared=True) as is_alone:
+        assert not is_alone()
+        with pytest.raises(UserError, match="being written"), exclusive(path):
+            pass
+        with exclusive(path, shared=True):
+            pass
+        holder.kill()
+        holder.wait()
+        assert is_alone()
+        with pytest.raises(UserError, match="being written"), exclusive(path, shared=True):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_file_means_nothing_without_its_lock(tmp_path):
     """Its text may name a process id that another program has by now."""
     path = tmp_path / "a.lock"

@@ -11,8 +11,9 @@ import data
 import evaluate
 from datasets import strokes
 from study import ocr, ocr_report
-from study.context import Context, RunCache
+from study.context import Context
 from study.report import Section
+from study.run_cache import RunCache
 from utils.files import UserError
 
 ARMS = ["real", "tuned", "cgan", "cgan-only"]

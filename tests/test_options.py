@@ -53,9 +53,10 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
     "evaluate": (evaluate.main, ["--models", "folder", "--dataset", "strokes"], {
         "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "],
         "--out": NEW_FOLDERS, "--only": ["", "ocr,", *CHOICES], "--seeds": COUNTS, "--device": CHOICES,
+        "--jobs": ["1001", *COUNTS],
         "--tries": ["0", "5", "", NAN],
         "--per-class": ["", "0", "-1", "10,,20", "1e3", HUGE], "--protocols": CHOICES, "--arms": CHOICES,
-        "--steps": ["10", *COUNTS], "--generator-steps": COUNTS, "--report": ["--full", "--show-real", "--only=ocr"]}),
+        "--steps": ["10", *COUNTS], "--generator-steps": COUNTS, "--report": ["--full", "--show-real", "--only=ocr", "--jobs=2"]}),
     "fid": (fid.main, ["set.npz", "set.npz", "--features", "pixels", "--metrics", "prdc"], {
         "--features": FILES, "--output": ["", "x"], "--input-range": ["", "0-2", "0-1"],
         "--input-size": ["28", *COUNTS],

@@ -66,11 +66,13 @@ def test_section_and_its_rows(context, monkeypatch):
 def test_key_of_a_row_is_that_of_earlier_results(context, monkeypatch):
     """Results that took an hour are found again: the fields of a key, and their values, are part of the file format."""
     keys = []
+    monkeypatch.setattr(robustness, "open_generators", lambda *_: ({}, []))
     monkeypatch.setattr(robustness.RunCache, "get", lambda self, key: keys.append(key))
     monkeypatch.setattr(robustness, "run_arm", lambda *_: 1 / 0)
+    monkeypatch.setattr(robustness.Study, "test", None)
     with pytest.raises(ZeroDivisionError):
-        robustness.run_study(context, None, robustness.FULL, {})
-    assert keys == [{"dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "arm": "real", "seed": 0,
+        robustness.run_study(robustness.Study(context, robustness.FULL))
+    assert keys[:1] == [{"dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "arm": "real", "seed": 0,
                      "steps": 600, "attacked": 300, "corrupted": 1000,
                      "eps": [0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4], "pool": 10_000, "severity": 3,
                      "generators": {}, "version": 1}]
@@ -119,7 +121,9 @@ def test_numbers_of_the_study_are_those_of_its_rows(context, monkeypatch):
         return {"curve": [start, start - 0.1, start - 0.3, 0.0], "clean": start, "corrupted": start - 0.4,
                 "corruptions": dict.fromkeys(robustness.CORRUPTIONS, 0.5), "train_seconds": 1, "test_seconds": 1}
     monkeypatch.setattr(robustness, "run_arm", run_arm)
-    numbers = robustness.run_study(context, None, size, {})
+    monkeypatch.setattr(robustness, "open_generators", lambda *_: ({}, []))
+    monkeypatch.setattr(robustness.Study, "test", None)
+    numbers = robustness.run_study(robustness.Study(context, size))
     assert given == [("none", None), ("classical", None)] * 3
     assert numbers["measures"]["eps 0.05"]["real"] == pytest.approx([0.7, 0.704, 0.708])
     assert numbers["measures"]["eps 0.1"]["+ classical"] == pytest.approx([0.6, 0.609, 0.618])

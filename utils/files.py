@@ -74,8 +74,10 @@ def make_temporary(path):
 
 
 @contextlib.contextmanager
-def exclusive(path):
-    """Hold the lock file `path` as long as the block lasts; its folder is created, the file removed at the end.
+def exclusive(path, shared=False):
+    """Hold the lock file `path` as long as the block lasts; its folder is created, the file removed at the end. Yields a
+    function that says whether no other process holds it. `shared`: several may hold it, beside none that does so alone;
+    the function then tries whether the others have ended, and holds it alone from then on.
 
     The system takes the lock back when its holder dies, however that happens, so that what a kill leaves never
     blocks: a process id that was given away anew means nothing, nor does the clock. The file says who holds it.
@@ -86,7 +88,7 @@ def exclusive(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            if lock(descriptor) is False:
+            if lock(descriptor, shared) is False:
                 holder = re.sub(r"[^\w .-]", "", os.read(descriptor, 200).decode("ascii", "replace"))
                 os.close(descriptor)
                 raise UserError(f"{path.with_suffix('')}.* is being written by {holder or 'another process'}: wait until "
@@ -100,20 +102,21 @@ def exclusive(path):
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; choose another folder") from e
     try:
-        yield
+        yield lambda: lock(descriptor) is True
     finally:
         with contextlib.suppress(OSError):
-            path.unlink()
+            if not shared or lock(descriptor) is not False:
+                path.unlink()
         os.close(descriptor)
 
 
-def lock(descriptor):
+def lock(descriptor, shared=False):
     """Lock an open file until it is closed or this process dies. -> True; False where another process holds it; None
     where there are no locks, as on some network file systems."""
     if fcntl is None:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

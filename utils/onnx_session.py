@@ -40,6 +40,7 @@ MAX_CONSTANTS = 1 << 24    # values worked out from weights, which the optimiser
 MAX_TENSOR, MAX_GROWTH = 1 << 20, 64       # values of a tensor for each image: so many, or so many times its own ...
 MAX_OWN_TENSOR = 1 << 17                   # ... of files of the contract, which see a thousand images at once: so many
 MAX_LATENT = 10_000
+THREADS = os.environ.get("OMP_NUM_THREADS", "")      # which onnxruntime does not look at, and torch and numpy do
 
 
 class Session:
@@ -67,7 +68,7 @@ class Session:
         import onnxruntime as ort
         options = ort.SessionOptions()
         options.log_severity_level = 4            # its messages would come before our one line
-        options.intra_op_num_threads = 1 if is_trial else self.threads or 0
+        options.intra_op_num_threads = 1 if is_trial else self.threads or int(THREADS.isdecimal() and THREADS)
         if is_trial:
             limit_memory()
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
