@@ -69,7 +69,9 @@ def parse_args(argv=None):
             "with --full all but strokes)"),
         add("--steps", type=steps, help="optimiser steps of a classifier (default: 400, full 2000)"),
         add("--generator-steps", type=steps, help="and of a generator (default: 400, full 2000)"),
-        add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from (default: 1, full 3)")]
+        add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from (default: 1, full 3)"),
+        add("--deformer", type=cli.non_empty_path, help="of the protocol script: what has learned on other scripts how hands "
+            "vary (default: saved_models/deformer.pth)")]
     args = parser.parse_args(argv)
     args.models, args.out = (Path(path) if path else None for path in (args.models, args.out))
     args.seeds = args.seeds or (5 if args.full else 3)

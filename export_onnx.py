@@ -37,8 +37,9 @@ from utils.onnx_session import CONTRACT, Session, open_session, random_inputs
 
 OPSET = 18
 VERIFY_BATCHES = (1, 2, 7, 64, 1000)
-TOLERANCE = {"generator": 1, "classifier": 1e-4,     # between torch and onnxruntime: grey levels; logits and features;
-             "classifier-gradient": 1e-4}            # logits, and gradients relative to an image's largest
+TOLERANCE = {"generator": 1, "deformer": 1,          # between torch and onnxruntime: grey levels; ...
+             "classifier": 1e-4,                     # ... logits and features; ...
+             "classifier-gradient": 1e-4}            # ... logits, and gradients relative to an image's largest
 GRADIENT_BATCHES = (1, 2, 7, 64)                     # of those of VERIFY_BATCHES: torch takes 10 ms an image for one
 AT_KINKS = 0.05                  # share of images that may lie on a kink, where rounding picks another gradient
 CALIBRATION_IMAGES = 500         # training images that show how large activations get, for int8
@@ -155,6 +156,17 @@ class GradientGraph(ClassifierGraph):
         return 2 * gradient.squeeze(1)
 
 
+class DeformerGraph(nn.Module):
+    """support uint8 [batch, 28, 28], noise, width of the pen in pixels -> image uint8 [batch, 28, 28]."""
+
+    def __init__(self, deformer):
+        super().__init__()
+        self.deformer = deformer
+
+    def forward(self, support, noise, width):
+        return models.to_uint8(self.deformer(models.from_uint8(support), noise, width))
+
+
 def max_pool_backward(layer, x, y, gradient):
     """The gradient of a maximum over windows that do not overlap goes to the first pixel that has it."""
     side = x.shape[-1] // y.shape[-1]
@@ -209,9 +221,10 @@ def metadata(checkpoint):
     meta = {"kind": checkpoint.role, "model": info.get("model", "unknown"), "dataset": info["dataset"],
             "classes": json.dumps(checkpoint.classes), "version": str(models.VERSION), "license": info["license"],
             "figures": json.dumps(info.get("figures", {}))}
+    if hasattr(checkpoint.model.cfg, "latent"):
+        meta["latent_dim"] = str(checkpoint.model.cfg.latent)
     if checkpoint.role == "generator":
-        medians = np.median(checkpoint.ink_table, axis=1).tolist()
-        meta |= {"latent_dim": str(checkpoint.model.cfg.latent), "ink_medians": json.dumps(medians)}
+        meta["ink_medians"] = json.dumps(np.median(checkpoint.ink_table, axis=1).tolist())
     return meta
 
 
@@ -219,10 +232,10 @@ def build(checkpoint):
     """(onnx.ModelProto, the nn.Module it was exported from) of a checkpoint: with metadata, no traces of this machine."""
     import onnx
     graphs = {"generator": GeneratorGraph, "cvae": CVAEGraph, "classifier": ClassifierGraph,
-              "classifier-gradient": GradientGraph}
+              "classifier-gradient": GradientGraph, "deformer": DeformerGraph}
     graph = graphs[checkpoint.kind](checkpoint.model)
     (inputs, outputs), cfg = CONTRACT[checkpoint.role], checkpoint.model.cfg
-    arrays = random_inputs(checkpoint.role, 2, cfg.n_classes, getattr(cfg, "latent", None))
+    arrays = random_inputs(checkpoint.role, 2, len(checkpoint.classes), getattr(cfg, "latent", None))
     batch = torch.export.Dim("batch", min=1)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -258,7 +271,7 @@ def export(checkpoint, path):
         raise UserError(f"a {checkpoint.kind} has no use outside training: export a generator or a classifier")
     plain, network = build(checkpoint)
     with atomic(path) as tmp:
-        for exact in (False, True) if checkpoint.role == "generator" else (True,):  # rounding moves logits by 1e-3
+        for exact in (False, True) if checkpoint.role in ("generator", "deformer") else (True,):  # rounding moves logits by 1e-3
             proto = onnx.ModelProto()
             proto.CopyFrom(plain)
             store_as_half(proto.graph, network, exact)
@@ -287,6 +300,8 @@ def verify(path, checkpoint):
         with torch.inference_mode():
             if checkpoint.role == "generator":
                 expected = [models.to_uint8(network(*tensors))]
+            elif checkpoint.role == "deformer":
+                expected = [DeformerGraph(network)(*tensors)]
             else:
                 x = models.from_uint8(*tensors)
                 expected = [network(x), network(x).softmax(1), network.features(x)]

@@ -31,7 +31,7 @@ CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_
            # of a checkpoint
            "ink_table": torch.Tensor,
            "info": {**{f"{key}?": str for key in ("model", "dataset", "dataset_sha256", "license", "source")},
-                    "figures?": {str: object}}}
+                    "sources?": {str: str}, "figures?": {str: object}}}
 BASIS = 8          # knots of the thickness dial: a piecewise-linear curve through 8 learned vectors
 
 
@@ -377,7 +377,8 @@ class Checkpoint:
     """A network with what one must know to use it.
 
     `classes`: the characters that people read, by label; `ink_table`: int32 [n_classes, 256], the ink quantiles
-    that give thickness its meaning (data.py); `info`: JSON types (data set, its hash, licence, figures)."""
+    that give thickness its meaning (data.py); `info`: JSON types (data set, its hash, licence, figures). Of a deformer,
+    which knows no classes, `classes` are the names of the scripts that it has learned on, and the table has no columns."""
     kind: str
     model: nn.Module
     classes: list
@@ -476,8 +477,10 @@ def load(path, kind=None):
             raise TypeError("weights")
         model.load_state_dict(content["weights"], assign=True)
         classes, ink_table = content["classes"], content["ink_table"].numpy()
-        if not len(classes) == len(ink_table) == config.n_classes or ink_table.ndim != 2 or ink_table.dtype.kind != "i":
+        if not len(classes) == len(ink_table) == getattr(config, "n_classes", len(classes)):
             raise ValueError("classes")
+        if ink_table.ndim != 2 or ink_table.dtype.kind != "i":
+            raise ValueError("ink_table")
         if not all(v.isfinite().all() for v in content["weights"].values()):
             raise UserError(f"{path} holds weights that are not finite: train again")
         info = {"dataset": "unknown", "license": "unknown", **content["info"]}

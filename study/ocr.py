@@ -1,13 +1,14 @@
 """Does synthetic data help a classifier? What is compared, and the runs; ocr_report.py makes tables and words of them.
 
-Protocols, each at several n, but for the last:
+Protocols, each at several n, but for predecessors:
   few           n real images of each class
   rare          n real images of three classes (drawn by the seed), up to 500 of every other
   tail          the data set's own imbalance, scaled until its smallest class has n images; rare is the smallest third
   predecessors  about 500 real images in all against 10,000 of generators that saw the whole training split
+  script        n images of each class of a script that is new to all; what hands are like was learned on other scripts
 
 Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. All arms of a seed see
-the same real images, and so do their generators but for the last protocol; classifiers take as many steps from
+the same real images, and so do their generators but for the last two protocols; classifiers take as many steps from
 the same initial weights. Settings are chosen on val among as many tries for each arm, with the images and weights
 of another seed (SELECTION_SEED), after the warp of all augmented arms, which is chosen without a generator. The
 test split is read once, at the end of a run.
@@ -17,12 +18,14 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from operator import itemgetter
+from pathlib import Path
 
 import numpy as np
 
 import data
+import models
 from datasets import strokes
 from generate_digits import sample_all
 from metrics import statistics
@@ -30,6 +33,7 @@ from study import ocr_report
 from study.jobs import RowStudy, run
 from study.run_cache import RunCache
 from training.classifier import predict, predict_probabilities, train_classifier
+from training.deformation import DEFAULT_DEFORMER
 from training.run import is_duration, train_generator
 from utils.checked_json import is_share, matches
 from utils.files import UserError
@@ -50,8 +54,13 @@ class Arm:
     tries: list                    # settings of train_classifier to choose from; "filter": see Study.synthetic
     real: bool = True              # real images among the training images
     warped: bool = False           # augmented, with the warp that was chosen before for all such arms of the protocol
-    source: str = ""               # cgan, acgan, cvae, strokes: where synthetic images come from
+    source: str = ""               # cgan, acgan, cvae, strokes: where synthetic images come from; hands: Study.deformer
     balance: str = ""              # "sampling": classes equally often; "weights": rare ones weigh more in the loss
+
+    @property
+    def is_filtered(self):
+        """Whether synthetic images may be filtered by the classifier of another arm."""
+        return any("filter" in settings for settings in self.tries)
 
 
 PLAIN = [{}, {"mixup": 0.4}, {"label_smoothing": 0.1}, {"lr": 1e-3}]
@@ -62,6 +71,8 @@ FILLS = [{"share": 0.5, "filter": True}, {"share": 0.5, "filter": False}, {"shar
          {"share": 0.75, "filter": False}]
 ONLY = [{"filter": True}, {"filter": False}, {"filter": True, "label_smoothing": 0.1},
         {"filter": False, "label_smoothing": 0.1}]
+PENS = [{"pen": 1.0}, {"pen": 0.6}, {"pen": 1.0, "label_smoothing": 0.1}, {"pen": 1.4}]
+HANDS = [{"pen": 1.0, "hands": 0.5}, {"pen": 1.0, "hands": 0.9}, {"pen": 0.6, "hands": 0.5}, {"pen": 1.0, "hands": 0.25}]
 SYNTHETIC = {"cgan": "CGAN", "acgan": "ACGAN", "cvae": "CVAE", "strokes": "stroke simulator"}
 
 
@@ -83,7 +94,10 @@ UNEVEN = {"real": Arm("over-sampled", PLAIN, balance="sampling"),
 EARLIER = {"real": Arm("500 real images", PLAIN[:1]),
            "tuned": Arm("500 real images, augmented", PLAIN[:1], warped=True),
            **synthetic_arms("-only", "10,000 {} images", ONLY[1:2], SYNTHETIC, real=False)}
-ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER}
+SCRIPT = {"tuned": Arm("real, augmented", PLAIN, warped=True),
+          "pens": Arm("real, augmented, other pens", PENS, warped=True),
+          "hands": Arm("real, augmented, other pens and hands", HANDS, warped=True, source="hands")}
+ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER, "script": SCRIPT}
 ARM_NAMES = list(dict.fromkeys(name for table in ARMS.values() for name in table))
 SCORES = dict.fromkeys(ocr_report.MEASURES, is_share)            # in a row
 TEST = {**SCORES, "rare_precision?": is_share, "rare_recall?": is_share, "rare_f1?": is_share, "images": int,
@@ -127,7 +141,7 @@ class Case:
 def make_case(glyphs, protocol, n, seed):
     """The Case of a protocol; a function of its arguments alone."""
     k, counts = len(glyphs.classes), np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
-    if protocol in ("few", "predecessors"):
+    if protocol in ("few", "predecessors", "script"):
         return Case(glyphs if n is None else glyphs.subset(n, seed), np.array([], np.int64))
     if protocol == "rare":
         tested = np.unique(glyphs.y_test)
@@ -145,8 +159,8 @@ def image_counts(protocol, context):
     counts = np.unique(context.glyphs.y_train, return_counts=True)[1]
     if protocol == "predecessors":
         return [max(1, 500 // len(context.glyphs.classes))]
-    if protocol == "few":
-        usual, most = [10, 50, 100, 500, None], counts.max() - 1
+    if protocol in ("few", "script"):
+        usual, most = [1, 3, 5, 10] if protocol == "script" else [10, 50, 100, 500, None], counts.max() - 1
     else:
         usual, most = [5, 10, 20, 50], min(MOST_RARE, counts.max() - 1, *(counts if protocol == "tail" else ()))
     wanted = context.per_class or ([10] if context.quick else usual)
@@ -166,17 +180,31 @@ def images_hash(x, y):
 class Study(RowStudy):
     """Runs arms and keeps their rows. A job is (protocol, arm, n, seed, number of a try or None for a measured run)."""
 
-    def __init__(self, context, steps=None, generator_steps=None, tries=None):
-        super().__init__(context, open_cache(context), steps=steps, generator_steps=generator_steps, tries=tries)
+    def __init__(self, context, steps=None, generator_steps=None, tries=None, deformer=None):
+        super().__init__(context, open_cache(context), steps=steps, generator_steps=generator_steps, tries=tries,
+                         deformer=deformer)
         self.glyphs = context.glyphs
         self.make_case = lru_cache(1)(partial(make_case, self.glyphs))         # the arms of a case follow each other
         usual_steps, usual_tries = (400, 1) if context.quick else (2000, 3)
         self.steps, self.generator_steps = steps or usual_steps, generator_steps or usual_steps
         self.tries = tries or usual_tries
+        self.deformer_path = Path(deformer or DEFAULT_DEFORMER)
+
+    @cached_property
+    def deformer(self):
+        """(models.Deformer, facts for the rows of arms that use it). Raises UserError where there is none, or where it was
+        trained on images of this data set, which would not be a new script then."""
+        checkpoint = models.load(self.deformer_path, "deformer")
+        if self.glyphs.sha256 in checkpoint.info["sources"].values():
+            raise UserError(f"{self.deformer_path} was trained on {self.glyphs.name}: train one on other scripts, with "
+                            "benchmarks/deformer.py --without, and name it with --deformer")
+        digest = hashlib.sha256(self.deformer_path.read_bytes()).hexdigest()[:16]
+        return checkpoint.model, {"deformer_sha256": digest, "sources": list(checkpoint.info["sources"])}
 
     def key(self, protocol, name, n, seed, attempt=None):
         """What makes a row's result: all but the machine it ran on."""
-        return {"dataset": self.glyphs.name, "sha256": self.glyphs.sha256, "protocol": protocol, "arm": name,
+        made_by = self.deformer[1] if find_arm(protocol, name).source == "hands" else {}
+        return {**made_by, "dataset": self.glyphs.name, "sha256": self.glyphs.sha256, "protocol": protocol, "arm": name,
                 "n": "all" if n is None else n, "seed": seed, "steps": self.steps,
                 "generator_steps": self.generator_steps, "tries": self.tries, "try": attempt, "version": VERSION}
 
@@ -184,7 +212,7 @@ class Study(RowStudy):
         """All jobs of a protocol in their order: for each n the choice of settings, then the seeds; in both the arms
         that others build on come first."""
         arms, jobs = [find_arm(protocol, a) for a in names], []
-        needed = {*names, *("tuned" if arm.warped else "real" for arm in arms if arm.source)}
+        needed = {*names, *("tuned" if arm.warped else "real" for arm in arms if arm.is_filtered)}
         needed |= {WARP for arm in arms if arm.warped}
         tries = {a: len(find_arm(protocol, a).tries[:self.tries]) for a in (WARP, *ARMS[protocol]) if a in needed}
         for n in counts:
@@ -196,7 +224,7 @@ class Study(RowStudy):
         """Whether the settings of a job can be chosen: its own, the warp, those of the classifier that filters."""
         arm = find_arm(protocol, name)
         needed = {name} if attempt is None else set()
-        needed |= {"tuned" if arm.warped else "real"} if arm.source else set()
+        needed |= {"tuned" if arm.warped else "real"} if arm.is_filtered else set()
         needed |= {WARP} if arm.warped and name != WARP else set()
         return all(self.cache.get(self.key(protocol, a, n, SELECTION_SEED, t)) for a in needed
                    if len(tries := find_arm(protocol, a).tries[:self.tries]) > 1 for t in range(len(tries)))
@@ -225,7 +253,9 @@ class Study(RowStudy):
         arm, case = find_arm(protocol, name), self.make_case(protocol, n, seed)
         g, k = self.glyphs, len(self.glyphs.classes)
         settings = self.settings(protocol, name, n, attempt)
-        synthetic, facts = self.synthetic(case, protocol, n, seed, arm, settings) if arm.source else (None, {})
+        synthetic, facts = None, {}
+        if arm.source not in ("", "hands"):
+            synthetic, facts = self.synthetic(case, protocol, n, seed, arm, settings)
         started = time.perf_counter()
         model = self.train(case, arm, settings, seed, synthetic)
         if name in ("real", "tuned") and attempt is None:
@@ -245,6 +275,8 @@ class Study(RowStudy):
         if arm.balance == "weights":
             counts = np.bincount(y, minlength=k)
             options["class_weights"] = counts.mean() / np.maximum(counts, 1)
+        if arm.source == "hands":
+            options["deformer"] = self.deformer[0]
         return train_classifier(x, y, self.steps, seed, "classical" if arm.warped else "none", synthetic, n_classes=k,
                                 device=self.context.device, balanced=arm.balance == "sampling", **options)
 

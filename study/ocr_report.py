@@ -18,8 +18,11 @@ LEVEL = 0.05               # of the tests
 MEASURES = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"]       # of a row
 PROTOCOLS = {"few": "n real images of each class", "rare": "three rare classes of n images, the others in plenty",
              "tail": "the data set's own imbalance, the smallest class with n images",
-             "predecessors": "about 500 real images in all against 10,000 synthetic ones (the protocol of earlier projects)"}
-SOURCES = {"generator": "generators trained on the same real images", "simulator": "the stroke simulator"}
+             "predecessors": "about 500 real images in all against 10,000 synthetic ones (the protocol of earlier projects)",
+             "script": "n real images of each class of a new script, hands learned on other scripts"}
+SOURCES = {"generator": "generators trained on the same real images", "simulator": "the stroke simulator",
+           "scripts": "a generator that has learned on other scripts how hands vary"}
+QUESTIONS = {"strokes": "simulator", "hands": "scripts"}         # source of an arm -> one of SOURCES; else "generator"
 USES = {"added": "beside classical augmentation", "bare": "where nothing is augmented",
         "instead": "in place of augmentation", "alone": "without real images"}
 HOLM = ("Holm's correction is for all comparisons of this table that ask the same: synthetic images of generators or of "
@@ -58,7 +61,7 @@ class Protocol:
             for name, arm in ((a, self.arms[a]) for a in by_arm if self.arms[a].source):
                 for other in dict.fromkeys(ranked[:1] if arm.warped else ranked[:1] + bare[:1]):
                     use = "added" if arm.warped else "instead" if self.arms[other].warped else "bare"
-                    question = "simulator" if arm.source == "strokes" else "generator", use if arm.real else "alone"
+                    question = QUESTIONS.get(arm.source, "generator"), use if arm.real else "alone"
                     comparisons.append({"n": n, "arm": name, "against": other, "question": question,
                                         **compare(by_arm[name], by_arm[other], self.field)})
         for question in {c["question"] for c in comparisons}:
@@ -103,8 +106,9 @@ class Protocol:
         if self.first["tries"] == 1 or all(len(self.arms[a].tries) == 1 for a in self.shown):
             chosen = "as they are by default, not chosen on this data set."
         shifted = " The GAN of an augmented arm sees all images shifted by up to 2 pixels." if self.name == "few" else ""
-        return (f"{text} Every classifier took {self.first['steps']:,} steps of {self.first['batch']} images, every "
-                f"generator {self.first['generator_steps']:,} steps; settings {chosen}{shifted}")
+        generators = f", every generator {self.first['generator_steps']:,} steps" if self.name != "script" else ""
+        return (f"{text} Every classifier took {self.first['steps']:,} steps of {self.first['batch']} images{generators}; "
+                f"settings {chosen}{shifted}")
 
     def commands(self, command):
         """The commands that run these rows, n with the same arms in one."""

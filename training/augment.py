@@ -5,10 +5,12 @@
 import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.distance_field import REACH, look_up, render, with_pen
+import models
+from utils.distance_field import REACH, distance_field, look_up, render, with_pen
 
 SIGMA = 4          # smoothness of an elastic field in pixels (Simard et al. 2003)
 
@@ -48,6 +50,12 @@ def warp(images, rng, degrees=15, scale=0.15, shear=0.15, pixels=2, elastic=8.0)
                         u[4:6].T * pixels], 1)
     flow = elastic_field(n, height, width, elastic, rng).to(images.device) if elastic else 0.0
     return look_up(images, rows, flow, padding="zeros")
+
+
+def to_fields(images):
+    """uint8 [N, 28, 28] -> distance fields float16 [N, 1, 28, 28], for redraw(); in pieces, which bounds the memory."""
+    parts = torch.from_numpy(np.ascontiguousarray(images)).split(200)
+    return torch.cat([distance_field(models.from_uint8(part)).half() for part in parts])
 
 
 def redraw(fields, rng, pen=1.0, **distortion):

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import models
-from training.augment import shift, warp
+from training.augment import redraw, shift, to_fields, warp
+from training.deformation import other_hands
 from training.threads import ThreadTuner
 from training.trainer import Trainer, has_bf16, learning_rate, set_lr
 from utils.files import UserError
@@ -167,7 +168,7 @@ def join_sets(*sets):
 
 def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, share=0.5, first=0.0, n_classes=None,
                      device="cpu", elastic=8.0, affine=1.0, class_weights=None, balanced=False, lr=3e-3, batch=64,
-                     label_smoothing=0.0, mixup=0.0):
+                     label_smoothing=0.0, mixup=0.0, pen=0.0, deformer=None, hands=0.5):
     """Train a fresh models.SmallClassifier for `steps` steps of `batch` images; returns it in eval mode.
 
     x uint8 [N, 28, 28], y int64 [N]: real images, None or empty for synthetic images only. synthetic:
@@ -176,7 +177,8 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     (over-sampling); `share` then holds within the classes that have synthetic images. class_weights: float
     [n_classes], of the loss. augment: "none" or "classical", a fresh affine and elastic warp (augment.warp)
     of every image, real or not, at every step; `affine` scales its usual ranges, `elastic` is the strength
-    of the rest. mixup: a of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang
+    of the rest. With `pen` they are written with pens up to so many pixels wider or thinner on either side, too
+    (augment.redraw); with a `deformer` (models.Deformer) the share `hands` of a batch as other hands write. mixup: a of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang
     et al. 2018), 0: none. AdamW, warm-up, then a cosine to zero.
 
     Whatever is random follows from the seed; the global random state is left as it was. Raises UserError
@@ -184,6 +186,8 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     device = torch.device(device)
     if augment not in ("none", "classical"):
         raise UserError(f"augment {augment!r}: choose none or classical")
+    if (pen or deformer) and augment == "none":
+        raise UserError("other pens and hands come with the classical distortions: set augment to classical")
     images, labels, origin = join_sets((x, y), synthetic)
     is_synthetic = origin == 1
     n_classes = n_classes or int(labels.max()) + 1
@@ -194,11 +198,14 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     if class_weights is not None:
         class_weights = torch.as_tensor(class_weights, dtype=torch.float32, device=device)
 
+    fields = to_fields(images.numpy()).to(device) if pen or deformer else None
+
     warp_rng, *rngs = (torch.Generator().manual_seed(seed * 4 + stream) for stream in range(4))
     next_real = shuffled_passes(torch.where(~is_synthetic)[0], rngs[0])
     next_synthetic = shuffled_passes(torch.where(is_synthetic)[0], rngs[1])
     next_balanced = class_balanced(labels, is_synthetic, share, rngs[2])
     mixup_rng = np.random.default_rng(seed)
+    distortion = {"degrees": 15 * affine, "scale": 0.15 * affine, "shear": 0.15 * affine, "elastic": elastic}
     images, bf16 = images.to(device), has_bf16(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -212,9 +219,13 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
                 n = batch if step < first * steps else round(batch * share)
                 chosen = torch.cat([part(k) for part, k in ((next_real, batch - n), (next_synthetic, n)) if k])
             inputs, targets = models.from_uint8(images[chosen.to(device)]), labels[chosen].to(device)
-            if augment == "classical":
-                inputs = warp(inputs, warp_rng, degrees=15 * affine, scale=0.15 * affine, shear=0.15 * affine,
-                              elastic=elastic)
+            if fields is not None:
+                inputs, some = fields[chosen.to(device)].float(), round(hands * len(chosen)) if deformer else 0
+                if some:
+                    inputs = torch.cat([other_hands(deformer, inputs[:some], warp_rng), inputs[some:]])
+                inputs = redraw(inputs, warp_rng, pen, **distortion)
+            elif augment == "classical":
+                inputs = warp(inputs, warp_rng, **distortion)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             mixed = [(1.0, targets)]
             if mixup:

@@ -7,27 +7,24 @@ A variational autoencoder of changes: the encoder sees two images of one class, 
 support, into the other with what the code says. Width of pen is told to both, so that the code holds the hand alone.
 """
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 import models
+from training.augment import to_fields
 from training.gan import ema_copy, update_ema
 from training.trainer import learning_rate, set_lr
 from training.vae import KL_WARM_UP, kl_divergence
-from utils.distance_field import SHARPNESS, distance_field, pen_width, render, with_pen
+from utils.distance_field import SHARPNESS, pen_width, render, with_pen
 
+DEFAULT_DEFORMER = Path(__file__).parent.parent / "saved_models" / "deformer.pth"
 NEAR, AMONG = 30, 400      # a target is one of so many images most like the support, of so many of its class: another way of
                            # writing the character is not to be had by bending this one
 ROUGHNESS = 0.1            # nats for a squared difference of one pixel between the flow at neighbouring knots
 LEARNING_RATE, WARM_UP, BATCH, EMA = 1e-3, 100, 128, 0.999
-
-
-def to_fields(images):
-    """uint8 [N, 28, 28] -> distance fields float16 [N, 1, 28, 28], in pieces, which bounds the memory."""
-    parts = torch.from_numpy(np.ascontiguousarray(images)).split(200)
-    return torch.cat([distance_field(models.from_uint8(part)).half() for part in parts])
 
 
 def class_mates(images, labels, rng):

@@ -4,8 +4,6 @@ without blur, and a number added to it makes the pen wider.
     fields = distance_field(images)            # float [N, 1, 28, 28] in [0, 1] -> pixels, positive in the ink
     images = render(fields + 0.5)              # the same glyphs, written with a pen that is one pixel wider
 """
-import functools
-
 import torch
 import torch.nn.functional as F
 
@@ -62,11 +60,11 @@ def pen_width(images):
 
 # ---- places --------------------------------------------------------------------------------------
 
-@functools.cache
 def centred_grid(height, width, device):
     """(x, y, 1) of every pixel, in pixels from the centre of the image: float32 [height * width, 3]."""
-    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
-    return torch.stack([x.flatten(), y.flatten(), torch.ones(height * width)], 1).to(device)
+    y, x = torch.meshgrid(torch.arange(height, device=device) - (height - 1) / 2,
+                          torch.arange(width, device=device) - (width - 1) / 2, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()], 1)
 
 
 def look_up(values, affine, flow, padding):

@@ -28,10 +28,14 @@ CONTRACT = {   # kind -> inputs and outputs: name -> (element type, shape withou
     "classifier-gradient": ({"image": ("tensor(float)", [28, 28]), "label": ("tensor(int64)", [])},
                             {"logits": ("tensor(float)", ["classes"]), "gradient": ("tensor(float)", [28, 28]),
                              "loss_gradient": ("tensor(float)", [28, 28])}),
+    "deformer": ({"support": ("tensor(uint8)", [28, 28]), "noise": ("tensor(float)", ["latent"]),
+                  "width": ("tensor(float)", [])},
+                 {"image": ("tensor(uint8)", [28, 28])}),
 }
 METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_medians", "version", "license"),
             "classifier": ("kind", "dataset", "classes", "version", "license"),
-            "classifier-gradient": ("kind", "dataset", "classes", "version", "license")}
+            "classifier-gradient": ("kind", "dataset", "classes", "version", "license"),
+            "deformer": ("kind", "dataset", "classes", "latent_dim", "version", "license")}
 
 
 MEMORY = 384 << 20         # bytes that two images may take while a file proves itself, without its weights
@@ -217,7 +221,7 @@ def open_session(path, kind, threads=None):
     if missing:
         raise UserError(f"{path} lacks the metadata {', '.join(missing)}: export it with export_onnx.py")
     meta["classes"] = parse_json(meta["classes"], f"{path}: its metadata classes", is_name_list)
-    if kind == "generator":
+    if "latent_dim" in METADATA[kind]:
         latent = next(p.shape[1] for p in session.get_inputs() if p.name == "noise")
         if meta["latent_dim"] != str(latent) or not isinstance(latent, int) or not 0 < latent <= MAX_LATENT:
             raise UserError(f"{path}: metadata latent_dim is {meta['latent_dim'][:40]}, but its noise has {latent}")
@@ -233,11 +237,19 @@ def open_session(path, kind, threads=None):
 
 
 def random_inputs(kind, batch, n_classes, latent=None, seed=0):
-    """Inputs of a graph of this kind: a dict of numpy arrays, as CONTRACT has them. `latent`: of a generator."""
+    """Inputs of a graph of this kind: a dict of numpy arrays, as CONTRACT has them. `latent`: of a generator or
+    deformer; its supports are outlines of diamonds, discs and squares."""
     rng = np.random.default_rng(seed)
     if kind == "classifier":
         return {"image": rng.integers(0, 256, (batch, 28, 28), dtype=np.uint8)}
     if kind == "classifier-gradient":
         return {"image": rng.random((batch, 28, 28), dtype=np.float32), "label": rng.integers(0, n_classes, batch)}
-    return {"noise": rng.standard_normal((batch, latent), dtype=np.float32),
+    noise = rng.standard_normal((batch, latent), dtype=np.float32)
+    if kind == "deformer":
+        place = np.abs(np.arange(28) - 13.5)
+        size, power = rng.uniform(4, 10, (batch, 1, 1)), rng.choice([1.0, 2.0, 8.0], (batch, 1, 1))
+        shape = (place[:, None] ** power + place ** power) ** (1 / power)               # diamonds, discs, squares
+        return {"support": (255 * (2 - np.abs(shape - size)).clip(0, 1)).astype(np.uint8), "noise": noise,
+                "width": rng.uniform(1.5, 4.5, batch).astype(np.float32)}
+    return {"noise": noise,
             "label": rng.integers(0, n_classes, batch), "thickness": rng.random(batch, dtype=np.float32)}
