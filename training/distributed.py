@@ -82,9 +82,11 @@ def join():
 def check_others(stop):
     """Raises UserError where a signal, caught as the KeyboardInterrupt `stop`, has come to this process because another of
     its machine has died, and not to all of them. None is listened to from here on."""
+    if size == 1:
+        return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if size == 1 or not isinstance(stop, Terminated):      # torchrun ends with SIGTERM those that are left
+    if not isinstance(stop, Terminated):                   # torchrun ends with SIGTERM those that are left
         return
     if dist.is_initialized():
         dist.destroy_process_group()                       # who waits for this process is set free, to hear its own signal
