@@ -75,7 +75,7 @@ def join():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", store=store, rank=rank,
                                 world_size=size, timeout=timedelta(seconds=WAIT_SECONDS))
     except RuntimeError as e:
-        raise UserError(f"not all of {size} processes came within {JOIN_SECONDS} s: start all machines with the same "
+        raise UserError(f"the {size} processes could not meet within {JOIN_SECONDS} s: start all machines with the same "
                         f"rendezvous; does the network let them through? ({str(e).splitlines()[0][:100]})") from e
 
 
