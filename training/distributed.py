@@ -10,7 +10,6 @@ A process that fails ends all of them: the first on each machine that knows why 
 """
 import contextlib
 import os
-import platform
 import signal
 import sys
 import time
@@ -67,16 +66,25 @@ def join():
         if here >= torch.cuda.device_count():
             raise UserError(f"--nproc-per-node: more processes than GPUs, of which there are {torch.cuda.device_count()}")
         torch.cuda.set_device(here)
-    limit = timedelta(seconds=JOIN_SECONDS)
     try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=limit))
-        store.set(f"here/{rank}", platform.node())
-        store.wait([f"here/{other}" for other in range(size)], limit)
+        store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
+        if absent := leave_word("here", rank, size, JOIN_SECONDS):
+            raise UserError(f"rank {', '.join(map(str, absent))} of {size} has not come within {JOIN_SECONDS} s: does it run, "
+                            "and does the network let it through?")
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", store=store, rank=rank,
                                 world_size=size, timeout=timedelta(seconds=WAIT_SECONDS))
     except RuntimeError as e:
         raise UserError(f"the {size} processes could not meet within {JOIN_SECONDS} s: start all machines with the same "
                         f"rendezvous; does the network let them through? ({str(e).splitlines()[0][:100]})") from e
+
+
+def leave_word(word, own, many, seconds):
+    """Say that this process, the `own`-th of `many`, is so far, and wait for the others; -> those that are not in time."""
+    store.set(f"{word}/{own}", "")
+    until, absent = time.monotonic() + seconds, range(many)
+    while (absent := [other for other in absent if not store.check([f"{word}/{other}"])]) and time.monotonic() < until:
+        time.sleep(0.02)
+    return absent
 
 
 def check_others(stop):
@@ -90,14 +98,10 @@ def check_others(stop):
         return
     if dist.is_initialized():
         dist.destroy_process_group()                       # who waits for this process is set free, to hear its own signal
-    mine = f"stopped/{os.environ['GROUP_RANK']}/"
     with contextlib.suppress(RuntimeError, AttributeError):            # the store has gone with its owner, or never was
-        store.set(mine + os.environ["LOCAL_RANK"], "")
-        until = time.monotonic() + STOP_SECONDS
-        while not store.check([f"{mine}{other}" for other in range(int(os.environ["LOCAL_WORLD_SIZE"]))]):
-            if time.monotonic() > until:
-                raise UserError(LOST)
-            time.sleep(0.02)
+        if leave_word(f"stopped/{os.environ['GROUP_RANK']}", int(os.environ["LOCAL_RANK"]),
+                      int(os.environ["LOCAL_WORLD_SIZE"]), STOP_SECONDS):
+            raise UserError(LOST)
 
 
 def leave(error):
@@ -153,8 +157,8 @@ def check_alike(**things):
         for name in things:
             ours, theirs_shown = (str(them.get(name))[:80] for them in (all_things[0], theirs))
             if theirs.get(name) != all_things[0].get(name):
-                raise UserError(f"rank {other} has another {name} than rank 0: {theirs_shown}, not {ours}; all processes "
-                                "need the same command and the same data")
+                raise UserError(f"ranks 0 and {other} differ in {name}: {ours} and {theirs_shown}; all processes need the same "
+                                "command and the same data")
 
 
 def check_parts(batch):
