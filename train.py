@@ -14,6 +14,7 @@ if __name__ == "__main__":                     # before the imports that take se
     stop_quietly()
 
 import argparse
+import contextlib
 import json
 import math
 import time
@@ -28,6 +29,7 @@ import export_onnx
 import models
 from generate_digits import sample_all
 from metrics import statistics
+from training import distributed
 from training.classifier import AdversarialClassifierTrainer, predict
 from training.health import Health
 from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
@@ -229,16 +231,17 @@ def train_step(trainer, batch, lr):
     for optimizer, loss, parts in trainer.losses(batch):         # forward
         optimizer.zero_grad()
         loss.backward()
+        distributed.average_gradients(optimizer)
         optimizer.step()
         losses |= parts
     trainer.end_step(batch)                                      # the averaged weights follow
-    return losses
+    return distributed.average_losses(losses)
 
 
 def train(run, progress):
     """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is no number."""
     trainer, batches, settings = run.trainer, run.batches, run.trainer.settings
-    preview, health = (Preview(run), Health(run)) if trainer.makes_images else (None, None)
+    preview, health = (Preview(run), Health(run)) if trainer.makes_images and distributed.leads else (None, None)
     started = time.perf_counter() - run.seconds
     log, saved_at = LossLog(run), run.seconds
     timed_step, timed_at = run.step, run.seconds                 # since when the speed is measured
@@ -260,12 +263,14 @@ def train(run, progress):
         if run.step == WARM_STEPS:
             timed_step, timed_at = run.step, run.seconds
         if not run.args.epochs and (run.step == PLAN_STEPS or epoch_ends and run.step > PLAN_STEPS):
-            epochs = plan_epochs(run, (run.step - timed_step) / (run.seconds - timed_at))
+            epochs = distributed.ask_leader(plan_epochs, run, (run.step - timed_step) / (run.seconds - timed_at))
             timed_step, timed_at = run.step, run.seconds
             if epochs != run.epochs:
                 run.plan(epochs)
                 progress(f"{epochs} epochs of {len(run.glyphs.x_train):,} images fit into {run.args.minutes:g} minutes")
 
+        if not distributed.leads:
+            continue
         # log, look after it, draw, save
         if run.seconds - log.written_at > LOG_SECONDS or run.step == run.steps:
             means, speed = log.means()
@@ -371,12 +376,15 @@ def finish(run, progress):
 def main(argv=None):
     started = time.perf_counter()
     args, state = parse_args(argv), None
+    own = ("data_dir", "out", "threads")                         # which machines may have of their own
+    distributed.check_alike(**{f"--{k.replace('_', '-')}": v for k, v in vars(args).items() if k not in own})
     if args.resume:
-        args, state = stopped_run(args)
+        args, state = distributed.ask_leader(stopped_run, args)
         name = TRAINERS[args.model].name
-        if has_ended(args.out, name, state) and not args.dry_run:
-            with exclusive(Path(args.out) / f"{name}.lock"):
-                clear_away(args.out, name)
+        if distributed.ask_leader(has_ended, args.out, name, state) and not args.dry_run:
+            if distributed.leads:
+                with exclusive(Path(args.out) / f"{name}.lock"):
+                    clear_away(args.out, name)
             print(f"already finished: {Path(args.out) / name}.json has its record")
             return
     device = cli.choose_device(args.device)
@@ -392,6 +400,7 @@ def main(argv=None):
     if state:
         glyphs.notice = state["notice"]
     resolve(args, glyphs)
+    distributed.check_alike(data=glyphs.sha256[:16], bf16=args.bf16, torch=torch.__version__)
 
     run, progress = Run(args, glyphs, device, started), cli.Progress()
     run.plan(args.epochs or max_epochs(run))
@@ -405,20 +414,22 @@ def main(argv=None):
         losses = train_step(run.trainer, run.batches.batch(0, run.steps), args.lr)
         progress("dry run, nothing written; one step: " + ", ".join(f"{k} {float(v):.3f}" for k, v in losses.items()))
         return
-    with exclusive(run.path(".lock")):
-        if args.resume:
-            run.load_state(read_state(run.state))        # read anew: another process may have held the lock until now
+    with exclusive(run.path(".lock")) if distributed.leads else contextlib.nullcontext():
+        if args.resume:                # read anew: another process may have held the lock until now
+            run.load_state(distributed.ask_leader(read_state, run.state))
             progress(f"goes on from step {run.step:,} of {run.steps:,}")
-        else:
+        elif distributed.leads:
             run.begin()
         try:
             train(run, progress)
-            finish(run, progress)
-        except KeyboardInterrupt:
+            if distributed.leads:
+                finish(run, progress)
+        except KeyboardInterrupt as e:
+            distributed.check_others(e)
             how = "; go on with the same command and --resume" if run.state.is_file() else ""
             progress(f"stopped at step {run.step:,}{how}")
             raise
 
 
 if __name__ == "__main__":
-    cli.run_command(main)
+    cli.run_command(distributed.joined()(main))

@@ -96,7 +96,16 @@ def drive_browser(folder):
                           check=False), folder
 
 
-EARLY = {"trained": train_models, "three_kills": kill_and_resume, "browsed": drive_browser}
+def train_in_several_processes(folder):
+    """`several`: (tests/several.py as a finished process, the folder that it wrote to, a run by torchrun that fails)."""
+    words = ["-m", "torch.distributed.run", "--nproc-per-node=2", ROOT / "train.py", "--dataset=strokes", "--batch=33",
+             f"--out={folder / 'new'}", f"--data-dir={folder / 'data'}"]
+    return command("tests/several.py", folder), folder, subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=300, env=ENVIRONMENT, check=False)
+
+
+EARLY = {"trained": train_models, "three_kills": kill_and_resume, "browsed": drive_browser,
+         "several": train_in_several_processes}
 POOL, FUTURES = ThreadPoolExecutor(1), {}
 FOLDER = tempfile.TemporaryDirectory()
 
@@ -123,6 +132,11 @@ def trained():
 @pytest.fixture(scope="session")
 def three_kills():
     return FUTURES["three_kills"].result()
+
+
+@pytest.fixture(scope="session")
+def several():
+    return FUTURES["several"].result()
 
 
 @pytest.fixture(scope="session")

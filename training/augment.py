@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import models
+from training.distributed import draw
 from utils.distance_field import REACH, distance_field, look_up, render, with_pen
 
 SIGMA = 4          # smoothness of an elastic field in pixels (Simard et al. 2003)
@@ -22,7 +23,7 @@ def shift(images, pixels, rng):
     images float [N, 1, H, W], background 0; rng: a CPU torch.Generator. Differentiable, so it serves as the
     translation of differentiable augmentation too (Zhao et al. 2020, arXiv:2006.10738)."""
     n, _, height, width = images.shape
-    moves = torch.randint(0, 2 * pixels + 1, (2, n), generator=rng).to(images.device)
+    moves = draw(functools.partial(torch.randint, 2 * pixels + 1), (2, n), dim=1, generator=rng).to(images.device)
     rows = moves[0, :, None] + torch.arange(height, device=images.device)                # [N, H]
     columns = moves[1, :, None] + torch.arange(width, device=images.device)              # [N, W]
     padded = F.pad(images, [pixels] * 4)[:, 0]
@@ -40,7 +41,7 @@ def warp(images, rng, degrees=15, scale=0.15, shear=0.15, pixels=2, elastic=8.0)
     square, along each axis), 20 by 0.81, 0 not at all. What leaves the frame is lost; nothing is flipped.
     rng: a CPU torch.Generator; all that is drawn comes from it."""
     n, _, height, width = images.shape
-    u = (2 * torch.rand(6, n, generator=rng) - 1).to(images.device)
+    u = (2 * draw(torch.rand, (6, n), dim=1, generator=rng) - 1).to(images.device)
     turn, lean = u[0] * math.radians(degrees), u[1] * shear
     across, down = 1 / (1 + u[2] * scale), 1 / (1 + u[3] * scale)
     cos, sin = turn.cos(), turn.sin()
@@ -64,7 +65,7 @@ def redraw(fields, rng, pen=1.0, **distortion):
 
     fields float [N, 1, H, W] (utils/distance_field.py); distortion: as of warp(), whose ranges hold here, too. Returns images
     float32 [N, 1, H, W] in [0, 1]. rng: a CPU torch.Generator; all that is drawn comes from it."""
-    more = pen * (2 * torch.rand(len(fields), generator=rng) - 1).to(fields.device)
+    more = pen * (2 * draw(torch.rand, (len(fields),), generator=rng) - 1).to(fields.device)
     return render(with_pen(warp(fields + REACH, rng, **distortion) - REACH, more))
 
 
@@ -85,5 +86,5 @@ def elastic_field(n, height, width, alpha, rng):
     SIGMA^2), which is set here."""
     rms = alpha / math.sqrt(12 * math.pi) / SIGMA
     by_row, by_column = bumps(height), bumps(width)
-    noise = torch.randn(n, 2, by_row.shape[1], by_column.shape[1], generator=rng)
+    noise = draw(torch.randn, (n, 2, by_row.shape[1], by_column.shape[1]), generator=rng)
     return (rms * by_row @ noise @ by_column.T).permute(0, 2, 3, 1)

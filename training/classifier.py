@@ -14,6 +14,7 @@ from torch import nn
 import models
 from training.augment import redraw, shift, to_fields, warp
 from training.deformation import other_hands
+from training.distributed import draw
 from training.threads import ThreadTuner
 from training.trainer import Trainer, has_bf16, learning_rate, set_lr
 from utils.files import UserError
@@ -114,7 +115,7 @@ class AdversarialClassifierTrainer(ClassifierTrainer):
         to judge by: this one runs in the network's own precision and takes no copy of it.)"""
         self.classifier.eval()                 # batch norm as it will be when the network is used
         low, high = (images - self.EPS).clamp(min=0), (images + self.EPS).clamp(max=1)
-        adversarial = low + (high - low) * torch.rand(images.shape, generator=rng).to(images.device)
+        adversarial = low + (high - low) * draw(torch.rand, images.shape, generator=rng).to(images.device)
         for _ in range(self.ATTACK_STEPS):
             adversarial.requires_grad_()
             with self.autocast():

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 import models
 from training.augment import to_fields
+from training.distributed import draw
 from training.gan import ema_copy, update_ema
 from training.trainer import learning_rate, set_lr
 from training.vae import KL_WARM_UP, kl_divergence
@@ -101,4 +102,4 @@ def train_deformer(sets, steps=6000, seed=0, say=None):
 def other_hands(deformer, fields, rng):
     """Distance fields float [N, 1, 28, 28] as other hands write these glyphs, the pen as it comes: the same shape."""
     with torch.no_grad():
-        return deformer.bend(fields, torch.randn(len(fields), deformer.cfg.latent, generator=rng).to(fields.device))
+        return deformer.bend(fields, draw(torch.randn, (len(fields), deformer.cfg.latent), generator=rng).to(fields.device))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 import models
 from training.augment import shift
+from training.distributed import draw
 from training.trainer import Trainer
 
 R1_EVERY = 16              # steps between two R1 penalties; the penalty is scaled up by as much
@@ -142,7 +143,7 @@ class ConditionalGAN(Trainer):
 
     def losses(self, batch):
         """The discriminator's loss, then the generator's, as Trainer says."""
-        noise = torch.randn(len(batch.images), self.generator.cfg.latent, generator=batch.rng).to(self.device)
+        noise = draw(torch.randn, (len(batch.images), self.generator.cfg.latent), generator=batch.rng).to(self.device)
         with self.autocast():
             fake = self.generator(noise, batch.labels, batch.thickness)
         loss, parts = self.adversarial.discriminator_loss(batch, fake.detach())

@@ -21,6 +21,7 @@ import torch
 import data
 import models
 from generate_digits import TorchGenerator
+from training import distributed
 from training.classifier import CLASSIFIER_TRAINERS
 from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
 from training.threads import ThreadTuner
@@ -81,14 +82,16 @@ class Batches:
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self.epoch:
             self.epoch, self.order = epoch, self.draw_order(epoch).to(self.device)
-        chosen = self.order[position * self.size:(position + 1) * self.size]
+        chosen = distributed.part(self.order[position * self.size:(position + 1) * self.size])
         images = models.from_uint8(self.images[chosen]).contiguous(memory_format=torch.channels_last)
         return Batch(images, self.labels[chosen], self.thickness[chosen], step, step / steps, self.rng(1, step))
 
     def refit_prior(self, trainer, step):
         """Give the trainer some images to refit its prior to, where it is time for that."""
         if step % self.refit_steps == 100:
-            trainer.refit_prior(*(a[self.refit_subset] for a in self.all()))
+            if distributed.leads:
+                trainer.refit_prior(*(a[self.refit_subset] for a in self.all()))
+            distributed.share_weights(trainer)
 
 
 class Run:
@@ -102,6 +105,8 @@ class Run:
         settings = trainer.Settings(**{name: getattr(args, name) for name in trainer.Settings.__dataclass_fields__})
         self.trainer = trainer(settings, len(glyphs.classes), device, args.bf16)
         self.batches = Batches(glyphs, args.seed, args.batch, args.balance, device)
+        distributed.check_parts(self.batches.size)
+        distributed.synchronise(self.trainer)
         self.name, self.title, self.out = self.trainer.name, f"{args.model} on {glyphs.name}", Path(args.out)
         self.step, self.seconds, self.frames = 0, 0.0, []                # frames: see preview.py
         self.epochs, self.plans = 0, []                                  # plans: (step, epochs planned from there on)
@@ -115,7 +120,7 @@ class Run:
     @property
     def tunes_threads(self):
         """Whether the number of threads may change: not where the weights must not depend on the machine's load."""
-        return self.device.type == "cpu" and not self.args.threads and not self.args.epochs
+        return self.device.type == "cpu" and not self.args.threads and not self.args.epochs and distributed.size == 1
 
     @property
     def wall_seconds(self):
@@ -243,8 +248,9 @@ class Run:
             self.begun, self.warnings, log = state["begun"], state["warnings"], state["log"]
         except (KeyError, IndexError, TypeError, RuntimeError, ValueError, AttributeError) as e:
             raise UserError(f"{self.state} was written by another version of this code: start the run anew") from e
-        with atomic(self.log) as tmp:
-            tmp.write_text(log, encoding="utf-8")
+        if distributed.leads:
+            with atomic(self.log) as tmp:
+                tmp.write_text(log, encoding="utf-8")
 
 
 class LossLog:
@@ -369,7 +375,7 @@ def describe_machine(device):
     lines = info.read_text().splitlines() if info.is_file() else []
     names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     return {"machine": {"processor": next(names, platform.processor()), "threads": torch.get_num_threads(),
-                        "device": str(device)},
+                        "processes": distributed.size, "device": str(device)},
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}}
 
 

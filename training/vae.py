@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import models
+from training.distributed import draw
 from training.gan import AdversarialLoss, GANSettings, ema_copy, ink_loss, update_ema
 from training.trainer import Trainer
 
@@ -49,14 +50,14 @@ class ConditionalVAE(Trainer):
         x, y, t = batch.images, batch.labels, batch.thickness
         with self.autocast():
             mean, log_var = self.vae.encoder(x, y, t)
-            noise = torch.randn(mean.shape, generator=batch.rng).to(self.device)
+            noise = draw(torch.randn, mean.shape, generator=batch.rng).to(self.device)
             logits = self.vae.decoder.logits(mean + noise * (log_var / 2).exp(), y, t)
         reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
         kl = kl_divergence(mean, log_var).mean()
         loss = reconstruction + min(1.0, batch.progress / KL_WARM_UP) * kl
         parts = {"pixels": reconstruction.detach(), "KL": kl.detach()}
         if self.adversarial and batch.progress >= ADVERSARIAL_FROM:
-            noise = torch.randn(len(x), self.vae.cfg.latent, generator=batch.rng).to(self.device)
+            noise = draw(torch.randn, (len(x), self.vae.cfg.latent), generator=batch.rng).to(self.device)
             with self.autocast():
                 fake = self.vae(noise, y, t)
             d_loss, d_parts = self.adversarial.discriminator_loss(batch, fake.detach())
