@@ -31,6 +31,7 @@ from generate_digits import sample_all
 from metrics import statistics
 from training import distributed
 from training.classifier import AdversarialClassifierTrainer, predict
+from training.deformation import DEFAULT_DEFORMER
 from training.health import Health
 from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
 from training.run import TRAINERS, LossLog, Run, clear_away, has_ended, read_state
@@ -56,6 +57,8 @@ DEFAULTS = {
 BATCH = 128                # images per step; 64 was no better and slower
 SCARCE = 20_000            # training images below which the discriminator would learn them by heart
 SHIFT = 2                  # pixels by which its images are then shifted
+FEW = 100                  # images of a class, the median, up to which a classifier sees them with other pens and hands ...
+FEW_SETTINGS = {"pen": 1.0, "hands": 0.5, "elastic": 20.0}           # ... chosen by the study of new scripts
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -114,6 +117,8 @@ def parse_args(argv=None):
     add_setting("--ema", cli.number(float, above=0, below=1), "memory of the averaged generator, per step")
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
                 "the like; less where they turn one class into another; 0: shifts alone")
+    add("--plain", action="store_true", help=f"of a classifier: train on these images alone, without other pens and hands, "
+        f"which it sees where there are at most {FEW} images of a class")
     cli.add_device_option(parser)
     add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, "
         "measured as the run goes on, as other processes come and go; with --epochs all, so that --resume is exact)")
@@ -127,6 +132,11 @@ def parse_args(argv=None):
     return args
 
 
+def settings_of(model):
+    """The names of its trainer's settings."""
+    return {setting.name for setting in fields(TRAINERS[model].Settings)}
+
+
 def check_together(args, parser):
     """Resolve --adversarial; refuse options that say two things, or do nothing for the model."""
     if args.adversarial:
@@ -134,10 +144,11 @@ def check_together(args, parser):
             parser.error(f"--adversarial goes with --model classifier, not with {args.model}")
         args.model = AdversarialClassifierTrainer.name
     del args.adversarial
-    settings = {name for trainer in TRAINERS.values() for name in trainer.Settings.__dataclass_fields__}
-    for name in sorted(settings - set(TRAINERS[args.model].Settings.__dataclass_fields__)):
+    for name in sorted({name for model in TRAINERS for name in settings_of(model)} - settings_of(args.model)):
         if getattr(args, name, None) is not None:
             parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
+    if args.plain and "pen" not in settings_of(args.model):
+        parser.error(f"--plain does nothing for --model {args.model}: leave it out")
     if args.epochs and args.minutes:
         parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
 
@@ -189,15 +200,17 @@ def checked_settings(saved, path):
 def resolve(args, glyphs):
     """Fill in the settings that were not given: those that depend on the data, then those of the model."""
     sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
-    own = fields(TRAINERS[args.model].Settings)
-    if args.diffaugment is None and "diffaugment" in {setting.name for setting in own}:
+    own = settings_of(args.model)
+    if args.diffaugment is None and "diffaugment" in own:
         args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE else 0
+    if "pen" in own and not args.plain and np.median(sizes[sizes > 0]) <= FEW:
+        vars(args).update(FEW_SETTINGS if DEFAULT_DEFORMER.is_file() else FEW_SETTINGS | {"hands": 0.0})
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
     if args.minutes is None and not args.epochs:
         args.minutes = DEFAULTS[args.model]["minutes"]
     args.out = args.out or str(cli.default_folder("saved_models", args.dataset))
-    for setting in own:
+    for setting in fields(TRAINERS[args.model].Settings):
         if getattr(args, setting.name, None) is None:
             setattr(args, setting.name, setting.default)
 
@@ -207,7 +220,7 @@ def resolve(args, glyphs):
 def max_epochs(run):
     """The most epochs that a run without --epochs takes, however fast the machine."""
     limits = DEFAULTS[run.args.model]
-    return min(math.ceil(limits["images"] / len(run.glyphs.x_train)), limits.get("passes", math.inf))
+    return min(math.ceil(limits["images"] / run.batches.epoch_images), limits.get("passes", math.inf))
 
 
 def plan_epochs(run, steps_per_second):

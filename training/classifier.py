@@ -13,7 +13,7 @@ from torch import nn
 
 import models
 from training.augment import redraw, shift, to_fields, warp
-from training.deformation import other_hands
+from training.deformation import DEFAULT_DEFORMER, other_hands
 from training.distributed import draw
 from training.threads import ThreadTuner
 from training.trainer import Trainer, has_bf16, learning_rate, set_lr
@@ -31,6 +31,9 @@ class ClassifierSettings:
     final_lr: float = 0.0            # share of lr at the end
     warp: float = 1.0                # strength of the distortion: 1 is rotations of 15 degrees and the like
     label_smoothing: float = 0.05
+    elastic: float = 8.0             # see augment.warp; more where images are few: FEW_SETTINGS of train.py
+    pen: float = 0.0                 # pixels by which strokes are written wider or thinner on either side; 0: as they are
+    hands: float = 0.0               # share of the images that are written by other hands then (training/deformation.py)
 
 
 @dataclass
@@ -56,14 +59,20 @@ class ClassifierTrainer(Trainer):
         self.networks = {"classifier": self.classifier}
         self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
         self.checkpoints = {self.name: ("classifier", self.rounded)}
+        self.deformer = models.load(DEFAULT_DEFORMER, "deformer").model.to(self.device) if settings.hands else None
 
     def config(self, n_classes):
         return models.ClassifierConfig(n_classes)
 
     def augment(self, batch):
         """The images that the network is trained on: float32 [B, 1, 28, 28] in [0, 1]."""
-        s = self.settings.warp
-        return warp(batch.images, batch.rng, degrees=15 * s, scale=0.15 * s, shear=0.15 * s, elastic=8 * s)
+        s, warp_by = self.settings, self.settings.warp
+        distortion = {"degrees": 15 * warp_by, "scale": 0.15 * warp_by, "shear": 0.15 * warp_by,
+                      "elastic": s.elastic * warp_by}
+        if not s.pen:
+            return warp(batch.images, batch.rng, **distortion)
+        glyphs = other_hands(self.deformer, batch.fields, s.hands, batch.rng) if s.hands else batch.fields
+        return redraw(glyphs, batch.rng, s.pen, **distortion)
 
     def logits(self, images):
         with self.autocast():
@@ -221,9 +230,8 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
                 chosen = torch.cat([part(k) for part, k in ((next_real, batch - n), (next_synthetic, n)) if k])
             inputs, targets = models.from_uint8(images[chosen.to(device)]), labels[chosen].to(device)
             if fields is not None:
-                inputs, some = fields[chosen.to(device)].float(), round(hands * len(chosen)) if deformer else 0
-                if some:
-                    inputs = torch.cat([other_hands(deformer, inputs[:some], warp_rng), inputs[some:]])
+                inputs = fields[chosen.to(device)].float()
+                inputs = other_hands(deformer, inputs, hands, warp_rng) if deformer else inputs
                 inputs = redraw(inputs, warp_rng, pen, **distortion)
             elif augment == "classical":
                 inputs = warp(inputs, warp_rng, **distortion)

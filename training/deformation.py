@@ -1,7 +1,7 @@
 """Learning how hands vary: the training of models.Deformer on scripts of which there are many images, for use on others.
 
     deformer = train_deformer([(images, labels), ...], steps=6000, seed=0)
-    fields = other_hands(deformer, fields, rng)                # of glyphs that it has never seen, as others write them
+    fields = other_hands(deformer, fields, 0.5, rng)           # half of these glyphs as others write them
 
 A variational autoencoder of changes: the encoder sees two images of one class, the decoder must turn the one, the
 support, into the other with what the code says. Width of pen is told to both, so that the code holds the hand alone.
@@ -99,7 +99,10 @@ def train_deformer(sets, steps=6000, seed=0, say=None):
     return ema
 
 
-def other_hands(deformer, fields, rng):
-    """Distance fields float [N, 1, 28, 28] as other hands write these glyphs, the pen as it comes: the same shape."""
+def other_hands(deformer, fields, share, rng):
+    """Distance fields float [N, 1, 28, 28] of glyphs, the first `share` of them as other hands write them, the pen as it
+    comes: the same shape. rng: a CPU torch.Generator."""
+    some = round(share * len(fields))
     with torch.no_grad():
-        return deformer.bend(fields, draw(torch.randn, (len(fields), deformer.cfg.latent), generator=rng).to(fields.device))
+        noise = draw(torch.randn, (some, deformer.cfg.latent), generator=rng).to(fields.device)
+        return torch.cat([deformer.bend(fields[:some], noise), fields[some:]])

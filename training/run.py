@@ -22,6 +22,7 @@ import data
 import models
 from generate_digits import TorchGenerator
 from training import distributed
+from training.augment import to_fields
 from training.classifier import CLASSIFIER_TRAINERS
 from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
 from training.threads import ThreadTuner
@@ -38,8 +39,9 @@ REFIT_IMAGES = 2000        # training images for that, at least 20 of a class
 class Batches:
     """The training images on the device, and which of them a step sees."""
 
-    def __init__(self, glyphs, seed, size, balance, device):
-        """`balance`: 0 every image as often, 1 every class, between: classes as size ** (1 - balance)."""
+    def __init__(self, glyphs, seed, size, balance, device, redrawn=False):
+        """`balance`: 0 every image as often, 1 every class, between: classes as size ** (1 - balance). `redrawn`: no image
+        is seen twice as it is, so that a batch may hold more of them than there are, and has their distance fields."""
         n_classes = len(glyphs.classes)
         self.seed, self.device = seed, device
         self.images = torch.from_numpy(glyphs.x_train).to(device)        # the whole set, uint8 [N, 28, 28]
@@ -47,8 +49,10 @@ class Batches:
         self.ink_table = data.ink_table(glyphs.x_train, glyphs.y_train, n_classes)
         thickness = data.thickness(glyphs.x_train, glyphs.y_train, self.ink_table)
         self.thickness = torch.from_numpy(thickness).to(device)
-        self.size = min(size, len(self.images))
-        self.per_epoch = len(self.images) // self.size
+        self.fields = to_fields(glyphs.x_train).to(device) if redrawn else None
+        self.epoch_images = len(self.images) * (math.ceil(size / len(self.images)) if redrawn else 1)
+        self.size = min(size, self.epoch_images)
+        self.per_epoch = self.epoch_images // self.size
         self.refit_steps = max(REFIT_STEPS, 8 * n_classes)
         few = data.rank_in_class(glyphs.y_train, seed) < max(20, REFIT_IMAGES // n_classes)
         self.refit_subset = torch.from_numpy(np.flatnonzero(few)).to(device)
@@ -68,14 +72,14 @@ class Batches:
         return torch.Generator().manual_seed(int(seed))
 
     def draw_order(self, epoch):
-        """The order of the images in an epoch, int64 [N]: each once, or with `balance` those of rare classes
-        more often, each image as often as its weight says, rounded down or up (systematic resampling)."""
-        n, rng = len(self.images), self.rng(0, epoch)
+        """The order of the images in an epoch, int64 [epoch_images]: each as often, or with `balance` those of rare
+        classes more often, each image as often as its weight says, rounded down or up (systematic resampling)."""
+        n, rng = self.epoch_images, self.rng(0, epoch)
         order = torch.randperm(n, generator=rng)
         if self.cumulative_weights is None:
-            return order
+            return order % len(self.images)
         points = (torch.arange(n, dtype=torch.float64) + torch.rand(1, dtype=torch.float64, generator=rng)) / n
-        return torch.searchsorted(self.cumulative_weights, points).clamp(max=n - 1)[order]
+        return torch.searchsorted(self.cumulative_weights, points).clamp(max=len(self.images) - 1)[order]
 
     def batch(self, step, steps):
         """The Batch of a step out of `steps`."""
@@ -84,7 +88,8 @@ class Batches:
             self.epoch, self.order = epoch, self.draw_order(epoch).to(self.device)
         chosen = distributed.part(self.order[position * self.size:(position + 1) * self.size])
         images = models.from_uint8(self.images[chosen]).contiguous(memory_format=torch.channels_last)
-        return Batch(images, self.labels[chosen], self.thickness[chosen], step, step / steps, self.rng(1, step))
+        glyph_fields = None if self.fields is None else self.fields[chosen].float()
+        return Batch(images, self.labels[chosen], self.thickness[chosen], step, step / steps, self.rng(1, step), glyph_fields)
 
     def refit_prior(self, trainer, step):
         """Give the trainer some images to refit its prior to, where it is time for that."""
@@ -104,7 +109,8 @@ class Run:
         trainer = TRAINERS[args.model]
         settings = trainer.Settings(**{name: getattr(args, name) for name in trainer.Settings.__dataclass_fields__})
         self.trainer = trainer(settings, len(glyphs.classes), device, args.bf16)
-        self.batches = Batches(glyphs, args.seed, args.batch, args.balance, device)
+        redrawn = getattr(settings, "pen", 0) > 0
+        self.batches = Batches(glyphs, args.seed, args.batch, args.balance, device, redrawn)
         distributed.check_parts(self.batches.size)
         distributed.synchronise(self.trainer)
         self.name, self.title, self.out = self.trainer.name, f"{args.model} on {glyphs.name}", Path(args.out)

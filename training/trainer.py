@@ -16,6 +16,7 @@ class Batch:
     step: int                  # steps done before
     progress: float            # their share of all steps, in [0, 1)
     rng: torch.Generator       # for whatever is random in this step
+    fields: torch.Tensor | None = None     # distance fields of the images, float32, where they are to be redrawn
 
 
 class Trainer:
