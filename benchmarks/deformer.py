@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 import repository  # noqa: F401, its place makes the modules importable
+import torch
 
 import data
 import export_onnx
@@ -48,7 +48,7 @@ def sheet(deformer):
         for support in strokes.generate(5, seed=12, kind=kind, labels=np.arange(5) * 2)[0]:
             fields = to_fields(support[None]).float().repeat(10, 1, 1, 1)
             drawn = models.to_uint8(render(other_hands(deformer, fields, 1.0, torch.Generator().manual_seed(1)))).numpy()
-            rows.append([support, np.full((28, 6), 128, np.uint8), *drawn])
+            rows.append([support, None, *drawn])
     return figures.grid(rows, scale=2)
 
 
@@ -63,7 +63,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     started = time.perf_counter()
     scripts = {Path(name).stem: load_script(name, args.data_dir) for name in args.scripts}
-    deformer = train_deformer([script[:2] for script in scripts.values()], args.steps, args.seed, Progress())
+    deformer = train_deformer([script[:2] for script in scripts.values()], args.steps, args.seed, say=Progress())
     figures_of_run = {"steps": args.steps, "seed": args.seed, "seconds": round(time.perf_counter() - started, 1),
                       "images": sum(len(script[0]) for script in scripts.values())}
     info = {"model": "deformer", "dataset": "other scripts", "license": "; ".join({s[3]: 0 for s in scripts.values()}),

@@ -22,7 +22,7 @@ from training.vae import KL_WARM_UP, kl_divergence
 from utils.distance_field import SHARPNESS, pen_width, render, with_pen
 
 DEFAULT_DEFORMER = Path(__file__).parent.parent / "saved_models" / "deformer.pth"
-NEAR, AMONG = 30, 400      # a target is one of so many images most like the support, of so many of its class: another way of
+NEAR, AMONG = 60, 400      # a target is one of so many images most like the support, of so many of its class: another way of
                            # writing the character is not to be had by bending this one
 ROUGHNESS = 0.1            # nats for a squared difference of one pixel between the flow at neighbouring knots
 LEARNING_RATE, WARM_UP, BATCH, EMA = 1e-3, 100, 128, 0.999
@@ -64,9 +64,9 @@ def deformation_loss(deformer, support, target, target_image, more, noise, kl_we
     return pixels + kl_weight * kl + ROUGHNESS * rough, parts
 
 
-def train_deformer(sets, steps=6000, seed=0, say=None):
-    """A models.Deformer trained on the images of `sets`, [(uint8 [N, 28, 28], int64 [N] labels), ...], in eval mode. Classes
-    are seen as often as the square root of their size. say(text, done, total): progress."""
+def train_deformer(sets, steps=6000, seed=0, batch=BATCH, say=None):
+    """A models.Deformer trained on the images of `sets`, [(uint8 [N, 28, 28], int64 [N] labels), ...], `batch` pairs a step,
+    in eval mode. Classes are seen as often as the square root of their size. say(text, done, total): progress."""
     images = np.concatenate([x for x, _ in sets])
     offsets = np.cumsum([0, *(int(y.max()) + 1 for _, y in sets)])
     labels = np.concatenate([y + offset for (_, y), offset in zip(sets, offsets)])
@@ -83,9 +83,9 @@ def train_deformer(sets, steps=6000, seed=0, say=None):
     ema = ema_copy(deformer)
     optimizer = torch.optim.Adam(deformer.parameters(), betas=(0.9, 0.99), fused=True)
     for step in range(steps):
-        support = torch.multinomial(weights, BATCH, replacement=True, generator=rng)
-        target = mates[support, torch.randint(0, NEAR, (BATCH,), generator=rng)]
-        noise = torch.randn(BATCH, deformer.cfg.latent, generator=rng)
+        support = torch.multinomial(weights, batch, replacement=True, generator=rng)
+        target = mates[support, torch.randint(0, NEAR, (batch,), generator=rng)]
+        noise = torch.randn(batch, deformer.cfg.latent, generator=rng)
         set_lr(optimizer, learning_rate(step, steps, LEARNING_RATE, WARM_UP, 0.02))
         loss, parts = deformation_loss(deformer, fields[support].float(), fields[target].float(),
                                        models.from_uint8(pixels[target]), (widths[target] - widths[support]) / 2, noise,

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 REACH = 4          # pixels: what is further from the edge of the ink counts as so far
-FINE = 3           # cells a pixel, along each axis, in which distances are measured
+FINE = 2           # cells a pixel, along each axis, in which distances are measured
+FAR = float((REACH * FINE) ** 2)
 SHARPNESS = 4.0    # of an edge, per pixel: ink falls from 0.88 to 0.12 within one, as in MNIST
 FAINTEST = 0.4     # pixels that the middle of the thickest stroke stays within the ink, however thin the pen
 
@@ -18,20 +19,21 @@ def distance_field(images):
     positive within: float [N, 1, H, W] of images float [N, 1, H, W] in [0, 1], background 0.
 
     By the exact Euclidean distance transform, one axis after the other (Felzenszwalb and Huttenlocher 2012), on cells of
-    a third of a pixel. Not differentiable."""
+    half a pixel. Not differentiable."""
     ink = F.interpolate(images, scale_factor=FINE, mode="bicubic", align_corners=False) > 0.5
-    far = (REACH * FINE) ** 2
-    squared = torch.where(torch.cat([ink, ~ink], 1), 0.0, float(far))      # distance to the nearest ink, and ground
-    for axis in (2, 3):
-        lines, n = squared, squared.shape[axis]
-        for step in range(1, min(REACH * FINE, n)):
-            before, behind = (lines.narrow(axis, start, n - step) + step ** 2 for start in (0, step))
-            pads = [0, 0, step, 0] if axis == 2 else [step, 0, 0, 0]
-            squared = torch.minimum(squared, F.pad(before, pads, value=far))
-            squared = torch.minimum(squared, F.pad(behind, [pads[1], pads[0], pads[3], pads[2]], value=far))
+    squared = torch.where(torch.cat([ink, ~ink], 1), 0.0, FAR)             # to the nearest ink and the nearest ground ...
+    squared = nearest(nearest(squared).transpose(2, 3)).transpose(2, 3)    # ... of the column, then of all
     outside, inside = squared.sqrt().chunk(2, 1)
     signed = inside - outside
     return F.avg_pool2d((signed - 0.5 * signed.sign()) / FINE, FINE)       # to the edge of a cell, not to its middle
+
+
+def nearest(squared):
+    """Squared distances float [N, C, H, W] of cells along the last axis: the least of the others', plus that to them."""
+    reach, cells = REACH * FINE - 1, squared.shape[3]
+    offsets = torch.arange(-reach, reach + 1, device=squared.device)
+    window = torch.arange(cells, device=squared.device)[:, None] + offsets + reach
+    return (F.pad(squared, (reach, reach), value=FAR)[..., window] + offsets ** 2).amin(-1).clamp(max=FAR)
 
 
 def render(fields):
