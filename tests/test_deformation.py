@@ -7,19 +7,29 @@ import export_onnx
 import models
 from datasets import strokes
 from training.augment import to_fields
-from training.deformation import NEAR, class_mates, deformation_loss, other_hands, roughness, train_deformer
+from training.deformation import (
+    DEFAULT_DEFORMER,
+    NEAR,
+    class_mates,
+    deformation_loss,
+    other_hands,
+    roughness,
+    train_deformer,
+)
 from utils.distance_field import pen_width, render
 from utils.files import UserError
 
 
 @pytest.fixture(scope="module")
 def script():
-    return strokes.generate(240, seed=2, kind="random-6")
+    """Of classes with enough images for NEAR mates."""
+    return strokes.generate(240, seed=2, kind="random-3")
 
 
 @pytest.fixture(scope="module")
-def deformer(script):
-    return train_deformer([script], steps=150, seed=1, batch=32)
+def deformer():
+    """The one that comes with the repository."""
+    return models.load(DEFAULT_DEFORMER, "deformer").model
 
 
 def fresh():
@@ -65,11 +75,11 @@ def loss(deformer, script, seed=0):
                             (widths[target] - widths) / 2, torch.randn(len(fields), 16, generator=rng), 1.0)
 
 
-def test_it_learns_what_hands_do(deformer):
-    other = strokes.generate(120, seed=8, kind="random-6-1")               # characters that it has not seen
+def test_the_shipped_one_knows_what_hands_do(deformer):
+    other = strokes.generate(120, seed=8, kind="random-3-1")               # characters that it has not seen
     with torch.no_grad():
         before, after = (float(loss(network, other)[1]["pixels"]) for network in (fresh(), deformer))
-    assert after < 0.95 * before
+    assert after < 0.9 * before
 
 
 def test_every_weight_gets_a_gradient(script):
@@ -96,15 +106,26 @@ def test_a_share_of_the_batch_is_written_by_other_hands(deformer, script):
     assert all((changed[i] - fields[i]).abs().max() > 0.1 for i in range(3))
 
 
-def test_file_and_onnx(deformer, tmp_path):
-    """load() gives the same network; the graph what torch gives, within a grey level."""
+def test_training_repeats_and_changes_every_part(script):
+    a, b = (train_deformer([script, script], steps=3, seed=4, batch=8) for _ in range(2))
+    changed = train_deformer([script, script], steps=6, seed=4, batch=8).state_dict()
+    for name, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[name])
+        assert not torch.equal(value, changed[name]), name
+
+
+def test_file(tmp_path):
     info = {"license": "MIT", "sources": {"random-6": "1a"}}
-    models.save(tmp_path / "d.pth", models.Checkpoint("deformer", deformer, ["random-6"], np.zeros((1, 0)), info))
+    models.save(tmp_path / "d.pth", models.Checkpoint("deformer", fresh(), ["random-6"], np.zeros((1, 0)), info))
     checkpoint = models.load(tmp_path / "d.pth", "deformer")
     assert checkpoint.classes == ["random-6"] and checkpoint.info["sources"] == {"random-6": "1a"}
-    assert all(torch.equal(v, deformer.state_dict()[k]) for k, v in checkpoint.model.state_dict().items())
-    assert export_onnx.export(checkpoint, tmp_path / "d.onnx")["max_difference"] <= 1
-    kind, meta = export_onnx.check(tmp_path / "d.onnx")
-    assert kind == "deformer" and meta["latent_dim"] == 16
+    assert all(torch.equal(v, fresh().state_dict()[k]) for k, v in checkpoint.model.state_dict().items())
     with pytest.raises(UserError, match="holds a deformer"):
         models.load(tmp_path / "d.pth", "classifier")
+
+
+def test_the_shipped_onnx_draws_the_same():
+    path = DEFAULT_DEFORMER.with_suffix(".onnx")
+    difference, limit = export_onnx.verify(path, models.load(DEFAULT_DEFORMER))
+    assert difference <= limit == 1
+    assert path.stat().st_size + DEFAULT_DEFORMER.stat().st_size < 3_000_000

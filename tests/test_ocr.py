@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import command
 
 import data
 import evaluate
+import models
 from datasets import strokes
 from study import ocr, ocr_report
 from study.context import Context
@@ -48,6 +50,35 @@ def test_every_arm_has_a_row_for_every_n_and_seed(rows, context):
         assert ocr_report.correct(r).mean() == pytest.approx(r["test"]["accuracy"], abs=1e-5)
         assert r["real_images"] == (0 if r["arm"] == "cgan-only" else 10 * r["n"])
         assert (r["steps"], r["generator_steps"]) == (1, 1)
+
+
+@pytest.fixture(scope="module")
+def deformer(context, tmp_path_factory):
+    """Files of an untrained deformer: of another script, and one that has seen this one."""
+    torch.manual_seed(0)
+    network, folder = models.Deformer(models.DeformerConfig()), tmp_path_factory.mktemp("deformers")
+    for name, digest in (("other", "12ab"), ("same", context.glyphs.sha256)):
+        info = {"license": "MIT", "sources": {"script": digest}}
+        models.save(folder / f"{name}.pth", models.Checkpoint("deformer", network, ["script"], np.zeros((1, 0)), info))
+    return folder
+
+
+def test_a_new_script(context, deformer, tmp_path):
+    """Arms with hands of other scripts stand against those without, with the deformer in their rows' keys."""
+    context = replace(context, out=tmp_path, per_class=[1])
+    rows = ocr.run_study(context, ["script"], ["pens", "hands"], **BUDGET, deformer=str(deformer / "other.pth"))
+    assert {(r["arm"], r["n"], r["real_images"], "deformer_sha256" in r) for r in rows} == {
+        ("pens", 1, 10, False), ("hands", 1, 10, True)}
+    assert all(r["settings"]["pen"] in (1.0, 0.6) for r in rows)
+    section = ocr_report.describe(context, rows, ocr.ARMS)
+    c, = section.numbers["protocols"][0]["comparisons"]
+    assert (c["arm"], c["against"], c["question"]) == ("hands", "pens", ("scripts", "added"))
+
+
+def test_a_script_that_the_deformer_has_seen_is_not_new(context, deformer, tmp_path):
+    with pytest.raises(UserError, match="was trained on tiny: train one on other scripts"):
+        ocr.run_study(replace(context, out=tmp_path, per_class=[1]), ["script"], ["hands"], **BUDGET,
+                      deformer=str(deformer / "same.pth"))
 
 
 def test_val_is_not_test(context, tmp_path):

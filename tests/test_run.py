@@ -31,6 +31,20 @@ def test_an_epoch_is_a_permutation_that_the_seed_decides():
     assert not torch.equal(a.draw_order(3), other.draw_order(3))
 
 
+def test_few_images_that_are_redrawn_fill_a_batch():
+    """Ten images in a batch of 32: each three or four times, with its own distance field."""
+    few = Batches(glyphs(X, Y), 0, 32, 0.0, CPU, redrawn=True)
+    assert few.fields.shape == (300, 1, 28, 28) and few.per_epoch == 300 // 32
+    ten = replace(glyphs(), x_train=X[:10], y_train=Y[:10])
+    batches = Batches(ten, 0, 32, 0.0, CPU, redrawn=True)
+    assert (batches.size, batches.per_epoch, batches.epoch_images) == (32, 1, 40)
+    assert np.bincount(batches.draw_order(0), minlength=10).tolist() == [4] * 10
+    batch = batches.batch(0, 5)
+    assert batch.images.shape == batch.fields.shape == (32, 1, 28, 28)
+    assert ((batch.fields > 0) == (batch.images > 0.5)).float().mean() > 0.97
+    assert Batches(ten, 0, 32, 0.0, CPU).size == 10
+
+
 def test_a_batch_depends_on_its_step_alone():
     forward, alone = Batches(glyphs(), 0, 32, 0.0, CPU), Batches(glyphs(), 0, 32, 0.0, CPU)
     batches = [forward.batch(step, 40) for step in range(12)]

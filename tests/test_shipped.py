@@ -23,7 +23,7 @@ def samples():
 
 def test_files_keep_the_contract_and_belong_together(monkeypatch):
     monkeypatch.setattr(export_onnx, "VERIFY_BATCHES", (1, 7, 64))         # export itself has larger ones
-    shipped = sorted(SHIPPED.rglob("*.onnx"))
+    shipped = sorted(p for p in SHIPPED.rglob("*.onnx") if p.stem != "deformer")       # see test_deformation.py
     assert {f"{n}.onnx" for n in ("generator", "acgan", "cvae", "classifier", "classifier-tiny")} <= {p.name for p in shipped}
     for path in shipped:
         kind, meta = export_onnx.check(path)
