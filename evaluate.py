@@ -25,6 +25,7 @@ import data
 from datasets.download import SOURCES
 from study import classifier, epochs, generators, ocr, report, robustness, saliency_checks
 from study.context import Context, read_record
+from training.deformation import load_deformer
 from training.run import describe_machine
 from utils import cli
 from utils.files import UserError, exclusive
@@ -39,6 +40,12 @@ MODEL_FILES = {"quality": [*ALL_GENERATORS, "classifier.onnx"], "classifier": ["
                "epochs": ["*_epochs/*.pth", "classifier.onnx"], "runtime": ALL_GENERATORS, "robustness": COMPARED,
                "saliency": [*COMPARED, "*_epochs/*.pth"]}
 RESULTS, DOCUMENT = Path("results"), Path("docs/results.md")
+
+
+def deformer_file(text):
+    """An argparse type: the path of a deformer, which is opened to see that it is one."""
+    load_deformer(cli.non_empty_path(text))
+    return text
 
 
 def parse_args(argv=None):
@@ -70,8 +77,8 @@ def parse_args(argv=None):
         add("--steps", type=steps, help="optimiser steps of a classifier (default: 400, full 2000)"),
         add("--generator-steps", type=steps, help="and of a generator (default: 400, full 2000)"),
         add("--tries", type=int, choices=range(1, 5), help="settings of an arm to choose from (default: 1, full 3)"),
-        add("--deformer", type=cli.non_empty_path, help="of the protocol script: what has learned on other scripts how hands "
-            "vary (default: saved_models/deformer.pth)")]
+        add("--deformer", type=deformer_file, help="of the protocol script: what has learned on other scripts how "
+            "hands vary (default: saved_models/deformer.pth)")]
     args = parser.parse_args(argv)
     args.models, args.out = (Path(path) if path else None for path in (args.models, args.out))
     args.seeds = args.seeds or (5 if args.full else 3)

@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 
 import data
-import models
 from datasets import strokes
 from generate_digits import sample_all
 from metrics import statistics
@@ -33,7 +32,7 @@ from study import ocr_report
 from study.jobs import RowStudy, run
 from study.run_cache import RunCache
 from training.classifier import predict, predict_probabilities, train_classifier
-from training.deformation import DEFAULT_DEFORMER
+from training.deformation import DEFAULT_DEFORMER, load_deformer
 from training.run import is_duration, train_generator
 from utils.checked_json import is_share, matches
 from utils.files import UserError
@@ -194,7 +193,7 @@ class Study(RowStudy):
     def deformer(self):
         """(models.Deformer, facts for the rows of arms that use it). Raises UserError where there is none, or where it was
         trained on images of this data set, which would not be a new script then."""
-        checkpoint = models.load(self.deformer_path, "deformer")
+        checkpoint = load_deformer(self.deformer_path)
         if self.glyphs.sha256 in checkpoint.info["sources"].values():
             raise UserError(f"{self.deformer_path} was trained on {self.glyphs.name}: train one on other scripts, with "
                             "benchmarks/deformer.py --without, and name it with --deformer")

@@ -45,7 +45,8 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
     "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
         "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--ink-weight")},
         "--diffaugment": ["2"]}),
-    "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {"--warp": ["1"], "--gan-weight": ["1"]}),
+    "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {
+        "--warp": ["1"], "--gan-weight": ["1"], "--plain": [None]}),
     "generate": (generate_digits.main, ["--generator", GENERATOR, "--num_digits", "1", "--out", "new"], {
         "--generator": FILES, "--num_digits": COUNTS, "--digits": ["", ",", "0,,1", "10", "-1", LONG, "\udcff", "a\nb"],
         "--style": CHOICES, "--thickness": ["-0.1", "1.1", NAN, "inf", "", "1e23"], "--seed": [*SEEDS, str(2 ** 64)],
@@ -57,6 +58,8 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--tries": ["0", "5", "", NAN],
         "--per-class": ["", "0", "-1", "10,,20", "1e3", HUGE], "--protocols": CHOICES, "--arms": CHOICES,
         "--steps": ["10", *COUNTS], "--generator-steps": COUNTS, "--report": ["--full", "--show-real", "--only=ocr", "--jobs=2"]}),
+    "evaluate script": (evaluate.main, ["--models", "folder", "--dataset", "strokes", "--only", "ocr", "--protocols", "script",
+                                        "--arms", "hands"], {"--deformer": FILES}),
     "fid": (fid.main, ["set.npz", "set.npz", "--features", "pixels", "--metrics", "prdc"], {
         "--features": FILES, "--output": ["", "x"], "--input-range": ["", "0-2", "0-1"],
         "--input-size": ["28", *COUNTS],

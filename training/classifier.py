@@ -13,7 +13,7 @@ from torch import nn
 
 import models
 from training.augment import redraw, shift, to_fields, warp
-from training.deformation import DEFAULT_DEFORMER, other_hands
+from training.deformation import load_deformer, other_hands
 from training.distributed import draw
 from training.threads import ThreadTuner
 from training.trainer import Trainer, has_bf16, learning_rate, set_lr
@@ -59,7 +59,7 @@ class ClassifierTrainer(Trainer):
         self.networks = {"classifier": self.classifier}
         self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
         self.checkpoints = {self.name: ("classifier", self.rounded)}
-        self.deformer = models.load(DEFAULT_DEFORMER, "deformer").model.to(self.device) if settings.hands else None
+        self.deformer = load_deformer().model.to(self.device) if settings.hands else None
 
     def config(self, n_classes):
         return models.ClassifierConfig(n_classes)
@@ -188,8 +188,9 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     [n_classes], of the loss. augment: "none" or "classical", a fresh affine and elastic warp (augment.warp)
     of every image, real or not, at every step; `affine` scales its usual ranges, `elastic` is the strength
     of the rest. With `pen` they are written with pens up to so many pixels wider or thinner on either side, too
-    (augment.redraw); with a `deformer` (models.Deformer) the share `hands` of a batch as other hands write. mixup: a of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang
-    et al. 2018), 0: none. AdamW, warm-up, then a cosine to zero.
+    (augment.redraw); with a `deformer` (models.Deformer) the share `hands` of a batch as other hands write. mixup: a
+    of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang et al. 2018), 0: none. AdamW,
+    warm-up, then a cosine to zero.
 
     Whatever is random follows from the seed; the global random state is left as it was. Raises UserError
     where there is no image, or for another `augment`."""

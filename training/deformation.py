@@ -99,6 +99,11 @@ def train_deformer(sets, steps=6000, seed=0, batch=BATCH, say=None):
     return ema
 
 
+def load_deformer(path=DEFAULT_DEFORMER):
+    """The Checkpoint of a deformer. Raises UserError for any other file."""
+    return models.load(path, "deformer")
+
+
 def other_hands(deformer, fields, share, rng):
     """Distance fields float [N, 1, 28, 28] of glyphs, the first `share` of them as other hands write them, the pen as it
     comes: the same shape. rng: a CPU torch.Generator."""
