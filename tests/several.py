@@ -117,6 +117,7 @@ def compare_losses():
 
 def main():
     kill.make_small(onnx=False)
+    train.WARM_STEPS, train.PLAN_STEPS = 2, 4
     torch.set_flush_denormal(True)
     os.chdir(ROOM)
     for folder in (".", "elsewhere"):
@@ -136,6 +137,9 @@ def main():
         "settings": seen("settings", begin("settings", 2, lambda rank: ["--lr", f"0.0{rank + 1}"])),
         "mistake": seen("mistake", begin("mistake", 2, lambda rank: ["--lr", "0"])),
         "one mistake": seen("nowhere", begin("nowhere", 2, lambda rank: ["--dataset", "nowhere"][:2 * rank]))}
+    clock = [word for word in WORDS if word not in ("--epochs", "8")]
+    result |= {"minutes": seen("minutes", begin("minutes", 2, lambda rank: ["--minutes", "0.015"], clock)),
+               "nan": seen("nan", begin("nan", 2, lambda rank: ["--lr", "1e30", "--save-every", "99"]))}
     distributed.JOIN_SECONDS = 1
     result["missing"] = seen("missing", begin("missing", 2, missing=True))
     result |= {"batch norm": normalize_parts(), "gaps": compare_losses()}

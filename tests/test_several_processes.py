@@ -97,6 +97,19 @@ def test_sigterm_to_all_stops_as_it_stops_one(seen):
     assert run["said"][-1].startswith("stopped at step") and "--resume" in run["said"][-1]
 
 
+def test_the_leader_decides_how_many_epochs_fit(seen, several):
+    """All take the same number of steps, else one would wait for the other in vain."""
+    run = seen["minutes"]
+    _, record = rows_and_record(several, "minutes", "classifier-tiny")
+    assert run["status"] == [0, 0] and run["errors"] == []
+    assert len(record["plans"]) > 1 and record["steps"] == 5 * record["epochs"] == 5 * record["plans"][-1][1]
+
+
+def test_a_loss_that_is_no_number_ends_all_with_one_line(seen):
+    run = seen["nan"]
+    assert run["status"] == [2, 2] and len(run["errors"]) == 1 and "not a number" in run["errors"][0]
+
+
 # ---- mistakes ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("mistake, words", [
