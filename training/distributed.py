@@ -288,4 +288,5 @@ class Normalize(torch.autograd.Function):
         slope = (var + ctx.eps).rsqrt()
         by_x = -weight * slope ** 2 * sums[0] / n
         constant = -weight * slope * sums[1] / n - mean * by_x
-        return dx + (x * by_x.view(-1, 1, 1) + constant.view(-1, 1, 1)).to(dx.dtype), dweight, dbias, None
+        dx = torch.addcmul(dx.float(), x.float(), by_x.view(-1, 1, 1)).add_(constant.view(-1, 1, 1)).to(dx.dtype)
+        return dx, dweight, dbias, None
