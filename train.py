@@ -284,6 +284,7 @@ def train(run, progress):
 
         if not distributed.leads:
             continue
+
         # log, look after it, draw, save
         if run.seconds - log.written_at > LOG_SECONDS or run.step == run.steps:
             means, speed = log.means()
@@ -401,6 +402,7 @@ def main(argv=None):
             print(f"already finished: {Path(args.out) / name}.json has its record")
             return
     device = cli.choose_device(args.device)
+    distributed.take_gpu(device)
     args.bf16 = has_bf16(device) if args.precision == "auto" else args.precision == "bf16"
     torch.set_flush_denormal(True)             # as Adam's moments fade they would slow the CPU down
     torch.backends.cudnn.benchmark = True
@@ -418,6 +420,8 @@ def main(argv=None):
     run, progress = Run(args, glyphs, device, started), cli.Progress()
     run.plan(args.epochs or max_epochs(run))
     threads = f"{'up to ' if run.tunes_threads else ''}{torch.get_num_threads()} threads"
+    if distributed.size > 1:
+        threads = f"{distributed.size} processes of {threads}"
     progress(f"{run.title}: {len(glyphs.x_train):,} training images, {len(glyphs.classes)} classes, {device.type}, "
              f"{threads}, {'bf16' if args.bf16 else 'fp32'} -> {args.out}/")
     progress("settings: " + json.dumps(run.record()["settings"]))

@@ -1,6 +1,7 @@
 """One training in several processes (training/distributed.py): how fast, and whether its losses are those of one process.
 
     python benchmarks/processes.py                           # images/s of 1 and 2 processes, three times in turn
+    python benchmarks/processes.py --cpu-time                # images per second of a process's own time, on a busy machine
     python benchmarks/processes.py --losses                  # how far the losses of 200 steps lie apart
     python benchmarks/processes.py --losses --double         # the same in float64
 
@@ -29,6 +30,7 @@ from utils.cli import Parser, names_from, number, run_command
 
 CPU, FORK = torch.device("cpu"), multiprocessing.get_context("fork")
 STORES = []
+clock = time.perf_counter
 WARM = 5                   # steps that are not timed
 MARKS = (1, 10, 50, 100, 200, 500, 1000)
 
@@ -41,6 +43,7 @@ def parse_args(argv=None):
     add("--batch", type=count, default=train.BATCH, help="images per step, of all processes together")
     add("--images", type=count, default=1000, help="of the data set")
     add("--steps", type=count, default=None, help="of a training (default: 200 for losses; for the speed, 40)")
+    add("--cpu-time", action="store_true", help="count the time that a process computes, not what it waits")
     add("--losses", action="store_true", help="compare these in place of the speed")
     add("--double", action="store_true", help="in float64")
     return parser.parse_args(argv)
@@ -98,12 +101,12 @@ def take_steps(glyphs, model, steps, batch, first=0):
     rows = []
     for step in range(first, steps):
         if step == first + WARM:
-            began = time.perf_counter()
+            began = clock()
         batches.refit_prior(trainer, step)
         lr = learning_rate(step, steps, settings.lr, settings.warm_up, settings.final_lr)
         losses = train.train_step(trainer, batches.batch(step, steps), lr)
         rows.append({name: float(value) for name, value in losses.items()})
-    return rows, (steps - first - WARM) * batches.size / (time.perf_counter() - began)
+    return rows, (steps - first - WARM) * batches.size / (clock() - began)
 
 
 def use_double():
@@ -157,7 +160,9 @@ def compare_speed(args, glyphs):
 
 
 def main(argv=None):
+    global clock
     args = parse_args(argv)
+    clock = time.process_time if args.cpu_time else clock
     args.steps = args.steps or (200 if args.losses else 40)
     torch.set_num_threads(1)                   # a process that has threads is not to be forked
     torch.set_flush_denormal(True)

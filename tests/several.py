@@ -49,24 +49,17 @@ def seen(name, children):
     return {"status": status, "said": said, "errors": errors, "files": sorted(kill.files_of(Path(ROOM, name)))}
 
 
-def kill_one(rank):
-    """Two processes, of which one is killed after something was saved."""
-    name = f"killed{rank}"
+def signalled(name, sent, *ranks):
+    """Two processes, of which some get a signal after something was saved."""
     children, state = begin(name, 2), Path(ROOM, name, "classifier-tiny.resume.pth")
     while not state.is_file() and children[0].is_alive():
         time.sleep(0.001)
-    os.kill(children[rank].pid, signal.SIGKILL)
+    for rank in ranks:
+        os.kill(children[rank].pid, sent)
+    if sent == signal.SIGSTOP:                         # it hangs, until the other has noticed
+        children[0].join()
+        children[1].kill()
     return seen(name, children)
-
-
-def terminate():
-    """Two processes that both get SIGTERM, as from torchrun when the user stops it."""
-    children, state = begin("stopped", 2), Path(ROOM, "stopped", "classifier-tiny.resume.pth")
-    while not state.is_file() and children[0].is_alive():
-        time.sleep(0.001)
-    for child in children:
-        os.kill(child.pid, signal.SIGTERM)
-    return seen("stopped", children)
 
 
 def normalize_parts():
@@ -117,6 +110,7 @@ def compare_losses():
 
 def main():
     kill.make_small(onnx=False)
+    train.WARM_STEPS, train.PLAN_STEPS = 2, 4
     torch.set_flush_denormal(True)
     os.chdir(ROOM)
     for folder in (".", "elsewhere"):
@@ -126,8 +120,9 @@ def main():
         np.savez("elsewhere/small.npz", **{**z, "x_train": z["x_train"][::-1]})
     both = ["--dataset", "small.npz", "--batch", "30", "--device", "cpu", "--epochs", "2", "--snapshots", "--out"]
     result = {"one": seen("one", begin("one", 1, words=both)), "two": seen("two", begin("two", 2, words=both)),
-              "killed": kill_one(1), "killed leader": kill_one(0), "stopped": terminate()}
-    shutil.copytree("killed1", "resumed")
+              "killed": signalled("killed", signal.SIGKILL, 1), "killed leader": signalled("leader", signal.SIGKILL, 0),
+              "stopped": signalled("stopped", signal.SIGTERM, 0, 1)}
+    shutil.copytree("killed", "resumed")
     result["resumed"] = seen("resumed", begin("resumed", 3, lambda rank: ["--resume"], ["--model", "classifier-tiny", "--out"]))
     result |= {
         "uneven": seen("uneven", begin("uneven", 2, lambda rank: ["--batch", "33"])),
@@ -136,8 +131,13 @@ def main():
         "settings": seen("settings", begin("settings", 2, lambda rank: ["--lr", f"0.0{rank + 1}"])),
         "mistake": seen("mistake", begin("mistake", 2, lambda rank: ["--lr", "0"])),
         "one mistake": seen("nowhere", begin("nowhere", 2, lambda rank: ["--dataset", "nowhere"][:2 * rank]))}
-    distributed.JOIN_SECONDS = 1
+    clock = [word for word in WORDS if word not in ("--epochs", "8")]
+    result |= {"minutes": seen("minutes", begin("minutes", 2, lambda rank: ["--minutes", "0.015"], clock)),
+               "nan": seen("nan", begin("nan", 2, lambda rank: ["--lr", "1e30", "--save-every", "99"]))}
+    distributed.JOIN_SECONDS, distributed.WAIT_SECONDS = 1, 2
+    result["hung"] = signalled("hung", signal.SIGSTOP, 1)
     result["missing"] = seen("missing", begin("missing", 2, missing=True))
+    distributed.WAIT_SECONDS = 600
     result |= {"batch norm": normalize_parts(), "gaps": compare_losses()}
     Path("seen.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
 

@@ -74,10 +74,10 @@ def test_two_processes_leave_and_say_what_one_does(seen, several):
     assert record["settings"] == record2["settings"] and record["steps"] == record2["steps"] == 10
 
 
-@pytest.mark.parametrize("who", ["killed", "killed leader"])
-def test_a_process_that_is_killed_ends_all_with_one_line(seen, who):
+@pytest.mark.parametrize("who", ["killed", "killed leader", "hung"])
+def test_a_process_that_is_killed_or_hangs_ends_all_with_one_line(seen, who):
     run = seen[who]
-    assert sorted(run["status"]) == [-9, 2], "nothing hangs"
+    assert sorted(run["status"]) == [-9, 2]
     assert len(run["errors"]) == 1 and run["errors"][0].startswith("error: another process of this run has died")
     assert "classifier-tiny.resume.pth" in run["files"]
 
@@ -95,6 +95,19 @@ def test_sigterm_to_all_stops_as_it_stops_one(seen):
     run = seen["stopped"]
     assert run["status"] == [143, 143] and run["errors"] == ["", "stopped"]
     assert run["said"][-1].startswith("stopped at step") and "--resume" in run["said"][-1]
+
+
+def test_the_leader_decides_how_many_epochs_fit(seen, several):
+    """All take the same number of steps, else one would wait for the other in vain."""
+    run = seen["minutes"]
+    _, record = rows_and_record(several, "minutes", "classifier-tiny")
+    assert run["status"] == [0, 0] and run["errors"] == []
+    assert len(record["plans"]) > 1 and record["steps"] == 5 * record["epochs"] == 5 * record["plans"][-1][1]
+
+
+def test_a_loss_that_is_no_number_ends_all_with_one_line(seen):
+    run = seen["nan"]
+    assert run["status"] == [2, 2] and len(run["errors"]) == 1 and "not a number" in run["errors"][0]
 
 
 # ---- mistakes ------------------------------------------------------------------------------------

@@ -61,11 +61,6 @@ def joined():
 def join():
     """Meet the other processes. Raises UserError where one does not come."""
     global store
-    if torch.cuda.is_available():
-        here = int(os.environ["LOCAL_RANK"])
-        if here >= torch.cuda.device_count():
-            raise UserError(f"--nproc-per-node: more processes than GPUs, of which there are {torch.cuda.device_count()}")
-        torch.cuda.set_device(here)
     try:
         store, _, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
         if absent := leave_word("here", rank, size, JOIN_SECONDS):
@@ -159,6 +154,16 @@ def check_alike(**things):
             if theirs.get(name) != all_things[0].get(name):
                 raise UserError(f"ranks 0 and {other} differ in {name}: {ours} and {theirs_shown}; all processes need the same "
                                 "command and the same data")
+
+
+def take_gpu(device):
+    """Where `device`, a torch.device, is "cuda": that is one of its own in each process of a machine from here on. Raises
+    UserError where there are too few."""
+    if size > 1 and device.type == "cuda":
+        here, there_are = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if here >= there_are:
+            raise UserError(f"this machine has {there_are} GPUs: start at most as many processes, or use --device cpu")
+        torch.cuda.set_device(here)
 
 
 def check_parts(batch):
@@ -283,4 +288,5 @@ class Normalize(torch.autograd.Function):
         slope = (var + ctx.eps).rsqrt()
         by_x = -weight * slope ** 2 * sums[0] / n
         constant = -weight * slope * sums[1] / n - mean * by_x
-        return dx + (x * by_x.view(-1, 1, 1) + constant.view(-1, 1, 1)).to(dx.dtype), dweight, dbias, None
+        dx = torch.addcmul(dx.float(), x.float(), by_x.view(-1, 1, 1)).add_(constant.view(-1, 1, 1)).to(dx.dtype)
+        return dx, dweight, dbias, None
