@@ -85,13 +85,17 @@ def ink_table(x_train, y_train, n_classes):
     """Ink quantiles of every class in the training split, at levels (i + 0.5) / 256: int16 [n_classes, 256]. A quantile
     is the smallest ink that at least this fraction of the images does not exceed. A class without an image gets those
     of all images."""
-    quantiles = functools.partial(np.quantile, q=(np.arange(LEVELS) + 0.5) / LEVELS, method="inverted_cdf")
     amounts = ink(x_train)
-    table = np.tile(quantiles(amounts).astype(np.int16), (n_classes, 1))
-    order = np.argsort(y_train, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(y_train[order])) + 1):
-        table[y_train[group[0]]] = quantiles(amounts[group])
-    return table
+    by_class = amounts[np.lexsort((amounts, y_train))]               # class by class, within each ascending
+    counts = np.bincount(y_train, minlength=n_classes)
+    starts, everything = np.cumsum(counts) - counts, np.sort(amounts)
+    odd = 2 * np.arange(LEVELS) + 1                                  # level i is odd[i] / (2 * LEVELS)
+
+    def places(n):                                                   # of the quantiles among n [..., 1] sorted values
+        return -(-n * odd // (2 * LEVELS)) - 1
+    table = by_class[(starts[:, None] + places(counts[:, None])).clip(0)]
+    table[counts == 0] = everything[places(len(everything))]
+    return table.astype(np.int16)
 
 
 def thickness(images, labels, table):
