@@ -178,12 +178,13 @@ def load(name=None, data_dir=None, seed=0, center=True):
 
 def split_up(name, classes, x, y, x_test, y_test, seed, warnings, **rest):
     """Glyphs with val (and test where x_test is None) held out of x, y; warns of classes too small for it."""
-    y = y.astype(np.int64)
+    y, train = y.astype(np.int64), np.arange(len(y))
     if x_test is None:
-        kept, held = stratified_split(y, TEST_FRACTION, seed)
-        x, y, x_test, y_test = x[kept], y[kept], x[held], y[held]
-    kept, held = stratified_split(y, VAL_FRACTION, seed + 1)
-    glyphs = Glyphs(name, list(classes), x[kept], y[kept], x[held], y[held], np.array(x_test),
+        train, held = stratified_split(y, TEST_FRACTION, seed)
+        x_test, y_test = x[held], y[held]
+    kept, held = stratified_split(y[train], VAL_FRACTION, seed + 1)
+    train, val = train[kept], train[held]              # places before images: each is copied once
+    glyphs = Glyphs(name, list(classes), x[train], y[train], x[val], y[val], np.array(x_test),
                     np.array(y_test, np.int64), warnings=warnings, **rest)
     for what, labels, few in (("with a single training image", glyphs.y_train, 1),
                               ("without an image in val", glyphs.y_val, 0),

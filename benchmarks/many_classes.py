@@ -11,9 +11,10 @@ its splits, quantiles and hash; --steps steps of train.py's loop in the middle o
 prior, and all that it writes at the end; generating --generate images into an .npz from the ONNX file. Validation and
 test images are cut to 2,000 for that: what is measured on them is the quality, and it takes as long as there are images.
 
-With --quality: of as many images of each class, equally many steps of every model. FID is that of 10,000 samples to the
-test images in the features of the classifier of the same row, the floor that of as many training images; label: share
-that this classifier reads as the class asked for; read: its own accuracy on test.
+With --quality: of as many images of each class, equally many steps of every model. FID is that of 10,000 samples (or as
+many as there are training images) to the test images in the features of a tiny classifier of the same data and steps,
+the floor that of as many training images; label: share that this classifier reads as the class asked for; read: its own
+accuracy on test.
 """
 import contextlib
 import io
@@ -42,6 +43,7 @@ from utils.files import UserError
 
 SIZES = "10x10000,100x10000,1000x100000,5000x100000,5000x1000000"
 MODELS = ("cgan", "cvae", "classifier")
+READER = "classifier-tiny"     # which judges where quality is measured
 BLOCK = 10_000             # images that are drawn at once
 HELD_OUT = 2000            # validation and test images, where speed is measured
 SAMPLES = 10_000           # of which FID is measured
@@ -104,7 +106,6 @@ def train_some(path, model, out, steps):
     clock = lap("start", began)
     if run.trainer.makes_images:
         train.Health(run).judge_samples()
-        train.Preview(run).draw()
         clock = lap("look", clock)
     run.trainer.refit_prior(*(a[run.batches.refit_subset] for a in run.batches.all()))
     clock = lap("refit", clock)
@@ -113,33 +114,38 @@ def train_some(path, model, out, steps):
             clock = time.process_time()
         losses = train.train_step(run.trainer, run.batches.batch(step + steps, 3 * steps), 1e-4)
     clock = lap("steps", clock)
-    run.step, run.seconds = steps, 1.0
-    log = LossLog(run)
-    log.add(losses)
-    run.step, run.seconds = steps + 1, 2.0
-    log.write()
     run.save_state()
     clock = lap("state", clock)
-    with contextlib.redirect_stdout(io.StringIO()):
-        train.finish(run, lambda *words: None)
+    end(run, losses, steps)
     lap("end", clock)
     speed = steps * run.batches.size / laps["steps"]
     print(json.dumps({**laps, "speed": speed, "onnx": run.path(".onnx").stat().st_size}))
 
 
+def end(run, losses, steps):
+    """What train.py does after the last step."""
+    log = LossLog(run)
+    log.add(losses)
+    run.step, run.seconds = steps, 1.0
+    log.write()
+    if run.trainer.makes_images:
+        train.Preview(run).draw()
+    with contextlib.redirect_stdout(io.StringIO()):
+        train.finish(run, lambda *words: None)
+
+
 def quality(path, out, steps, models):
-    """Short trainings of the classifier and of generators, measured: a dict, as JSON."""
+    """Short trainings of the tiny classifier and of generators, measured: a dict, as JSON."""
     figures = {}
-    for model in ("classifier", *models):
+    for model in (READER, *models):
         run = start_run(path, model, out, steps)
+        settings = run.trainer.settings
         for step in range(steps):
             run.batches.refit_prior(run.trainer, step)
-            lr = train.learning_rate(step, steps, *(getattr(run.trainer.settings, k) for k in ("lr", "warm_up", "final_lr")))
-            train.train_step(run.trainer, run.batches.batch(step, steps), lr)
-        run.step, run.seconds = steps, 1.0
-        LossLog(run).write()
-        train.finish(run, lambda *words: None)
-        if model == "classifier":
+            lr = train.learning_rate(step, steps, settings.lr, settings.warm_up, settings.final_lr)
+            losses = train.train_step(run.trainer, run.batches.batch(step, steps), lr)
+        end(run, losses, steps)
+        if model == READER:
             g, extractor = run.glyphs, Extractor(run.path(".onnx"))
             test = extractor.measure(g.x_test, g.y_test)
             some = np.random.default_rng(0).permutation(len(g.x_train))[:SAMPLES]
@@ -149,6 +155,7 @@ def quality(path, out, steps, models):
             x, y, _ = sample_all(open_generator(run.path(".onnx")), len(some), seed=1)
             fake = extractor.measure(x, y)
             figures[f"{model} FID / floor"] = fid(test.moments, fake.moments) / floor
+            print(json.dumps(figures), flush=True)
             figures[f"{model} label"] = float(np.mean(fake.answers == y))
     print(json.dumps(figures))
 
@@ -220,8 +227,8 @@ def main():
         rows = []
         for classes in map(int, args.quality.split(",")):
             path = data_set(args.out, classes, round(args.per_class * classes * 1.31))     # a quarter is held out
-            said, seconds, _ = measured(__file__, "--part", "quality", "--out", path, "--run", args.out / f"quality-{classes}",
-                                        "--steps", args.steps, "--models", ",".join(args.models))
+            said, seconds, _ = measured(__file__, "--part", "quality", "--out", path, "--steps", args.steps, "--models",
+                                        ",".join(args.models), "--run", args.out / f"quality-{classes}")
             figures = json.loads(said.splitlines()[-1])
             rows.append({"classes": f"{classes:,}", "seconds": f"{seconds:.0f}", **{
                 k: f"{v:.2f}" if "FID" in k else f"{100 * v:.1f} %" for k, v in figures.items()}})
