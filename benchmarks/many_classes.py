@@ -28,16 +28,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from repository import ROOT
 
 import data
-import train
 from datasets import strokes
 from generate_digits import open_generator, sample_all, write_npz
-from metrics.features import Extractor
-from metrics.frechet_distance import fid
-from training.run import LossLog, Run
 from utils.cli import Parser, number, run_command
 from utils.files import UserError
 
@@ -82,6 +77,10 @@ def read(path):
 
 def start_run(path, model, out, steps, held_out=None):
     """A Run of train.py on a data set, `steps` long."""
+    import torch  # here: the memory of whoever starts a process counts as that process's own
+
+    import train
+    from training.run import Run
     args = train.parse_args(["--model", model, "--dataset", str(path), "--out", str(out), "--epochs", "1"])
     args.bf16 = False
     torch.set_flush_denormal(True)
@@ -97,6 +96,7 @@ def start_run(path, model, out, steps, held_out=None):
 
 def train_some(path, model, out, steps):
     """Some steps in the middle of a run, and its end: seconds, as JSON."""
+    import train
     began, laps = time.process_time(), {}
     run = start_run(path, model, out, steps, HELD_OUT)
 
@@ -124,6 +124,8 @@ def train_some(path, model, out, steps):
 
 def end(run, losses, steps):
     """What train.py does after the last step."""
+    import train
+    from training.run import LossLog
     log = LossLog(run)
     log.add(losses)
     run.step, run.seconds = steps, 1.0
@@ -136,6 +138,9 @@ def end(run, losses, steps):
 
 def quality(path, out, steps, models):
     """Short trainings of the tiny classifier and of generators, measured: a dict, as JSON."""
+    import train
+    from metrics.features import Extractor
+    from metrics.frechet_distance import fid
     figures = {}
     for model in (READER, *models):
         run = start_run(path, model, out, steps)
