@@ -99,13 +99,17 @@ def ink_table(x_train, y_train, n_classes):
     """Ink quantiles of every class in the training split, at levels (i + 0.5) / 256: int16 [n_classes, 256]. A quantile
     is the smallest ink that at least this fraction of the images does not exceed. A class without an image gets those
     of all images."""
-    quantiles = functools.partial(np.quantile, q=(np.arange(LEVELS) + 0.5) / LEVELS, method="inverted_cdf")
     amounts = ink(x_train)
-    table = np.tile(quantiles(amounts).astype(np.int16), (n_classes, 1))
-    order = np.argsort(y_train, kind="stable")
-    for group in np.split(order, np.flatnonzero(np.diff(y_train[order])) + 1):
-        table[y_train[group[0]]] = quantiles(amounts[group])
-    return table
+    by_class = amounts[np.lexsort((amounts, y_train))]               # class by class, within each ascending
+    counts = np.bincount(y_train, minlength=n_classes)
+    starts, everything = np.cumsum(counts) - counts, np.sort(amounts)
+    odd = 2 * np.arange(LEVELS) + 1                                  # level i is odd[i] / (2 * LEVELS)
+
+    def places(n):                                                   # of the quantiles among n [..., 1] sorted values
+        return -(-n * odd // (2 * LEVELS)) - 1
+    table = by_class[(starts[:, None] + places(counts[:, None])).clip(0)]
+    table[counts == 0] = everything[places(len(everything))]
+    return table.astype(np.int16)
 
 
 def thickness(images, labels, table):
@@ -188,12 +192,13 @@ def load(name=None, data_dir=None, seed=0, center=True):
 
 def split_up(name, classes, x, y, x_test, y_test, seed, warnings, **rest):
     """Glyphs with val (and test where x_test is None) held out of x, y; warns of classes too small for it."""
-    y = y.astype(np.int64)
+    y, train = y.astype(np.int64), np.arange(len(y))
     if x_test is None:
-        kept, held = stratified_split(y, TEST_FRACTION, seed)
-        x, y, x_test, y_test = x[kept], y[kept], x[held], y[held]
-    kept, held = stratified_split(y, VAL_FRACTION, seed + 1)
-    glyphs = Glyphs(name, list(classes), x[kept], y[kept], x[held], y[held], np.array(x_test),
+        train, held = stratified_split(y, TEST_FRACTION, seed)
+        x_test, y_test = x[held], y[held]
+    kept, held = stratified_split(y[train], VAL_FRACTION, seed + 1)
+    train, val = train[kept], train[held]              # places before images: each is copied once
+    glyphs = Glyphs(name, list(classes), x[train], y[train], x[val], y[val], np.array(x_test),
                     np.array(y_test, np.int64), warnings=warnings, **rest)
     for what, labels, few in (("with a single training image", glyphs.y_train, 1),
                               ("without an image in val", glyphs.y_val, 0),

@@ -361,8 +361,8 @@ def check(path):
 def accuracy(path, images, labels):
     """Share of images uint8 [N, 28, 28] to which a classifier.onnx gives their labels int64 [N]."""
     session, _ = open_session(path, "classifier")
-    logits = [session.run(["logits"], {"image": images[i:i + 500]})[0] for i in range(0, len(images), 500)]
-    return float((np.concatenate(logits).argmax(1) == labels).mean())
+    answers = [session.run(["logits"], {"image": images[i:i + 500]})[0].argmax(1) for i in range(0, len(images), 500)]
+    return float((np.concatenate(answers) == labels).mean())
 
 
 # ---- 8 bits --------------------------------------------------------------------------------------

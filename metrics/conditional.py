@@ -38,8 +38,8 @@ def conditional_metrics(real, fake, extractor=None, table=None):
         one_hot = np.eye(len(present), dtype=np.float32) * np.linalg.norm(real.features, axis=1).mean()
         result["joint_fid"] = fid(*(moments(np.hstack([x.features, one_hot[np.searchsorted(present, y)]]))
                                     for x, y in ((real, real.labels), (fake, labels))))
-    if fake.probabilities is not None and extractor is not None and extractor.classes in (None, classes):
-        result["label_accuracy"] = float((fake.probabilities.argmax(1) == labels).mean())
+    if fake.answers is not None and extractor is not None and extractor.classes in (None, classes):
+        result["label_accuracy"] = float((fake.answers == labels).mean())
     if fake.thickness is not None:
         table = data.ink_table(real.images, real.labels, len(classes)) if table is None else table
         drawn = data.thickness(fake.images, labels, table)

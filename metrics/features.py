@@ -29,7 +29,7 @@ class FeatureSet(NamedTuple):
     moments: Moments
     features: np.ndarray = None        # float32 [N, d]
     depths: dict = None                # name -> float32 [N, channels], from shallow to deep
-    probabilities: np.ndarray = None   # float32 [N, K], of an extractor that is a classifier
+    answers: np.ndarray = None         # int64 [N], the likeliest class, of an extractor that is a classifier
     images: np.ndarray = None          # uint8 [N, 28, 28]
     labels: np.ndarray = None          # int64 [N]; of generated images those that were requested
     thickness: np.ndarray = None       # float32 [N] in [0, 1], requested
@@ -65,7 +65,7 @@ class Extractor:
         if not output and "features" not in names and len(names) > 1:
             raise UserError(f"{path} has the outputs {', '.join(names)}: choose one with --output")
         self.output = output or ("features" if "features" in names else names[0])
-        self.outputs = {"features": self.output} | {name: name for name in names if name == "probabilities"}
+        self.outputs = {"features": self.output} | ({"answers": "probabilities"} if "probabilities" in names else {})
         if depths or self.output not in names:
             self._open_inside(path, content, names, depths)
         self._read_input(path, input_range, input_size)
@@ -124,7 +124,8 @@ class Extractor:
         return x if axis is None else np.repeat(np.expand_dims(x, axis), self.channels, axis)
 
     def __call__(self, images):
-        """images uint8 [N, 28, 28] -> {"features": float32 [N, d]}, where known "probabilities", "depth 1", ... too."""
+        """images uint8 [N, 28, 28] -> {"features": float32 [N, d]}; where the model tells, "answers" int64 [N], the
+        likeliest class, and "depth 1", ... too."""
         if self.session is None:
             return {"features": images.reshape(len(images), -1).astype(np.float32) / 255}
         batches, progress = {key: [] for key in self.outputs}, Progress(sys.stderr, delay=1.0)
@@ -141,24 +142,32 @@ class Extractor:
                                     f"but {f'{y.dtype} {list(y.shape)}' if is_array else type(y).__name__}: choose "
                                     "another with --output")
                 y = y.mean((2, 3), dtype=np.float64) if y.ndim == 4 else y.reshape(len(y), -1)
-                batches[key].append(y[:n].astype(np.float32))
+                if key == "answers":                                 # of thousands of classes only the answer is kept
+                    self._check(key, y, np.inf)
+                    batches[key].append(y[:n].argmax(1))
+                else:
+                    batches[key].append(y[:n].astype(np.float32))
             if progress.tty:                                         # a log needs no line about every set
                 progress("features", i + n, len(images))
         result = {key: np.concatenate(parts) for key, parts in batches.items()}
         for key, values in result.items():
-            if values.shape[1] > MAX_FEATURES:
+            if key != "answers" and values.shape[1] > MAX_FEATURES:
                 raise UserError(f"{self.name} gives {values.shape[1]:,} values for an image as {self.outputs[key]}, "
                                 f"more than the limit of {MAX_FEATURES:,}: choose another with --output")
-            if not np.abs(values).max() < LARGEST:       # squares of larger ones overflow in float32
-                raise UserError(f"{self.name} gives NaN, infinity or values beyond {LARGEST:g} as {self.outputs[key]}: "
-                                "choose another model or input range")
+            self._check(key, values, LARGEST)
         return result
+
+    def _check(self, key, values, limit):
+        """UserError for values that cannot be reckoned with."""
+        if not np.abs(values).max() < limit:             # squares of larger ones overflow in float32
+            raise UserError(f"{self.name} gives NaN, infinity or values beyond {LARGEST:g} as {self.outputs[key]}: "
+                            "choose another model or input range")
 
     def measure(self, images, labels=None, thickness=None, classes=None):
         """The FeatureSet of images uint8 [N, 28, 28] with what else is known of them (see data.read_images)."""
         if len(images) < 2:
             raise UserError(f"a set of {len(images)} image cannot be measured; at least two are needed")
         outputs = self(images)
-        features, probabilities = outputs.pop("features"), outputs.pop("probabilities", None)
-        return FeatureSet(moments(features, f"{self.sha256}:{self.output}"), features, outputs, probabilities,
+        features, answers = outputs.pop("features"), outputs.pop("answers", None)
+        return FeatureSet(moments(features, f"{self.sha256}:{self.output}"), features, outputs, answers,
                           images, labels, thickness, classes)

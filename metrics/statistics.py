@@ -139,8 +139,8 @@ def calibration_bins(probabilities, labels):
     """Of probabilities [N, K] for labels int [N], by bin of confidence, float64 [BINS] each: mean confidence,
     accuracy, their absolute difference (nan where a bin is empty), and the fraction of all images in it.
     Confidence is the largest probability; the bins cut (0, 1] into equal widths, each with its upper end."""
-    probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
-    largest, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    largest, correct = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
     bins = np.clip(np.ceil(largest * BINS).astype(np.int64) - 1, 0, BINS - 1)
     n = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):

@@ -62,8 +62,8 @@ def measure_numbers(context, sources):
         results[stem]["cas"] = cas(fake)
     step("pictures")
     test, on_test = reference.test, None
-    if test.probabilities is not None and reference.extractor.classes == context.glyphs.classes:
-        on_test = float((test.probabilities.argmax(1) == test.labels).mean())
+    if test.answers is not None and reference.extractor.classes == context.glyphs.classes:
+        on_test = float((test.answers == test.labels).mean())
     return {"n": reference.n, "features": draws[0]["features"], "classifier_on_test": on_test, "floor": floor,
             "models": results, "cas_seeds": context.seeds}
 

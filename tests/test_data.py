@@ -254,6 +254,8 @@ def test_simulators_draw_anew(tmp_path):
 
 @pytest.mark.parametrize("words, message", [
     (["strokes", "--out", "a.gif"], "end in .png or .npz"), (["strokes", "--num", "0", "--out", "a.npz"], "above 0"),
+    (["random-1", "--num", "9", "--out", "a.npz"], "2 to 5,000"), (["random-9", "--num", "9"], "file with --out"),
+    (["random-9", "--out", "a.npz"], "no data set 'random-9'"),
     (["strokes", "--num", "9"], "file with --out"), (["mnist", "--seed", "9", "--out", "a.npz"], "strokes"),
     ([""], "empty name"), (["strokes", "--data-dir", ""], "empty")])
 def test_mistakes_are_errors(words, message, tmp_path, monkeypatch):

@@ -183,6 +183,15 @@ def test_statistics_that_are_none_are_refused(tmp_path, monkeypatch, change, sai
     assert "s.npz" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_of_a_classifiers_probabilities_the_answer_is_kept(tmp_path, monkeypatch):
+    """However many classes it knows."""
+    extractor, images = Extractor(make_model(tmp_path / "m.onnx")), blobs(40, 0)[0]
+    monkeypatch.setattr(features, "MAX_FEATURES", 4)
+    measured = extractor.measure(images)
+    assert (measured.answers == measured.features.argmax(1)).all() and measured.answers.dtype == np.int64
+    assert (measured.take(np.arange(5)).answers == measured.answers[:5]).all()
+
+
 def test_limits_of_an_extractor(tmp_path, monkeypatch):
     model = make_model(tmp_path / "m.onnx")
     with pytest.raises(UserError, match="20 x 20 alone: leave --input-size out"):

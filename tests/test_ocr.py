@@ -1,6 +1,7 @@
 """The OCR study on pen-stroke digits with tiny budgets: rows, resuming, fairness of the arms, what is said of them."""
 import base64
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import data
 import evaluate
 import models
 from datasets import strokes
-from study import ocr, ocr_report
+from study import ocr, ocr_report, run_cache
 from study.context import Context
 from study.report import Section
 from study.run_cache import RunCache
@@ -121,6 +122,25 @@ def test_a_second_call_runs_nothing(rows, context, monkeypatch):
     before = (context.out / "ocr.jsonl").read_bytes()
     assert ocr.run_study(context, ["few"], ARMS, **BUDGET) == rows
     assert (context.out / "ocr.jsonl").read_bytes() == before
+
+
+def test_a_study_is_made_anew_in_a_worker(rows, context):
+    study = ocr.Study(context, **BUDGET)
+    again = pickle.loads(pickle.dumps(study))
+    job = "few", "cgan", 4, 1, None
+    assert again.key(*job) == study.key(*job) and again.cache.index == study.cache.index
+    assert (again.steps, again.generator_steps, again.tries) == (1, 1, 2) and again.glyphs.sha256 == study.glyphs.sha256
+
+
+def test_jobs_wait_for_the_settings_that_they_build_on(rows, context, tmp_path):
+    done, fresh = (ocr.Study(c, **BUDGET) for c in (context, replace(context, out=tmp_path)))
+    jobs = done.jobs("few", ARMS, [4], 2)
+    assert all(done.is_ready(*job) for job in jobs)
+    assert {job[1] for job in jobs if fresh.is_ready(*job)} == {ocr.WARP, "real"}
+    assert not any(fresh.is_ready(*job) for job in jobs if job[4] is None)
+    for job in jobs:                                   # one after the other: each is ready when its turn comes
+        assert fresh.is_ready(*job), job
+        fresh.cache.add(fresh.key(*job), done.cache.index[run_cache.key_text(done.key(*job))])
 
 
 def test_a_row_cut_off_by_a_kill_is_run_again_to_the_same_end(rows, context, monkeypatch):

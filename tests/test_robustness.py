@@ -1,5 +1,6 @@
 """The robustness section: a classifier of the folder is attacked and corrupted, a study is resumed from its rows."""
 import json
+import pickle
 from functools import partial
 from unittest.mock import Mock
 
@@ -76,6 +77,13 @@ def test_key_of_a_row_is_that_of_earlier_results(context, monkeypatch):
                      "steps": 600, "attacked": 300, "corrupted": 1000,
                      "eps": [0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4], "pool": 10_000, "severity": 3,
                      "generators": {}, "version": 1}]
+
+
+def test_a_study_is_made_anew_in_a_worker(context):
+    study = robustness.Study(context, robustness.QUICK)
+    again = pickle.loads(pickle.dumps(study))
+    assert again.key(1, "+ all") == study.key(1, "+ all") and "generators" in study.key(1, "+ all")
+    assert (again.test[0] == study.test[0]).all() and (again.test[2]["fog"] == study.test[2]["fog"]).all()
 
 
 def test_foreign_classifier_is_refused(context):

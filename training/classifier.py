@@ -257,17 +257,18 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
 # ---- answers -------------------------------------------------------------------------------------
 
 @torch.inference_mode()
-def predict_probabilities(network, images):
-    """What a classifier in eval mode makes of uint8 images [N, 28, 28], in fp32: float32 [N, n_classes]."""
+def predict_probabilities(network, images, reduce=lambda probabilities: probabilities):
+    """What a classifier in eval mode makes of uint8 images [N, 28, 28], in fp32: float32 [N, n_classes]; or of that what
+    `reduce` keeps of each batch."""
     device = next(network.parameters()).device
     parts = torch.from_numpy(np.ascontiguousarray(images)).split(PREDICT_BATCH)
-    answers = [network(models.from_uint8(part.to(device))).softmax(1).cpu() for part in parts]
+    answers = [reduce(network(models.from_uint8(part.to(device))).softmax(1)).cpu() for part in parts]
     return torch.cat(answers).numpy()
 
 
 def predict(network, images):
     """The labels that a classifier in eval mode gives to uint8 images [N, 28, 28]: int64 [N]."""
-    return predict_probabilities(network, images).argmax(1)
+    return predict_probabilities(network, images, lambda probabilities: probabilities.argmax(1))
 
 
 def accuracy(network, images, labels):

@@ -79,17 +79,20 @@ class ConditionalVAE(Trainer):
 
     @torch.no_grad()
     def finish(self, images, labels, thickness):
-        """Fit the prior of the averaged network to the codes of these images. -> {"kl": nats per image,
-        "active_units": values of the code whose mean varies by more than 0.01 (Burda et al. 2016)}"""
-        parts = [self.ema.encoder(models.from_uint8(x), y, t) for x, y, t in
-                 zip(images.split(1000), labels.split(1000), thickness.split(1000))]
+        """Fit the prior of the averaged network to the codes of these images, of at most MAX_CODES of a class. ->
+        {"kl": nats per image, "active_units": values of the code whose mean varies by more than 0.01 (Burda et al. 2016)}
+        """
+        chosen = np.sort(np.concatenate(members(labels.cpu().numpy())))
+        parts = [self.ema.encoder(models.from_uint8(images[i]), labels[i], thickness[i])
+                 for i in torch.from_numpy(chosen).to(self.device).split(1000)]
+        labels, thickness = labels.cpu().numpy()[chosen], thickness.cpu().numpy()[chosen]
         mean, log_var = (torch.cat(p).cpu() for p in zip(*parts))
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
         codes = (mean + noise * (log_var / 2).exp()).numpy()
         if np.abs(codes).max() > 1e4 or not np.isfinite(codes).all():      # blown up: the run is about to stop for that
             return {}
-        cfg, thick = self.ema.cfg, thickness.cpu().numpy() >= 0.5
-        buffers = fit_prior(codes, labels.cpu().numpy(), thick, cfg.n_classes, cfg.components)
+        cfg = self.ema.cfg
+        buffers = fit_prior(codes, labels, thickness >= 0.5, cfg.n_classes, cfg.components)
         for name, values in zip(("thresholds", "mean", "root"), buffers):
             getattr(self.ema.prior, name).copy_(torch.from_numpy(values))
         return {"kl": round(float(kl_divergence(mean, log_var).mean()), 2),
@@ -142,6 +145,14 @@ def fit_gmm(x, components, rng, start=None, prior_cov=None, prior_count=0.0, ste
     return weights, mean, cov
 
 
+def members(labels):
+    """The indices of each class that has any, evenly thinned to MAX_CODES: a list of int64 arrays, ascending. labels
+    int [N]."""
+    order = np.argsort(labels, kind="stable")
+    by_class = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    return [indices[::-(-len(indices) // MAX_CODES)] for indices in by_class]
+
+
 def fit_prior(codes, labels, thick, n_classes, components, seed=0):
     """The buffers of models.Prior for codes float [N, d] with labels int [N] and thick bool [N].
 
@@ -156,11 +167,10 @@ def fit_prior(codes, labels, thick, n_classes, components, seed=0):
     thresholds = np.full((2 * n_classes, components), 1e9)
     means = np.zeros((2 * n_classes, components, d))
     cholesky = np.tile(np.eye(d), (2 * n_classes, components, 1, 1))
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n_classes)))
-    members = [indices[::-(-len(indices) // MAX_CODES)] for indices in by_class if len(indices)]
-    scatter = sum(np.cov(codes[indices].T, bias=True) * len(indices) for indices in members)
-    within_class = scatter / max(1, sum(map(len, members)) - n_classes)
-    for indices in members:
+    groups = members(labels)
+    scatter = sum(np.cov(codes[indices].T, bias=True) * len(indices) for indices in groups)
+    within_class = scatter / max(1, sum(map(len, groups)) - n_classes)
+    for indices in groups:
         halves = [codes[indices[thick[indices] == half]] for half in (False, True)]
         count = int(np.clip(min(len(h) for h in halves) // 40, 1, components))
         whole = fit_gmm(codes[indices], count, rng, prior_cov=within_class, prior_count=20)
