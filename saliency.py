@@ -29,6 +29,7 @@ import models
 from utils import figures
 from utils.cli import Parser, add_data_options, new_file, non_empty_path, number, run_command
 from utils.files import UserError
+from utils.onnx_classifier import ClassifierOfFile
 
 BLOCK = 64                 # variants of an image in one pass: more is no faster on a CPU
 TOLERANCE = 0.01           # of the completeness of integrated gradients, relative to the logit difference ...
@@ -227,7 +228,7 @@ def main(argv=None):
     add_data_options(parser)
     args = parser.parse_args(argv)
     checkpoint = models.load_classifier(args.classifier)
-    is_file = isinstance(checkpoint.model, models.ClassifierOfFile)
+    is_file = isinstance(checkpoint.model, ClassifierOfFile)
     if is_file and args.method in LOOKS_INSIDE:
         parser.error(f"{args.method} looks at the network's layers: give it the .pth, {args.classifier} has only gradients")
     possible = [name for name in METHODS if not (is_file and name in LOOKS_INSIDE)]
