@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import repository  # noqa: F401 (makes what follows importable)
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 import data
 from datasets import cleaning, normalize
@@ -43,15 +43,75 @@ def pen_drawing(glyph, rng, height):
     return np.asarray(small, np.float32) / 255
 
 
-def line_drawing(rng, h, w, scale):
+def skeleton(mask):
+    """The middle lines of bool [H,W], a pixel wide (Zhang and Suen 1984, A fast parallel algorithm for thinning)."""
+    a = np.pad(mask, 1)
+    while True:
+        before = a.sum()
+        for first in (True, False):
+            ring = [np.roll(a, (-dy, -dx), (0, 1)) for dy, dx in
+                    ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))]    # clockwise from above
+            up, right, down, left = ring[::2]
+            around = sum(part.astype(int) for part in ring)
+            begins = sum((~one & two).astype(int) for one, two in zip(ring, ring[1:] + ring[:1]))
+            spare = ~(up & right & down) & ~(right & down & left) if first else ~(up & right & left) & ~(up & down & left)
+            a = a & ~((around >= 2) & (around <= 6) & (begins == 1) & spare)
+        if a.sum() == before:
+            return a[1:-1, 1:-1]
+
+
+def is_dot(glyph):
+    """Is a glyph uint8 [28,28] hardly longer than its pen is broad?"""
+    mask = np.pad(np.asarray(Image.fromarray(glyph).filter(ImageFilter.GaussianBlur(0.5))) > 90, 1)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    edge = np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
+    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 if len(rows) else 0
+    return longest * edge < 2.5 * 2 * 4 / np.pi * np.count_nonzero(mask)
+
+
+def thin_drawing(glyph, rng, room):
+    """As pen_drawing, by a ballpoint of 3 to 9 % of the `room` (pixels of a cell's shorter side), the glyph 30 to 85 %
+    high."""
+    large = Image.fromarray(glyph).resize((84, 84), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(1.5))
+    large = np.asarray(large) > 90
+    if not large.any():
+        return pen_drawing(glyph, rng, max(12, rng.uniform(0.3, 0.85) * room))
+    rows, columns = np.flatnonzero(large.any(1)), np.flatnonzero(large.any(0))
+    large = large[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    pen = max(1.2, rng.uniform(0.03, 0.09) * room)
+    scale = 4 * max(12, rng.uniform(0.3, 0.85) * room) / max(large.shape)
+    ys, xs = np.nonzero(skeleton(np.pad(large, 1)))
+    image = Image.new("L", [round(n * scale + 4 * pen + 4) for n in large.shape[::-1]])
+    draw, near = ImageDraw.Draw(image), {*zip(ys.tolist(), xs.tolist())}
+    for y, x in near:
+        for other in [(y, x), (y, x + 1), (y + 1, x - 1), (y + 1, x), (y + 1, x + 1)]:
+            if other in near:
+                points = [((n - 0.5) * scale + 2 * pen for n in point[::-1]) for point in ((y, x), other)]
+                (x0, y0), (x1, y1) = points
+                draw.line((x0, y0, x1, y1), fill=255, width=round(4 * pen))
+                draw.ellipse((x0 - 2 * pen, y0 - 2 * pen, x0 + 2 * pen, y0 + 2 * pen), fill=255)
+    image = image.filter(ImageFilter.GaussianBlur(max(1, pen)))                       # rounds the pixels' steps off
+    image = image.point(lambda value: 255 * (value > 110))
+    a = np.asarray(image.resize([max(3, n // 4) for n in image.size], Image.Resampling.BOX), np.float32) / 255
+    if rng.random() < 0.3:                           # a ball that does not always roll
+        flow = Image.fromarray(rng.uniform(0.55, 1, (4, 4)).astype(np.float32))
+        a = a * np.asarray(flow.resize(a.shape[::-1], Image.Resampling.BICUBIC))
+    return np.clip(a, 0, 1)
+
+
+def line_drawing(rng, h, w, scale, more=None):
     """Cell lines around a cell of [h,w] at four times that size: (ink share float32 [h,w], sides that have one, the
-    room within: top, bottom, left, right in pixels)."""
+    room within: top, bottom, left, right in pixels). With another generator `more` some are frames that end at their
+    corners, some lines are double, of some the picture's edge leaves a pixel or two."""
     big = np.zeros((4 * h, 4 * w), np.float32)
     room, sides = [0, h, 0, w], rng.permutation(4)[:rng.integers(0, 5)]
     thick = float(rng.uniform(1, max(1.2, min(6, 0.05 * scale))))
-    for side in sides:
+    is_frame = more is not None and more.random() < 0.25
+    for side in (range(4) if is_frame else sides):
         along, across = (w, h) if side < 2 else (h, w)
         depth = float(rng.uniform(0, 0.12)) * across
+        if more is not None and not is_frame and more.random() < 0.25:
+            depth = -thick * more.uniform(0.2, 0.8)
         start, end = 0, 4 * along
         if rng.random() < 0.15:                      # a part of it
             cut = int(rng.uniform(0.4, 0.9) * 4 * along)
@@ -62,11 +122,16 @@ def line_drawing(rng, h, w, scale):
             for _ in range(rng.integers(1, 5)):
                 at = int(rng.integers(0, 4 * along))
                 ink[at:at + int(rng.uniform(0.02, 0.08) * 4 * along)] = 0
-        a, b = int(4 * depth), max(int(4 * (depth + thick)), int(4 * depth) + 1)
         view = [big, big[::-1], big.T, big.T[::-1]][side]
-        view[a:b] = np.maximum(view[a:b], ink)
-        room[side] = depth + thick if side % 2 == 0 else across - depth - thick
-    return big, sides, room
+        for _ in range(2 if more is not None and more.random() < 0.12 else 1):
+            a, b = max(0, int(4 * depth)), max(int(4 * (depth + thick)), int(4 * depth) + 1, 1)
+            view[a:b] = np.maximum(view[a:b], ink)
+            room[side] = depth + thick if side % 2 == 0 else across - depth - thick
+            depth += thick * (more.uniform(2, 4) if more is not None else 0)
+    if is_frame:
+        for view, at in zip((big, big[::-1], big.T, big.T[::-1]), (room[0], h - room[1], room[2], w - room[3])):
+            view[:max(0, int(4 * (at - thick)))] = 0
+    return big, range(4) if is_frame else sides, room
 
 
 def turn(big, degrees):
@@ -108,17 +173,24 @@ def on_paper(rng, mixed, total, paper):
     return image
 
 
-def scan(glyph, seed, index):
+def scan(glyph, seed, index, simulation=2):
     """(the scan, a Pillow image; ink share float32 [H,W] of the glyph; of the lines; a clean image of the glyph)"""
-    rng = np.random.default_rng([seed, index])
+    rng, more = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, simulation])
+    more = more if simulation == 2 else None
     scale = float(np.exp(rng.uniform(np.log(30), np.log(300))))
     ratio = float(np.exp(rng.normal(0, 0.25)))
     h, w = (int(np.clip(n, 30, 300)) for n in (scale * ratio ** 0.5, scale / ratio ** 0.5))
-    lines, sides, (top, bottom, left, right) = line_drawing(rng, h, w, min(h, w))
+    lines, sides, (top, bottom, left, right) = line_drawing(rng, h, w, min(h, w), more)
     angle = float(rng.uniform(-3, 3)) if rng.random() < 0.6 else 0.0
     lines = turn(lines, angle)
     share = float(rng.uniform(0.4, 0.85))
-    drawing = pen_drawing(glyph, rng, max(14, share * min(bottom - top, right - left)))
+    inside = min(bottom - top, right - left)
+    if more is not None and is_dot(glyph):           # the Arabic zero, as large as hands write it
+        drawing = pen_drawing(glyph, rng, max(4, more.uniform(0.06, 0.18) * inside))
+    elif more is not None and more.random() < 0.75:
+        drawing = thin_drawing(glyph, more, inside)
+    else:
+        drawing = pen_drawing(glyph, rng, max(14, share * inside))
     gh, gw = drawing.shape
     # Somewhere within the cell, or over one of its lines
     slack = max(1.5, 0.02 * min(h, w)) + np.tan(np.radians(abs(angle))) * max(h, w) / 2
@@ -140,6 +212,9 @@ def scan(glyph, seed, index):
     grey = float(rng.uniform(20, 170))
     line_ink = np.array([grey] * 3, np.float32)
     paper = np.array([1, 1, rng.uniform(0.9, 1)], np.float32) * rng.uniform(170, 255)
+    if more is not None and more.random() < 0.6:     # a dark scan
+        dark = more.uniform(0.5, 1)
+        paper, colour, line_ink = paper * dark, colour * dark, line_ink * dark
     strength = np.where(name == "pencil", rng.uniform(0.6, 1), rng.uniform(0.8, 1))
     is_cut_out = rng.random() < 0.12               # ink on transparent ground
     mixed = (pen[..., None] * strength * colour + lines[..., None] * (1 - pen[..., None] * strength) * line_ink)

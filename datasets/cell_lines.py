@@ -39,20 +39,36 @@ def _views(a):
     return a, a[::-1], a.T, a.T[::-1]
 
 
-def find_lines(f, level):
-    """The straight lines around the glyph in float [H,W], ink above `level`: a list of Line."""
+def find_lines(f, level, frames=False):
+    """The straight lines around the glyph in float [H,W], ink above `level`: a list of Line. With `frames` also those
+    that run out of the picture nowhere, but into each other, around a cell that lies within it."""
     mask = f > level
-    if not any(view[:2].any() for view in _views(mask)):
+    if not frames and not any(view[:2].any() for view in _views(mask)):
         return []                                     # no ink runs out of the picture
     found = [line for side, view in enumerate(_views(mask)) for line in _candidates(view, side)]
     lines = [line for line in found if _is_line(line, mask.shape)]
+    frame = _frame(found, mask.shape) if frames else []
+    lines += [line for line in frame if line not in lines]
     for line in found if lines else []:               # a line may also end at another one, at a corner of the cell
         if line not in lines:
-            ends = line.ends
-            line.ends = [end or any(_meet(line, k, other, mask.shape) for other in lines) for k, end in enumerate(ends)]
-            if all(line.ends) and _is_line(line, mask.shape):
+            line.ends = _ends(line, lines, mask.shape)
+            if all(line.ends) and _is_line(line, mask.shape) or frame and any(line.ends) and _is_line(line, mask.shape):
                 lines.append(line)
     return lines
+
+
+def _ends(line, others, shape):
+    """[bool, bool], does it run out of the picture or into one of the others at its first column, at its last?"""
+    return [end or any(_meet(line, k, other, shape) for other in others) for k, end in enumerate(line.ends)]
+
+
+def _frame(found, shape):
+    """Those of the lines that make a frame, on three or four sides: their ends are at each other, but for one gap."""
+    frame = [line for line in found if line.depth < 0.25]
+    while not all(tied := [any(_ends(line, frame, shape)) for line in frame]):
+        frame = [line for line, is_tied in zip(frame, tied) if is_tied]
+    loose = sum(2 - sum(_ends(line, frame, shape)) for line in frame)
+    return frame if len({line.side for line in frame}) >= 3 and loose <= 2 else []
 
 
 def without_strokes(f, level, lines, is_form):

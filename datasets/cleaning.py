@@ -35,7 +35,7 @@ def clean(a, lines="clear"):
         removed.add("grain")
     erase = strip = np.zeros(f.shape, bool)
     level = min(max(INK / 2, 4 * grain), 1.5 * INK)
-    found = [] if lines == "none" else find_lines(f, level)
+    found = [] if lines == "none" else find_lines(f, level, lines == "all")
     if found:
         found, erase, strip = without_strokes(f, level, found, lines == "all")
     if found:
