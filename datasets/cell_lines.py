@@ -252,12 +252,15 @@ def _erase(f, mask, lines):
         along = (x >= line.first - 1) & (x <= line.last + 1)
         alone = inked & (end - lower <= 1) & (upper - top <= 1)
         stroke = _close(inked & ~alone, round(4 * line.thick))
+        over, under = upper - top, end - lower        # a stroke that ends at the line is as good without its last bit
+        touching = stroke & (np.maximum(over, under) >= max(2, line.thick)) & (np.minimum(over, under) <= 1)
         on_line = (rows >= upper) & (rows < lower)
         core = np.where(on_line, grey, 0).max(0)[along & alone]
         darkness = np.median(core) if len(core) else 255
         begin = np.where(inked, np.minimum(top - 1, upper), upper)
         stop = np.where(inked, np.maximum(end + 1, lower), lower)
-        target |= (rows >= begin) & (rows < stop) & along & ~stroke & (grey < 1.5 * darkness + 25)
+        begin, stop = np.where(touching, upper, begin), np.where(touching, lower, stop)
+        target |= (rows >= begin) & (rows < stop) & along & (touching | ~stroke) & (grey < 1.5 * darkness + 25)
         strip |= (rows >= upper - 1) & (rows < lower + 1) & along
     return erase | strips[0] & strips[1], strips[0] | strips[1]
 

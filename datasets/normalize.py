@@ -49,7 +49,8 @@ def grey(image):
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"), np.float32) / 255
         ink = np.asarray(image.convert("L"), np.float32)
-        ground = 255.0 if (ink * alpha).sum() < 127.5 * alpha.sum() else 0.0  # dark ink on white, light ink on black
+        seen = ink[alpha > 0.5] if (alpha > 0.5).any() else ink     # dark ink on white, light ink on black
+        ground = 255.0 if np.percentile(seen, 5) + np.percentile(seen, 95) < 255 else 0.0
         return np.rint(ink * alpha + ground * (1 - alpha)).astype(np.uint8)
     return np.asarray(image.convert("L"))
 
@@ -145,7 +146,7 @@ def usual_look(read, n):
     mostly_dark = bool(borders) and float(np.mean(borders)) > 0.5
     for i in range(0, n, max(1, n // 100)):
         with contextlib.suppress(ValueError):
-            has_lines.append("cell lines" in _normalize(read(i)[1], mostly_dark, True)[2])
+            has_lines.append("cell lines" in _normalize(read(i)[1], mostly_dark, True, "frames")[2])
     share = np.mean(has_lines) if len(has_lines) >= 20 else 0.05
     return mostly_dark, "all" if share > 0.1 else "clear" if share > 0.02 else "none"
 
