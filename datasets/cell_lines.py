@@ -63,12 +63,12 @@ def _ends(line, others, shape):
 
 
 def _frame(found, shape):
-    """Those of the lines that make a frame, on three or four sides: their ends are at each other, but for one gap."""
+    """Those of the lines that make a frame: on all four sides but for two gaps, or on three but for one."""
     frame = [line for line in found if line.depth < 0.25]
     while not all(tied := [any(_ends(line, frame, shape)) for line in frame]):
         frame = [line for line, is_tied in zip(frame, tied) if is_tied]
     loose = sum(2 - sum(_ends(line, frame, shape)) for line in frame)
-    return frame if len({line.side for line in frame}) >= 3 and loose <= 2 else []
+    return frame if loose <= {3: 2, 4: 4}.get(len({line.side for line in frame}), -1) else []
 
 
 def without_strokes(f, level, lines, is_form):

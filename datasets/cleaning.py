@@ -199,7 +199,7 @@ def _keep(f, level, strip, lines, is_form):
     reach = max(pen, 0.4 * max(box[2] - box[0], box[3] - box[1]))
     far = ((boxes[:, 2] < box[0] - reach) | (boxes[:, 0] > box[2] + reach)
            | (boxes[:, 3] < box[1] - reach) | (boxes[:, 1] > box[3] + reach))
-    speck = (areas < np.where(far, 1.3, 0.5) * pen ** 2) & (areas < 0.06 * areas[main])
+    speck = (areas < np.where(far, 1.3, 0.8 if is_form else 0.5) * pen ** 2) & (areas < 0.06 * areas[main])
     if is_form:
         longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
         speck |= far & (areas < 0.15 * areas[main]) & (longest < 0.3 * longest[main]) | pieces
