@@ -75,8 +75,8 @@ def is_dot(glyph):
 def thin_drawing(glyph, rng, room):
     """As pen_drawing, by a ballpoint of 3 to 9 % of the `room` (pixels of a cell's shorter side), the glyph 30 to 85 %
     high."""
-    large = Image.fromarray(glyph).resize((84, 84), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(1.5))
-    large = np.asarray(large) > 90
+    large = Image.fromarray(glyph).resize((84, 84), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(2.2))
+    large = np.asarray(large) > 100
     if not large.any():
         return pen_drawing(glyph, rng, max(12, rng.uniform(0.3, 0.85) * room))
     rows, columns = np.flatnonzero(large.any(1)), np.flatnonzero(large.any(0))
