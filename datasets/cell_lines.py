@@ -28,6 +28,7 @@ class Line:
     last: int
     ends: list             # [bool, bool], does it run out of the picture at its first column, at its last?
     depth: float           # share of the picture that lies beyond it
+    in_frame: bool = False  # one of those that close a frame
 
     @property
     def extent(self):
@@ -48,6 +49,8 @@ def find_lines(f, level, frames=False):
     found = [line for side, view in enumerate(_views(mask)) for line in _candidates(view, side)]
     lines = [line for line in found if _is_line(line, mask.shape)]
     frame = _frame(found, mask.shape) if frames else []
+    for line in frame:
+        line.in_frame = True
     lines += [line for line in frame if line not in lines]
     for line in found if lines else []:               # a line may also end at another one, at a corner of the cell
         if line not in lines:
@@ -88,7 +91,10 @@ def without_strokes(f, level, lines, is_form):
             main = labels == areas.argmax() + 1
             if is_form or not any(_is_stroke(line, lines, main, boxes[areas.argmax()]) for line in lines):
                 return lines, erase, strip
-        lines = lines[:-1] if is_form else []
+        if any(line.in_frame for line in lines):      # 口, or an empty cell
+            lines = [line for line in lines if not line.in_frame]
+        else:
+            lines = lines[:-1] if is_form else []
     return [], np.zeros_like(mask), np.zeros_like(mask)
 
 
