@@ -28,7 +28,7 @@ class Line:
     last: int
     ends: list             # [bool, bool], does it run out of the picture at its first column, at its last?
     depth: float           # share of the picture that lies beyond it
-    in_frame: bool = False  # one of those that close a frame
+    in_frame: bool = False  # one of those that close a frame without a gap
 
     @property
     def extent(self):
@@ -50,7 +50,7 @@ def find_lines(f, level, frames=False):
     lines = [line for line in found if _is_line(line, mask.shape)]
     frame = _frame(found, mask.shape) if frames else []
     for line in frame:
-        line.in_frame = True
+        line.in_frame = all(all(_ends(other, frame, mask.shape)) for other in frame)
     lines += [line for line in frame if line not in lines]
     for line in found if lines else []:               # a line may also end at another one, at a corner of the cell
         if line not in lines:

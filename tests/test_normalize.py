@@ -228,6 +228,12 @@ def test_a_square_in_a_form_is_a_glyph():
     assert cleaning.clean(square, "all")[0] is square
 
 
+def test_a_1_beside_a_frame_with_gaps_is_a_glyph():
+    picture = with_lines(drawn((16, 40, 14, 92), paper=PAPER, pen=PEN), "tbr")
+    ImageDraw.Draw(picture).rectangle((0, 88, 25, 99), fill=PAPER)
+    assert max(ink_box(as_in_a_form(picture))) == 20 and min(ink_box(as_in_a_form(picture))) < 5
+
+
 @pytest.mark.parametrize("kind", ["double", "cut by the edge", "pieces", "faint beside a shadow"])
 def test_what_else_forms_have(kind):
     expected = normalize.normalize_image(np.asarray(drawn(*FIVE)), True)[0]
