@@ -2,7 +2,7 @@
 
     python benchmarks/scans.py                                     # MNIST's training digits (for tuning)
     python benchmarks/scans.py --split test --num 800 --seed 11    # the figures of docs/data.md
-    python benchmarks/scans.py --dataset arabic_by_writer.npz --classifier saved_models/arabic_by_writer/classifier.onnx
+    python benchmarks/scans.py --dataset arabic_by_writer.npz --dots 0 --classifier .../arabic_by_writer/classifier.onnx
     python benchmarks/scans.py --show scans.png                    # some scans, and what became of them
     python benchmarks/scans.py --write scans/ --num 2000           # as a folder of raw scans, a sub-folder per class
 
@@ -10,7 +10,7 @@ Every scan is a function of (seed, index): 30 to 300 pixels a side, cell lines o
 thick, partial, broken, turned by up to 3 degrees, lighter or darker than the pen, touching or crossing the glyph),
 shadow, grain, specks, pens from black to faint and blue, RGB, RGBA with or without paper, JPEG. That is simulation 1, of
 felt pens as broad as the data set's; in simulation 2 three of four glyphs are drawn by a ballpoint (3 to 9 % of the cell),
-smaller ones, too, a dot (the Arabic zero) as small as hands write it; scans may be dark; a quarter of the cells are frames
+smaller ones, too, those of --dots (the Arabic zero) as a dot of 6 to 18 % of the cell; scans may be dark; a quarter of the cells are frames
 that end at their corners within the picture; lines may be double or cut off by the picture's edge. Beside it stand the same
 glyphs, at the same size and pen, clean: black on white and no lines.
 """
@@ -61,15 +61,6 @@ def skeleton(mask):
             a = a & ~((around >= 2) & (around <= 6) & (begins == 1) & spare)
         if a.sum() == before:
             return a[1:-1, 1:-1]
-
-
-def is_dot(glyph):
-    """Is a glyph uint8 [28,28] hardly longer than its pen is broad?"""
-    mask = np.pad(np.asarray(Image.fromarray(glyph).filter(ImageFilter.GaussianBlur(0.5))) > 90, 1)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    edge = np.count_nonzero(mask[1:] != mask[:-1]) + np.count_nonzero(mask[:, 1:] != mask[:, :-1])
-    longest = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 if len(rows) else 0
-    return longest * edge < 2.5 * 2 * 4 / np.pi * np.count_nonzero(mask)
 
 
 def thin_drawing(glyph, rng, room):
@@ -176,8 +167,9 @@ def on_paper(rng, mixed, total, paper):
     return image
 
 
-def scan(glyph, seed, index, simulation=2):
-    """(the scan, a Pillow image; ink share float32 [H,W] of the glyph; of the lines; a clean image of the glyph)"""
+def scan(glyph, seed, index, simulation=2, is_dot=False):
+    """`is_dot`: in simulation 2 the glyph is as small as hands write a dot.
+    -> (the scan, a Pillow image; ink share float32 [H,W] of the glyph; of the lines; a clean image of the glyph)"""
     rng, more = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, simulation])
     more = more if simulation == 2 else None
     scale = float(np.exp(rng.uniform(np.log(30), np.log(300))))
@@ -188,7 +180,7 @@ def scan(glyph, seed, index, simulation=2):
     lines = turn(lines, angle)
     share = float(rng.uniform(0.4, 0.85))
     inside = min(bottom - top, right - left)
-    if more is not None and is_dot(glyph):           # the Arabic zero, as large as hands write it
+    if more is not None and is_dot:
         drawing = pen_drawing(glyph, rng, max(4, more.uniform(0.06, 0.18) * inside))
     elif more is not None and more.random() < 0.75:
         drawing = thin_drawing(glyph, more, inside)
@@ -320,6 +312,7 @@ def main(argv=None):
     parser.add_argument("--split", choices=["train", "test"], default="train")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_MODEL, help="classifier.onnx that reads them")
     parser.add_argument("--simulation", type=int, choices=[1, 2], default=2, help="see above (default: 2)")
+    parser.add_argument("--dots", default="", metavar="CLASSES", help="classes that hands write as a dot (Arabic: 0)")
     parser.add_argument("--num", type=number(int, 1), default=2000)
     parser.add_argument("--seed", type=number(int, 0), default=0)
     parser.add_argument("--show", type=Path, metavar="PNG", help="draw the worst and some others")
@@ -329,7 +322,8 @@ def main(argv=None):
     x, y = (g.x_test, g.y_test) if args.split == "test" else (g.x_train, g.y_train)
     some = np.random.default_rng(args.seed).permutation(len(x))[:args.num]
     x, y = x[some], y[some]
-    scans, pens, lines, clean = zip(*(scan(glyph, args.seed, i, args.simulation) for i, glyph in enumerate(x)))
+    scans, pens, lines, clean = zip(*(scan(glyph, args.seed, i, args.simulation, g.classes[y[i]] in args.dots)
+                                      for i, glyph in enumerate(x)))
     if args.write:
         for i, image in enumerate(scans):
             folder = args.write / g.classes[y[i]]

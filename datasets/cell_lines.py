@@ -55,7 +55,8 @@ def find_lines(f, level, frames=False):
     for line in found if lines else []:               # a line may also end at another one, at a corner of the cell
         if line not in lines:
             line.ends = _ends(line, lines, mask.shape)
-            if all(line.ends) and _is_line(line, mask.shape) or frame and any(line.ends) and _is_line(line, mask.shape):
+            is_missing = frame and any(line.ends) and line.side not in [other.side for other in lines]
+            if (all(line.ends) or is_missing) and _is_line(line, mask.shape):
                 lines.append(line)
     return lines
 
