@@ -80,7 +80,7 @@ def without_strokes(f, level, lines, is_form):
 
     A long 1, a dash or the bar of a 7 that is cut to its ink look like lines. What remains without them decides: if it
     is nothing, or if it spans the picture from the line to the opposite side, they are strokes. In the pictures
-    of a form only the innermost line is one, where nothing else remains."""
+    of a form only the innermost line is one, where nothing else remains, or a whole frame."""
     mask = f > level
     lines = sorted(lines, key=lambda line: line.depth)
     while lines:

@@ -49,7 +49,9 @@ def grey(image):
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"), np.float32) / 255
         ink = np.asarray(image.convert("L"), np.float32)
-        seen = ink[alpha > 0.5] if (alpha > 0.5).any() else ink     # dark ink on white, light ink on black
+        if alpha.min() == 1:
+            return ink.astype(np.uint8)
+        seen = ink[alpha > 0.5] if alpha.max() > 0.5 else ink  # dark ink on white, light ink on black, by its mid-tone
         ground = 255.0 if np.percentile(seen, 5) + np.percentile(seen, 95) < 255 else 0.0
         return np.rint(ink * alpha + ground * (1 - alpha)).astype(np.uint8)
     return np.asarray(image.convert("L"))
