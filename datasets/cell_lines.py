@@ -87,6 +87,8 @@ def without_strokes(f, level, lines, is_form):
         erase, strip = _erase(f, mask, lines)
         labels, boxes, areas = components(mask & ~grow(erase, 1))
         thick = max(line.thick for line in lines)
+        if is_form and all(line.in_frame for line in lines):
+            thick /= 2                                # a dot within a frame
         least = thick ** 2 if is_form else max(thick ** 2, 0.15 * np.count_nonzero(erase & mask))
         if len(areas) and areas.max() >= max(least, 4):
             main = labels == areas.argmax() + 1

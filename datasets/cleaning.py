@@ -72,10 +72,10 @@ def _stretch(a):
 
 
 def _usual_ink(f):
-    """The grey level of a pen's ink, not of its darkest pixel: a faint pen is full ink then. Pixels count by the square
+    """The grey level of a pen's ink, not of its darkest pixel: a faint pen is full ink then. Pixels count by the cube
     of their ink, so that a pen outweighs a wide remnant of a shadow."""
     ink = np.sort(f[f > INK / 2])
-    return float(ink[np.searchsorted(np.cumsum(ink ** 2), 0.75 * (ink ** 2).sum())]) if len(ink) else 255.0
+    return float(ink[np.searchsorted(np.cumsum(ink ** 3), 0.75 * (ink ** 3).sum())]) if len(ink) else 255.0
 
 
 def _less_noise(f):
@@ -188,11 +188,13 @@ def _keep(f, level, strip, lines, is_form):
     labels, boxes, areas = components(mask)
     if not len(areas):
         return np.ones_like(mask), False
+    ink = np.clip(f, 0, 255).ravel()
     darkest = np.zeros(len(areas) + 1)
-    np.maximum.at(darkest, labels.ravel(), np.clip(f, 0, 255).ravel())
+    np.maximum.at(darkest, labels.ravel(), ink)
+    mean, cubes = (np.bincount(labels.ravel(), ink ** power, len(areas) + 1)[1:] for power in (1, 3))
+    darkest, mean = darkest[1:], mean / areas
     near_lines = np.bincount(labels[grow(strip, 1)], minlength=len(areas) + 1)[1:] / areas if lines else 0 * areas
-    darkest = darkest[1:]
-    weight = np.where(near_lines < 0.8, areas * darkest ** 2, 0)
+    weight = np.where(near_lines < 0.8, cubes, 0)
     pieces = _pieces_of_lines(boxes, mask.shape, lines) if is_form else np.zeros(len(areas), bool)
     main = int((np.where(pieces, 0.1, 1) * weight).argmax())
     pen, box = _pen_width(labels == main + 1), boxes[main]
@@ -202,8 +204,9 @@ def _keep(f, level, strip, lines, is_form):
     speck = (areas < np.where(far, 1.3, 0.8 if is_form else 0.5) * pen ** 2) & (areas < 0.06 * areas[main])
     if is_form:
         longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-        speck |= far & (areas < 0.15 * areas[main]) & (longest < 0.3 * longest[main]) | pieces
-    drop = speck | (near_lines >= 0.8) | (darkest < 0.4 * darkest[main])   # the last: rests of a shadow
+        share = 0.5 if longest[main] < 3 * pen else 0.15                # beside a dot dirt is as large as its half
+        speck |= far & (areas < share * areas[main]) & (longest < 2 * share * longest[main]) | pieces
+    drop = speck | (near_lines >= 0.8) | (darkest < 0.4 * darkest[main]) | (mean < 0.5 * mean[main])   # rests of shadows
     for line in lines:                                # what lies beyond a line belongs to the neighbour
         size = mask.shape[line.side // 2]
         middle = (boxes[:, line.side // 2] + boxes[:, line.side // 2 + 2]) / 2

@@ -73,7 +73,7 @@ def has_dark_ink(a, dark_ink):
         middle = (int(a.min()) + int(a.max())) / 2
         bright, core = inner > middle, inner[dy:-dy, dx:-dx] > middle
         ring = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
-        if ring.mean() >= 0.8 and bright.mean() >= 0.7 and 0.5 <= core.mean() < 0.998:
+        if ring.mean() >= 0.8 and bright.mean() >= 0.7 and 0.5 <= core.mean() < (1.1 if dark_ink else 0.998):
             return True
         if border > 0.2 and ring.mean() <= 0.2 and bright.mean() <= 0.3 and 0.002 < core.mean() <= 0.5:
             return False
