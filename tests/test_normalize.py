@@ -223,6 +223,18 @@ def test_frames_that_end_within_the_picture():
     assert "cell lines removed from 30 images" in notes and difference(out[7], expected) < 4
 
 
+def test_a_dark_frame_at_the_border_is_no_dark_ground():
+    a = np.asarray(with_lines(drawn((82, 20, 80, 80), paper=PAPER, pen=PEN), "tblr", depth=1, width=6))
+    assert normalize.has_dark_ink(a, True) and not normalize.has_dark_ink(a, False)
+
+
+def test_a_dot_outweighs_a_shadows_edge_and_the_dirt_beside_it():
+    f = np.zeros((100, 100), np.float32)
+    f[:, 14:30], f[48:54, 60:66], f[20:23, 70:73] = 70, 230, 230
+    keep, dropped = cleaning._keep(f, 64, np.zeros(f.shape, bool), [], True)
+    assert dropped and keep[48:54, 60:66].all() and keep.sum() < 200
+
+
 def test_a_square_in_a_form_is_a_glyph():
     square = 255 - np.asarray(framed(drawn(), (15, 15, 85, 85), width=5))
     assert cleaning.clean(square, "all")[0] is square
