@@ -230,7 +230,7 @@ def test_a_dark_frame_at_the_border_is_no_dark_ground():
 
 def test_a_dot_outweighs_a_shadows_edge_and_the_dirt_beside_it():
     f = np.zeros((100, 100), np.float32)
-    f[:, 14:30], f[48:54, 60:66], f[20:23, 70:73] = 70, 230, 230
+    f[:, 14:24], f[48:54, 60:66], f[20:23, 70:73] = 70, 230, 230
     keep, dropped = cleaning._keep(f, 64, np.zeros(f.shape, bool), [], True)
     assert dropped and keep[48:54, 60:66].all() and keep.sum() < 200
 
