@@ -28,6 +28,7 @@ class Line:
     last: int
     ends: list             # [bool, bool], does it run out of the picture at its first column, at its last?
     depth: float           # share of the picture that lies beyond it
+    in_frame: bool = False  # one of those that close a frame without a gap
 
     @property
     def extent(self):
@@ -39,20 +40,39 @@ def _views(a):
     return a, a[::-1], a.T, a.T[::-1]
 
 
-def find_lines(f, level):
-    """The straight lines around the glyph in float [H,W], ink above `level`: a list of Line."""
+def find_lines(f, level, frames=False):
+    """The straight lines around the glyph in float [H,W], ink above `level`: a list of Line. With `frames` also those
+    that run out of the picture nowhere, but into each other, around a cell that lies within it."""
     mask = f > level
-    if not any(view[:2].any() for view in _views(mask)):
+    if not frames and not any(view[:2].any() for view in _views(mask)):
         return []                                     # no ink runs out of the picture
     found = [line for side, view in enumerate(_views(mask)) for line in _candidates(view, side)]
     lines = [line for line in found if _is_line(line, mask.shape)]
+    frame = _frame(found, mask.shape) if frames else []
+    for line in frame:
+        line.in_frame = all(all(_ends(other, frame, mask.shape)) for other in frame)
+    lines += [line for line in frame if line not in lines]
     for line in found if lines else []:               # a line may also end at another one, at a corner of the cell
         if line not in lines:
-            ends = line.ends
-            line.ends = [end or any(_meet(line, k, other, mask.shape) for other in lines) for k, end in enumerate(ends)]
-            if all(line.ends) and _is_line(line, mask.shape):
+            line.ends = _ends(line, lines, mask.shape)
+            is_missing = frame and any(line.ends) and line.side not in [other.side for other in lines]
+            if (all(line.ends) or is_missing) and _is_line(line, mask.shape):
                 lines.append(line)
     return lines
+
+
+def _ends(line, others, shape):
+    """[bool, bool], does it run out of the picture or into one of the others at its first column, at its last?"""
+    return [end or any(_meet(line, k, other, shape) for other in others) for k, end in enumerate(line.ends)]
+
+
+def _frame(found, shape):
+    """Those of the lines that make a frame: on all four sides but for two gaps, or on three but for one."""
+    frame = [line for line in found if line.depth < 0.25]
+    while not all(tied := [any(_ends(line, frame, shape)) for line in frame]):
+        frame = [line for line, is_tied in zip(frame, tied) if is_tied]
+    loose = sum(2 - sum(_ends(line, frame, shape)) for line in frame)
+    return frame if loose <= {3: 2, 4: 4}.get(len({line.side for line in frame}), -1) else []
 
 
 def without_strokes(f, level, lines, is_form):
@@ -60,19 +80,24 @@ def without_strokes(f, level, lines, is_form):
 
     A long 1, a dash or the bar of a 7 that is cut to its ink look like lines. What remains without them decides: if it
     is nothing, or if it spans the picture from the line to the opposite side, they are strokes. In the pictures
-    of a form only the innermost line is one, where nothing else remains."""
+    of a form only the innermost line is one, where nothing else remains, or a whole frame."""
     mask = f > level
     lines = sorted(lines, key=lambda line: line.depth)
     while lines:
         erase, strip = _erase(f, mask, lines)
         labels, boxes, areas = components(mask & ~grow(erase, 1))
         thick = max(line.thick for line in lines)
+        if is_form and all(line.in_frame for line in lines):
+            thick /= 2                                # a dot within a frame
         least = thick ** 2 if is_form else max(thick ** 2, 0.15 * np.count_nonzero(erase & mask))
         if len(areas) and areas.max() >= max(least, 4):
             main = labels == areas.argmax() + 1
             if is_form or not any(_is_stroke(line, lines, main, boxes[areas.argmax()]) for line in lines):
                 return lines, erase, strip
-        lines = lines[:-1] if is_form else []
+        if any(line.in_frame for line in lines):      # 口, or an empty cell
+            lines = [line for line in lines if not line.in_frame]
+        else:
+            lines = lines[:-1] if is_form else []
     return [], np.zeros_like(mask), np.zeros_like(mask)
 
 
@@ -236,12 +261,15 @@ def _erase(f, mask, lines):
         along = (x >= line.first - 1) & (x <= line.last + 1)
         alone = inked & (end - lower <= 1) & (upper - top <= 1)
         stroke = _close(inked & ~alone, round(4 * line.thick))
+        over, under = upper - top, end - lower        # a stroke that ends at the line is as good without its last bit
+        touching = stroke & (np.maximum(over, under) >= max(2, line.thick)) & (np.minimum(over, under) <= 1)
         on_line = (rows >= upper) & (rows < lower)
         core = np.where(on_line, grey, 0).max(0)[along & alone]
         darkness = np.median(core) if len(core) else 255
         begin = np.where(inked, np.minimum(top - 1, upper), upper)
         stop = np.where(inked, np.maximum(end + 1, lower), lower)
-        target |= (rows >= begin) & (rows < stop) & along & ~stroke & (grey < 1.5 * darkness + 25)
+        begin, stop = np.where(touching, upper, begin), np.where(touching, lower, stop)
+        target |= (rows >= begin) & (rows < stop) & along & (touching | ~stroke) & (grey < 1.5 * darkness + 25)
         strip |= (rows >= upper - 1) & (rows < lower + 1) & along
     return erase | strips[0] & strips[1], strips[0] | strips[1]
 

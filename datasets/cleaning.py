@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
-from datasets.cell_lines import across_along, find_lines, without_strokes
+from datasets.cell_lines import SLOPE, across_along, find_lines, without_strokes
 from datasets.components import components, grow
 
 WORK = 200            # pixels of the longest side at which lines and specks are looked for
@@ -23,8 +23,8 @@ def clean(a, lines="clear"):
     """A picture of one glyph uint8 [H,W], ink brighter than the paper -> (the same, ink 255 on 0, or `a` itself where
     nothing is to be done; set of what was removed: "uneven light", "cell lines", "specks", "grain").
 
-    `lines`, what is taken for a cell line: "clear" ones alone, "all" that may be one (right where most pictures of a
-    set have some), or "none"."""
+    `lines`, what is taken for a cell line: "clear" ones alone, "frames" around the glyph, too, "all" that may be one
+    (right where most pictures of a set have some), or "none"."""
     removed = set()
     flat = even_light(a)
     if flat is not a:
@@ -35,7 +35,7 @@ def clean(a, lines="clear"):
         removed.add("grain")
     erase = strip = np.zeros(f.shape, bool)
     level = min(max(INK / 2, 4 * grain), 1.5 * INK)
-    found = [] if lines == "none" else find_lines(f, level)
+    found = [] if lines == "none" else find_lines(f, level, lines in ("frames", "all"))
     if found:
         found, erase, strip = without_strokes(f, level, found, lines == "all")
     if found:
@@ -43,7 +43,7 @@ def clean(a, lines="clear"):
         f = np.where(erase, 0, f)
         gain = 255 / _usual_ink(f)
         f, grain = f * gain, grain * gain
-    keep, dropped = _keep(f, min(max(INK, 4 * grain), 2 * INK), strip, found)
+    keep, dropped = _keep(f, min(max(INK, 4 * grain), 2 * INK), strip, found, lines == "all")
     if dropped:
         removed.add("specks")
     if not removed:
@@ -72,9 +72,10 @@ def _stretch(a):
 
 
 def _usual_ink(f):
-    """The grey level of a pen's ink, not of its darkest pixel: a faint pen is full ink then."""
-    ink = f[f > INK / 2]
-    return float(np.percentile(ink, 85)) if len(ink) else 255.0
+    """The grey level of a pen's ink, not of its darkest pixel: a faint pen is full ink then. Pixels count by the cube
+    of their ink, so that a pen outweighs a wide remnant of a shadow."""
+    ink = np.sort(f[f > INK / 2])
+    return float(ink[np.searchsorted(np.cumsum(ink ** 3), 0.75 * (ink ** 3).sum())]) if len(ink) else 255.0
 
 
 def _less_noise(f):
@@ -168,24 +169,44 @@ def _pen_width(mask):
     return 2 * np.count_nonzero(mask) * 4 / math.pi / max(edge, 1)
 
 
-def _keep(f, level, strip, lines):
+def _pieces_of_lines(boxes, shape, lines):
+    """Which boxes int64 [n,4] hold ink that is flat, along a side of the picture and near it: bool [n]."""
+    thick = max([line.thick for line in lines], default=0.02 * max(shape))
+    pieces = np.zeros(len(boxes), bool)
+    for axis in (0, 1):
+        start, end = boxes[:, axis], boxes[:, axis + 2]
+        across, along = end - start, boxes[:, 3 - axis] - boxes[:, 1 - axis]
+        middle = (start + end) / 2 / shape[axis]
+        pieces |= (across <= thick + 2 + SLOPE * along) & (along >= 2 * across) & (np.abs(middle - 0.5) > 0.35)
+    return pieces
+
+
+def _keep(f, level, strip, lines, is_form):
     """(bool [H,W], the ink that belongs to the glyph with a soft edge around it; was anything dropped?)"""
     mask = f > level
     h, w = mask.shape
     labels, boxes, areas = components(mask)
     if not len(areas):
         return np.ones_like(mask), False
+    ink = np.clip(f, 0, 255).ravel()
     darkest = np.zeros(len(areas) + 1)
-    np.maximum.at(darkest, labels.ravel(), np.clip(f, 0, 255).ravel())
+    np.maximum.at(darkest, labels.ravel(), ink)
+    mean, cubes = (np.bincount(labels.ravel(), ink ** power, len(areas) + 1)[1:] for power in (1, 3))
+    darkest, mean = darkest[1:], mean / areas
     near_lines = np.bincount(labels[grow(strip, 1)], minlength=len(areas) + 1)[1:] / areas if lines else 0 * areas
-    darkest = darkest[1:]
-    main = int(np.where(near_lines < 0.8, areas * darkest ** 2, 0).argmax())
+    weight = np.where(near_lines < 0.8, cubes, 0)
+    pieces = _pieces_of_lines(boxes, mask.shape, lines) if is_form else np.zeros(len(areas), bool)
+    main = int((np.where(pieces, 0.1, 1) * weight).argmax())
     pen, box = _pen_width(labels == main + 1), boxes[main]
     reach = max(pen, 0.4 * max(box[2] - box[0], box[3] - box[1]))
     far = ((boxes[:, 2] < box[0] - reach) | (boxes[:, 0] > box[2] + reach)
            | (boxes[:, 3] < box[1] - reach) | (boxes[:, 1] > box[3] + reach))
-    speck = (areas < np.where(far, 1.3, 0.5) * pen ** 2) & (areas < 0.06 * areas[main])
-    drop = speck | (near_lines >= 0.8) | (darkest < 0.4 * darkest[main])   # the last: rests of a shadow
+    speck = (areas < np.where(far, 1.3, 0.8 if is_form else 0.5) * pen ** 2) & (areas < 0.06 * areas[main])
+    if is_form:
+        longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        share = 0.5 if longest[main] < 3 * pen else 0.15                # beside a dot dirt is as large as its half
+        speck |= far & (areas < share * areas[main]) & (longest < 2 * share * longest[main]) | pieces
+    drop = speck | (near_lines >= 0.8) | (darkest < 0.4 * darkest[main]) | (mean < 0.5 * mean[main])   # rests of shadows
     for line in lines:                                # what lies beyond a line belongs to the neighbour
         size = mask.shape[line.side // 2]
         middle = (boxes[:, line.side // 2] + boxes[:, line.side // 2 + 2]) / 2

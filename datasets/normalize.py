@@ -49,7 +49,10 @@ def grey(image):
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"), np.float32) / 255
         ink = np.asarray(image.convert("L"), np.float32)
-        ground = 255.0 if (ink * alpha).sum() < 127.5 * alpha.sum() else 0.0  # dark ink on white, light ink on black
+        if alpha.min() == 1:
+            return ink.astype(np.uint8)
+        seen = ink[alpha > 0.5] if alpha.max() > 0.5 else ink  # dark ink on white, light ink on black, by its mid-tone
+        ground = 255.0 if np.percentile(seen, 5) + np.percentile(seen, 95) < 255 else 0.0
         return np.rint(ink * alpha + ground * (1 - alpha)).astype(np.uint8)
     return np.asarray(image.convert("L"))
 
@@ -70,7 +73,7 @@ def has_dark_ink(a, dark_ink):
         middle = (int(a.min()) + int(a.max())) / 2
         bright, core = inner > middle, inner[dy:-dy, dx:-dx] > middle
         ring = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
-        if ring.mean() >= 0.8 and bright.mean() >= 0.7 and 0.5 <= core.mean() < 0.998:
+        if ring.mean() >= 0.8 and bright.mean() >= 0.7 and 0.5 <= core.mean() < (1.1 if dark_ink else 0.998):
             return True
         if border > 0.2 and ring.mean() <= 0.2 and bright.mean() <= 0.3 and 0.002 < core.mean() <= 0.5:
             return False
@@ -145,7 +148,7 @@ def usual_look(read, n):
     mostly_dark = bool(borders) and float(np.mean(borders)) > 0.5
     for i in range(0, n, max(1, n // 100)):
         with contextlib.suppress(ValueError):
-            has_lines.append("cell lines" in _normalize(read(i)[1], mostly_dark, True)[2])
+            has_lines.append("cell lines" in _normalize(read(i)[1], mostly_dark, True, "frames")[2])
     share = np.mean(has_lines) if len(has_lines) >= 20 else 0.05
     return mostly_dark, "all" if share > 0.1 else "clear" if share > 0.02 else "none"
 

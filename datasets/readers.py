@@ -251,7 +251,7 @@ def stat_digest(folder, names):
 def cached(path, key, build, forms):
     """`build()`'s dict of arrays, of these `forms`, kept in the .npz `path` as long as `key` (anything with a repr)
     stays the same. Where nothing can be written, or the cache is damaged, the arrays are simply built."""
-    key = hashlib.sha256(repr(("2", key)).encode("utf-8", "surrogateescape")).hexdigest()
+    key = hashlib.sha256(repr(("3", key)).encode("utf-8", "surrogateescape")).hexdigest()
     with contextlib.suppress(UserError, KeyError):
         if read_npz(path, {"key": Form(("U",), ())})["key"] == key:
             arrays = read_npz(path, forms)

@@ -73,10 +73,11 @@ def find_digits(mask, a, paper):
         margin = 5 + size[i].max() // 3
         near = slice(max(0, top - margin), bottom + margin), slice(max(0, left - margin), right + margin)
         usable[i] = is_stroke(a, paper, labels[near] == i + 1, near)
-    if not usable.any():
-        return labels, [], np.zeros((0, 4)), 0
     order = np.flatnonzero(usable)[np.argsort(size.max(1)[usable])]
-    usual = size.max(1)[order[np.searchsorted(np.cumsum(area[order]), area[order].sum() / 2)]]  # most ink is in digits
+    tall = order[size.max(1)[order] >= SMALLEST]                # the grain of a desk has more ink, in smaller parts
+    if not len(tall):
+        return labels, [], np.zeros((0, 4)), 0
+    usual = size.max(1)[tall[np.searchsorted(np.cumsum(area[tall]), area[tall].sum() / 2)]]    # most ink is in digits
     large = [i for i in order if height[i] >= max(SMALLEST, 0.4 * usual) and size[i].max() < 2.5 * usual]
     digits, frames = [[i] for i in large], boxes[large].astype(np.float64)
     for i in order:                                             # the bar of a 5, a stroke that broke

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image, ImageDraw
 from test_readers import seven
 
-from datasets import cleaning, normalize, strokes
+from datasets import cell_lines, cleaning, normalize, strokes
 from utils.files import UserError
 
 # ---- one picture ---------------------------------------------------------------------------------
@@ -195,6 +195,110 @@ def test_uneven_light_faint_pens_and_specks():
             a[8:10, 12:14] = a[85:87, 88:90] = 40                       # dirt
             glyph, dark = normalize.normalize_image(np.rint(a).astype(np.uint8), True)
             assert dark and difference(glyph, expected) < 12 and glyph.max() == 255
+
+
+def framed(image, box, width=3, gap=None, angle=0.0):
+    """A printed frame that ends at its corners within the picture; `gap`, a rectangle that is missing of it."""
+    mask = Image.new("L", image.size, 0)
+    ImageDraw.Draw(mask).rectangle(box, outline=255, width=width)
+    if gap:
+        ImageDraw.Draw(mask).rectangle(gap, fill=0)
+    mask = mask.rotate(angle, Image.Resampling.BICUBIC)
+    return Image.composite(Image.new("L", image.size, PRINT), image, mask)
+
+
+def as_in_a_form(image):
+    return normalize._normalize(np.asarray(image), True, True, "all")[0]
+
+
+def test_frames_that_end_within_the_picture():
+    expected = normalize.normalize_image(np.asarray(drawn(*FIVE)), True)[0]
+    grey_five = drawn(*FIVE, paper=PAPER, pen=PEN)
+    for gap, angle in ((None, 0), (None, 3), (None, -3), ((4, 70, 12, 100), 0), ((60, 85, 99, 99), 2)):
+        picture = framed(grey_five, (7, 9, 90, 93), gap=gap, angle=angle)
+        assert difference(as_in_a_form(picture), expected) < 4, (gap, angle)
+        assert cleaning.clean(255 - np.asarray(picture))[1] == set()       # a picture alone may be 回
+    pictures = [framed(grey_five, (7, 9, 90, 93))] * 30                     # a set of them is a form
+    out, _, notes = normalize.normalize_pictures(30, lambda i: pictures[i].copy(), str)
+    assert "cell lines removed from 30 images" in notes and difference(out[7], expected) < 4
+
+
+def test_a_dark_frame_at_the_border_is_no_dark_ground():
+    a = np.asarray(with_lines(drawn((82, 20, 80, 80), paper=PAPER, pen=PEN), "tblr", depth=1, width=6))
+    assert normalize.has_dark_ink(a, True) and not normalize.has_dark_ink(a, False)
+
+
+def test_a_dot_outweighs_a_shadows_edge_and_the_dirt_beside_it():
+    f = np.zeros((100, 100), np.float32)
+    f[:, 14:24], f[48:54, 60:66], f[20:23, 70:73] = 70, 230, 230
+    keep, dropped = cleaning._keep(f, 64, np.zeros(f.shape, bool), [], True)
+    assert dropped and keep[48:54, 60:66].all() and keep.sum() < 200
+
+
+def test_a_square_in_a_form_is_a_glyph():
+    square = 255 - np.asarray(framed(drawn(), (15, 15, 85, 85), width=5))
+    assert cleaning.clean(square, "all")[0] is square
+
+
+def test_a_1_beside_a_frame_with_gaps_is_a_glyph():
+    picture = with_lines(drawn((16, 40, 14, 92), paper=PAPER, pen=PEN), "tbr")
+    ImageDraw.Draw(picture).rectangle((0, 88, 25, 99), fill=PAPER)
+    assert max(ink_box(as_in_a_form(picture))) == 20 and min(ink_box(as_in_a_form(picture))) < 5
+
+
+@pytest.mark.parametrize("kind", ["double", "cut by the edge", "pieces", "faint beside a shadow"])
+def test_what_else_forms_have(kind):
+    expected = normalize.normalize_image(np.asarray(drawn(*FIVE)), True)[0]
+    picture = with_lines(drawn(*FIVE, paper=PAPER, pen=PEN), "tl")
+    draw = ImageDraw.Draw(picture)
+    if kind == "double":
+        picture = with_lines(picture, "tl", depth=13)
+    elif kind == "cut by the edge":
+        draw.line((0, 99, 99, 99), fill=PRINT)
+        draw.line((99, 0, 99, 99), fill=PRINT)
+    elif kind == "pieces":
+        draw.line((70, 92, 88, 92), fill=PRINT, width=3)
+        draw.line((94, 30, 94, 50), fill=PRINT, width=4)
+        draw.rectangle((89, 68, 93, 72), fill=PRINT)                     # dirt, as large as the pen's dot, but far away
+    else:
+        picture = with_lines(drawn(*FIVE, paper=PAPER, pen=150), "tl")
+        ImageDraw.Draw(picture).rectangle((88, 88, 99, 99), fill=198)
+    assert difference(as_in_a_form(picture), expected) < 4
+
+
+def test_a_small_dot_in_a_cell_is_the_arabic_zero():
+    for box, lines in (((46, 52, 52, 58), "tblr"), ((20, 70, 26, 76), "tl"), ((60, 40, 69, 46), "b")):
+        picture = with_lines(drawn(paper=PAPER), lines)
+        ImageDraw.Draw(picture).ellipse(box, fill=PEN)
+        ImageDraw.Draw(picture).line((75, 96, 90, 96), fill=PRINT, width=3)          # larger than the dot
+        assert 0.5 < (as_in_a_form(picture) > 64).sum() / 400 < 1.01
+
+
+def test_a_line_goes_where_a_stroke_ends_at_it_and_stays_where_one_crosses_it():
+    for first, stays in ((24, False), (5, True)):
+        f = np.zeros((100, 100), np.float32)
+        f[20:24] = 200                                                               # the line
+        f[first:70, 40:46] = 200                                                     # the stroke
+        lines = cell_lines.find_lines(f, 64)
+        kept, erase, _ = cell_lines.without_strokes(f, 64, lines, True)
+        assert len(kept) == 1 and erase[20:24, :36].all() and not erase[28:70].any()
+        assert (not erase[20:24, 41:45].any()) if stays else erase[20:23, 41:45].all()
+
+
+def test_ground_of_a_transparent_picture_shows_both_pen_and_lines():
+    pen, lines = 255 - np.asarray(drawn(*FIVE)), 255 - np.asarray(with_lines(drawn(), "tblr", width=7))
+    tone = np.where(pen > 128, 25, 170).astype(np.uint8)
+    picture = Image.fromarray(np.dstack([tone] * 3 + [np.maximum(pen, lines)]), "RGBA")
+    a = normalize.grey(picture)
+    assert a[0, 0] == 255 or a[50, 0] == 255                                         # white, though more is light than dark
+    expected = normalize.normalize_image(np.asarray(drawn(*FIVE)), True)[0]
+    assert difference(as_in_a_form(a), expected) < 4
+
+
+def test_usual_ink_is_the_pens_not_the_shadows():
+    f = np.zeros((10, 100))
+    f[0], f[1:9], f[9, :3] = 160, 40, 255                                             # a pen, a smear, dirt
+    assert cleaning._usual_ink(f) == 160
 
 
 def test_notes_count_what_was_removed():

@@ -75,6 +75,16 @@ def test_reads_lines_in_order_under_any_light(reader, session, page, tmp_path):
         assert digits(reader, session, image, tmp_path / f"{name}.png") == SAID, name
 
 
+def test_grain_smaller_than_any_digit_has_no_say_in_the_usual_size(reader):
+    a = np.full((300, 300), 200, np.uint8)
+    a[20:60, 30:34] = 60                                                    # a 1
+    for y in range(100, 295, 10):
+        for x in range(5, 290, 10):
+            a[y:y + 5, x:x + 5] = 60                                        # of a desk: more ink in all
+    _, digits, boxes, usual = reader.find_digits(a < 100, a, np.full_like(a, 200))
+    assert len(digits) == 1 and usual == 40 and boxes[0].tolist() == [30, 20, 34, 60]
+
+
 def test_boxes_and_the_picture_of_answers(reader, session, page, tmp_path):
     image = conditions(page)["shadow on a desk"].resize((2460, 1860))
     image.save(tmp_path / "a.jpg")
