@@ -148,14 +148,14 @@ def check_stored(args, glyphs):
 def protocol_of(key, context, seconds):
     """How a section was measured, beside its numbers; real_images: whether its figures may show some."""
     g, form = context.glyphs, "quick" if context.quick else "full"
-    machine = describe_machine(context.device)
+    machine, jobs = describe_machine(context.device), f" --jobs {context.jobs}" if context.jobs else ""
     if context.jobs:
         machine["machine"] |= {"threads": 1, "jobs": context.jobs}
     return {"dataset": g.name, "dataset_sha256": g.sha256, "test_images": len(g.x_test),
             "models": hash_models(context.models, key), "form": form, "seeds": context.seeds,
             "per_class": context.per_class, "seconds": round(seconds, 1), "real_images": context.show_real,
             **machine,
-            "command": f"{context.command} --only {key} {'' if context.quick else '--full '}--seeds {context.seeds}"}
+            "command": f"{context.command}{jobs} --only {key} {'' if context.quick else '--full '}--seeds {context.seeds}"}
 
 
 def main(argv=None):
@@ -197,8 +197,7 @@ def evaluate(args, locks):
     for i, name in enumerate(names, 1):
         say = cli.Progress(prefix=f"[{i}/{len(names)} {name}] ")
         context = Context(glyphs, args.models, args.out, args.seeds, args.per_class or [], not args.full, device,
-                          args.show_real, say, args.ocr, command + (f" --jobs {jobs[name]}" if jobs.get(name) else ""),
-                          jobs.get(name, 0), is_alone[name])
+                          args.show_real, say, args.ocr, command, jobs.get(name, 0), is_alone[name])
         begun = time.monotonic()
         try:
             section = STUDIES[name](context)
