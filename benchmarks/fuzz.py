@@ -252,7 +252,7 @@ READERS = {"images.npz": read_data, "images.npy": data.read_images, "table.csv":
            "images-idx3-ubyte": data.read_images, "pictures.zip": readers.read_labelled_zip,
            "statistics.npz": read_statistics,
            "generator.pth": read_generator, "cvae.pth": read_generator, "classifier.pth": read_classifier,
-           "discriminator.pth": models.load, "resume.pth": read_resume, "log.jsonl": read_log,
+           "discriminator.pth": models.load, "deformer.pth": models.load, "resume.pth": read_resume, "log.jsonl": read_log,
            "generator.onnx": read_generator,
            "classifier.onnx": read_classifier, "record.json": read_record, "results.json": read_results,
            "ocr.jsonl": read_ocr,

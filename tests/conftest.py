@@ -70,7 +70,7 @@ def train_models(folder):
     out, data_set = folder / "models", write_small_npz(folder)
     usual = ["--epochs", 3, "--batch", 32, "--out", out]
     tiny = ["--epochs", 2, "--batch", 20, "--per-class", 10, "--out", out / "tiny"]
-    for words in (["--snapshots", *usual], ["--model", "cvae", *usual], ["--model", "classifier", *usual],
+    for words in (["--snapshots", *usual], ["--model", "cvae", *usual], ["--model", "classifier", "--plain", *usual],
                   ["--model", "classifier-tiny", *tiny]):
         done = command("train.py", *words, "--dataset", data_set, "--device", "cpu")
         assert done.returncode == 0, done.stdout + done.stderr

@@ -26,7 +26,7 @@ from training import distributed
 from utils.cli import run_command
 
 WORDS = ["--model", "classifier-tiny", "--dataset", "small.npz", "--batch", "30", "--device", "cpu", "--epochs", "8",
-         "--save-every", "0.05", "--out"]
+         "--plain", "--save-every", "0.05", "--out"]
 
 
 def begin(name, size, more=lambda rank: [], words=WORDS, missing=False, folder_of=lambda rank: "."):

@@ -148,8 +148,11 @@ def test_what_small_and_uneven_data_get_by_default(small_npz):
 def test_few_images_do_not_take_all_steps(small_npz):
     """The default number of epochs: so many images in all, but no more passes than a handful of images is worth."""
     glyphs = data.load(small_npz).subset(2, 0)
-    run = Run(resolved(glyphs, "--model", "classifier"), glyphs, torch.device("cpu"), 0.0)
-    assert run.batches.size == 20 and train.max_epochs(run) == train.DEFAULTS["classifier"]["passes"]
+    for words, size in ((["--plain"], 20), ([], 128)):             # redrawn, they may fill a batch
+        args = resolved(glyphs, "--model", "classifier", *words)
+        assert (args.pen > 0) == (args.hands > 0) == (size == 128)
+        run = Run(args, glyphs, torch.device("cpu"), 0.0)
+        assert run.batches.size == size and train.max_epochs(run) == train.DEFAULTS["classifier"]["passes"]
 
 
 def test_the_plan_follows_the_speed(small_npz):

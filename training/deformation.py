@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 import models
+from training import distributed
 from training.augment import to_fields
-from training.distributed import draw
 from training.gan import ema_copy, update_ema
 from training.trainer import learning_rate, set_lr
 from training.vae import KL_WARM_UP, kl_divergence
@@ -106,8 +106,10 @@ def load_deformer(path=DEFAULT_DEFORMER):
 
 def other_hands(deformer, fields, share, rng):
     """Distance fields float [N, 1, 28, 28] of glyphs, the first `share` of them as other hands write them, the pen as it
-    comes: the same shape. rng: a CPU torch.Generator."""
-    some = round(share * len(fields))
+    comes: the same shape. rng: a CPU torch.Generator. (Of several processes' batch it is the first of all their glyphs.)"""
+    own, before = len(fields), distributed.rank * len(fields)
+    noise = torch.randn(round(share * own * distributed.size), deformer.cfg.latent, generator=rng)[before:before + own]
+    if not len(noise):
+        return fields
     with torch.no_grad():
-        noise = draw(torch.randn, (some, deformer.cfg.latent), generator=rng).to(fields.device)
-        return torch.cat([deformer.bend(fields[:some], noise), fields[some:]])
+        return torch.cat([deformer.bend(fields[:len(noise)], noise.to(fields.device)), fields[len(noise):]])
