@@ -286,6 +286,11 @@ def export(checkpoint, path):
     return {"bytes": Path(path).stat().st_size, "max_difference": difference}
 
 
+def batches_of(kind):
+    """The batch sizes with which files of a kind are tried."""
+    return SLOW_BATCHES if kind == "deformer" else VERIFY_BATCHES
+
+
 def verify(path, checkpoint):
     """(the largest difference between a file in onnxruntime and its network in torch over VERIFY_BATCHES, the largest
     that is allowed), in grey levels or logits; of gradients see verify_gradient(). inf where shapes differ, nan where an
@@ -294,7 +299,7 @@ def verify(path, checkpoint):
     if checkpoint.role == "classifier-gradient":
         return verify_gradient(session, checkpoint)
     network, largest = checkpoint.model, 0.0
-    for batch in SLOW_BATCHES if checkpoint.role == "deformer" else VERIFY_BATCHES:
+    for batch in batches_of(checkpoint.role):
         arrays = random_inputs(checkpoint.role, batch, len(meta["classes"]), meta.get("latent_dim"), seed=batch)
         tensors = [torch.from_numpy(a) for a in arrays.values()]
         with torch.inference_mode():
@@ -351,7 +356,7 @@ def check(path):
     opset = next((o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx")), None)
     if opset != OPSET:
         raise UserError(f"{path} has opset {opset}, expected {OPSET}")
-    for batch in SLOW_BATCHES if kind == "deformer" else VERIFY_BATCHES:
+    for batch in batches_of(kind):
         arrays = random_inputs(kind, batch, len(meta["classes"]), meta.get("latent_dim"), seed=batch)
         if any(len(output) != batch for output in session.run(None, arrays)):
             raise UserError(f"{path} does not keep the batch size {batch}")
@@ -450,7 +455,7 @@ def check_and_print(path, on):
     """check(), and a classifier's accuracy on images as data.read_images() takes them, if there are any."""
     kind, meta = check(path)
     print(f"{path}: a {kind} of {meta['dataset']}, {len(meta['classes'])} classes, opset {OPSET}, batches "
-          f"{', '.join(map(str, VERIFY_BATCHES))}: as promised")
+          f"{', '.join(map(str, batches_of(kind)))}: as promised")
     if on:
         images, labels, _, classes = data.read_images(on)
         if kind != "classifier":
