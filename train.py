@@ -57,8 +57,8 @@ DEFAULTS = {
 BATCH = 128                # images per step; 64 was no better and slower
 SCARCE = 20_000            # training images below which the discriminator would learn them by heart
 SHIFT = 2                  # pixels by which its images are then shifted
-FEW = 100                  # images of a class, the median, up to which a classifier sees them with other pens and hands ...
-FEW_SETTINGS = {"pen": 1.0, "hands": 0.5, "elastic": 20.0}           # ... chosen by the study of new scripts
+FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens and hands ...
+FEW_SETTINGS = {"pen": 1.0, "hands": 0.5, "elastic": 20.0}           # ... docs/new_script.md: with 100 they harm
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -147,7 +147,7 @@ def check_together(args, parser):
     for name in sorted({name for model in TRAINERS for name in settings_of(model)} - settings_of(args.model)):
         if getattr(args, name, None) is not None:
             parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
-    if args.plain and "pen" not in settings_of(args.model):
+    if args.plain and not TRAINERS[args.model].redraws:
         parser.error(f"--plain does nothing for --model {args.model}: leave it out")
     if args.epochs and args.minutes:
         parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
@@ -203,7 +203,7 @@ def resolve(args, glyphs):
     own = settings_of(args.model)
     if args.diffaugment is None and "diffaugment" in own:
         args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE else 0
-    if "pen" in own and not args.plain and np.median(sizes[sizes > 0]) <= FEW:
+    if TRAINERS[args.model].redraws and not args.plain and np.median(sizes[sizes > 0]) <= FEW:
         vars(args).update(FEW_SETTINGS if DEFAULT_DEFORMER.is_file() else FEW_SETTINGS | {"hands": 0.0})
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0

@@ -195,8 +195,8 @@ class Study(RowStudy):
         trained on images of this data set, which would not be a new script then."""
         checkpoint = load_deformer(self.deformer_path)
         if self.glyphs.sha256 in checkpoint.info["sources"].values():
-            raise UserError(f"{self.deformer_path} was trained on {self.glyphs.name}: train one on other scripts, with "
-                            "benchmarks/deformer.py --without, and name it with --deformer")
+            raise UserError(f"{self.deformer_path} was trained on {self.glyphs.name}: train one on other scripts, "
+                            "with benchmarks/deformer.py, and name it with --deformer")
         digest = hashlib.sha256(self.deformer_path.read_bytes()).hexdigest()[:16]
         return checkpoint.model, {"deformer_sha256": digest, "sources": list(checkpoint.info["sources"])}
 

@@ -155,6 +155,13 @@ def test_few_images_do_not_take_all_steps(small_npz):
         assert run.batches.size == size and train.max_epochs(run) == train.DEFAULTS["classifier"]["passes"]
 
 
+def test_only_classifiers_that_redraw_their_images_say_so(small_npz):
+    glyphs = data.load(small_npz).subset(5, 0)
+    assert resolved(glyphs, "--model", "classifier-tiny").pen > 0
+    assert resolved(glyphs, "--adversarial", "--model", "classifier").pen == 0
+    one_line_error(train.main, "--adversarial", "--model", "classifier", "--plain")
+
+
 def test_the_plan_follows_the_speed(small_npz):
     glyphs = data.load(small_npz)
     run = Run(resolved(glyphs, "--minutes", "1"), glyphs, torch.device("cpu"), 0.0)

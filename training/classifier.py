@@ -51,6 +51,7 @@ class ClassifierTrainer(Trainer):
     """Cross-entropy with smoothed labels on warped images, AdamW (Loshchilov and Hutter 2019)."""
     name = "classifier"
     Settings = ClassifierSettings
+    redraws = True
 
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
@@ -110,6 +111,7 @@ class AdversarialClassifierTrainer(ClassifierTrainer):
     (arXiv:1706.06083), solved in few steps from a random start as in Wong et al. 2020 (arXiv:2001.03994)."""
     name = "classifier-adversarial"
     Settings = AdversarialClassifierSettings
+    redraws = False            # its images are attacked instead
     EPS = 0.3                  # how far any pixel may be changed, of [0, 1]
     ATTACK_STEPS = 2
 
