@@ -1,6 +1,6 @@
 """Every data set -> arrays, their splits and subsets, and the style of a glyph.
 
-    python data.py mnist                                         # a summary: counts, ink, splits, source, hash
+    python data.py mnist                                         # a summary: counts, pens, splits, source, hash
     python data.py my_letters/ --out sheet.png                   # some images of each class; all: --out letters.npz
     python data.py strokes --num 1000 --seed 7 --out more.npz    # fresh images of the built-in simulator
     python data.py random-500 --num 50000 --out random.npz       # 500 characters of a script that nobody writes
@@ -8,8 +8,8 @@
     python data.py --scan page1.jpg page2.jpg --form form.json --out my_letters/    # the glyphs written on it
 
     glyphs = load("mnist")                                       # Glyphs: x_train, y_train, x_val, ..., classes
-    table = ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
-    t = thickness(glyphs.x_test, glyphs.y_test, table)           # 0 the thinnest of its class, 1 the thickest
+    table = width_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
+    t = thickness(glyphs.x_test, glyphs.y_test, table)           # 0 the thinnest pen of its class, 1 the thickest
 
 Images are uint8 [N,28,28], ink 255 on background 0, upright as a human reads; only datasets/ knows a file format.
 """
@@ -35,7 +35,7 @@ from utils.limits import MAX_CLASSES, MAX_IMAGES, check_class_names
 
 VAL_FRACTION = 1 / 12          # of the training images: 5,000 of MNIST's 60,000
 TEST_FRACTION = 1 / 6          # of one's own images where they come without a test split
-LEVELS = 256                   # ink quantiles per class
+LEVELS = 256                   # quantiles of the pen width per class
 DRAWN = {"strokes": "digits", "strokes-arabic": "arabic"}      # names of data sets -> kinds of the simulator
 
 
@@ -73,13 +73,7 @@ class Glyphs:
                        source=f"{self.source}; at most {n_per_class} training images per class (seed {seed})")
 
 
-# ---- style: how thick an image is among its class ------------------------------------------------
-
-def ink(images):
-    """Ink of uint8 [N,28,28] images, the count of pixels above 127: int64 [N]."""
-    parts = np.array_split(images, 1 + len(images) // 8192)  # bounds the memory
-    return np.concatenate([np.count_nonzero(part > 127, axis=(1, 2)) for part in parts])
-
+# ---- style: how thick the pen is among those of the class -----------------------------------------
 
 def pen_width(images):
     """Mean width of the strokes of uint8 [N,28,28] images in pixels, float32 [N]: twice the mass over the total
@@ -95,30 +89,30 @@ def pen_width(images):
     return np.concatenate(widths)
 
 
-def ink_table(x_train, y_train, n_classes):
-    """Ink quantiles of every class in the training split, at levels (i + 0.5) / 256: int16 [n_classes, 256]. A quantile
-    is the smallest ink that at least this fraction of the images does not exceed. A class without an image gets those
-    of all images."""
-    amounts = ink(x_train)
-    by_class = amounts[np.lexsort((amounts, y_train))]               # class by class, within each ascending
+def width_table(x_train, y_train, n_classes):
+    """Quantiles of the pen width of every class in the training split, at levels (i + 0.5) / 256: pixels, float32
+    [n_classes, 256]. A quantile is the smallest width that at least this fraction of the images does not exceed. A class
+    without an image gets those of all images."""
+    widths = pen_width(x_train)
+    by_class = widths[np.lexsort((widths, y_train))]                 # class by class, within each ascending
     counts = np.bincount(y_train, minlength=n_classes)
-    starts, everything = np.cumsum(counts) - counts, np.sort(amounts)
+    starts, everything = np.cumsum(counts) - counts, np.sort(widths)
     odd = 2 * np.arange(LEVELS) + 1                                  # level i is odd[i] / (2 * LEVELS)
 
     def places(n):                                                   # of the quantiles among n [..., 1] sorted values
         return -(-n * odd // (2 * LEVELS)) - 1
     table = by_class[(starts[:, None] + places(counts[:, None])).clip(0)]
     table[counts == 0] = everything[places(len(everything))]
-    return table.astype(np.int16)
+    return table
 
 
 def thickness(images, labels, table):
-    """Rank of each image's ink in its class's quantiles (`table` from ink_table), ties in the middle: float32 [N] in
-    [0, 1]. Images uint8 [N,28,28], labels int64 [N]."""
+    """Rank of each image's pen width in its class's quantiles (`table` from width_table), ties in the middle: float32 [N]
+    in [0, 1]. Images uint8 [N,28,28], labels int64 [N]."""
     # Each class's sorted quantiles follow each other on one number line, so that one search serves all classes.
-    line = (np.asarray(table, np.int64) + 1024 * np.arange(len(table))[:, None]).ravel()
+    line = (np.asarray(table, np.float64) + SIDE * np.arange(len(table))[:, None]).ravel()
     labels = np.asarray(labels, np.int64)
-    position = ink(images) + 1024 * labels
+    position = pen_width(images).astype(np.float64) + SIDE * labels  # a width is less than SIDE
     ranks = (np.searchsorted(line, position, "left") + np.searchsorted(line, position, "right")) / 2
     return ((ranks - LEVELS * labels) / LEVELS).astype(np.float32)
 
@@ -272,7 +266,7 @@ def read_images(path, data_dir=None, center=True):
     if name and split in ("train", "val", "test") and not path.exists():
         glyphs = load(name, data_dir, center=center)
         x, y = getattr(glyphs, "x_" + split), getattr(glyphs, "y_" + split)
-        table = ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
+        table = width_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
         return x, y, thickness(x, y, table), glyphs.classes
     if not text or not path.exists():
         raise UserError(f"no images at {text!r}: expected a folder, an .npz, .npy or idx file, or NAME:test")
@@ -302,15 +296,15 @@ def read_images(path, data_dir=None, center=True):
 # ---- the command ---------------------------------------------------------------------------------
 
 def print_summary(g):
-    """Counts and ink of every class of a Glyphs, its source and its hash."""
+    """Counts and pen widths of every class of a Glyphs, its source and its hash."""
     print(f"{g.name}: {g.source}\nlicence: {g.license}\nsha256 of all arrays: {g.sha256}")
     for note in filter(None, [g.notice, *g.warnings]):
         print(f"note: {note}")
-    print(f"{'class':>8} {'train':>7} {'val':>6} {'test':>6}  ink thin / median / thick (5 %, 50 %, 95 %)")
-    table = ink_table(g.x_train, g.y_train, len(g.classes))
+    print(f"{'class':>8} {'train':>7} {'val':>6} {'test':>6}  pen thin / median / thick (5 %, 50 %, 95 %), pixels")
+    table = width_table(g.x_train, g.y_train, len(g.classes))
     counts = np.stack([np.bincount(y, minlength=len(g.classes)) for y in (g.y_train, g.y_val, g.y_test)], 1)
     for name, (train, val, test), row in zip(g.classes, counts, table):
-        print(f"{name:>8} {train:7,} {val:6,} {test:6,}  {row[13]} / {row[128]} / {row[243]}")
+        print(f"{name:>8} {train:7,} {val:6,} {test:6,}  {row[13]:.1f} / {row[128]:.1f} / {row[243]:.1f}")
     print(f"{'all':>8} {len(g.y_train):7,} {len(g.y_val):6,} {len(g.y_test):6,}")
 
 

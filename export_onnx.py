@@ -224,7 +224,7 @@ def metadata(checkpoint):
     if hasattr(checkpoint.model.cfg, "latent"):
         meta["latent_dim"] = str(checkpoint.model.cfg.latent)
     if checkpoint.role == "generator":
-        meta["ink_medians"] = json.dumps(np.median(checkpoint.ink_table, axis=1).tolist())
+        meta["width_medians"] = json.dumps([round(float(m), 3) for m in np.median(checkpoint.width_table, axis=1)])
     return meta
 
 

@@ -107,7 +107,7 @@ def run(args):
     table = None
     if "conditional" in names and is_named:
         glyphs = data.load(dataset, args.data_dir)
-        table = data.ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
+        table = data.width_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
     options = {"extractor": extractor, "metrics": names - {"copies"}, "table": table, "seed": args.seed}
     result = {"real": args.real, "fake": args.fake}
     result |= comparison.compare(real, fake, bootstrap=args.bootstrap, infinity=args.infinity, **options)

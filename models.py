@@ -5,7 +5,7 @@
 
 Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 1; a network that wants
 another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0, 1], the rank
-of an image's ink within its class (data.py). All networks work channels-last and under bf16 autocast.
+of an image's pen width within its class (data.py). All networks work channels-last and under bf16 autocast.
 """
 import math
 import pickletools
@@ -23,13 +23,13 @@ from utils.distance_field import REACH, distance_field, look_up, pen_width, rend
 from utils.files import UserError, atomic
 from utils.onnx_classifier import open_classifier_gradient
 
-VERSION = 1        # of the checkpoint format
+VERSION = 2        # of the checkpoint format
 STORED = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2",        # what a file may be made of
           *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Byte",
                                                 "Bool"))}
 CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_list, "weights": dict,
            # of a checkpoint
-           "ink_table": torch.Tensor,
+           "width_table": torch.Tensor,
            "info": {**{f"{key}?": str for key in ("model", "dataset", "dataset_sha256", "license", "source")},
                     "sources?": {str: str}, "figures?": {str: object}}}
 BASIS = 8          # knots of the thickness dial: a piecewise-linear curve through 8 learned vectors
@@ -376,13 +376,14 @@ MAKES_IMAGES = ("generator", "cvae")       # kinds that turn noise, label and th
 class Checkpoint:
     """A network with what one must know to use it.
 
-    `classes`: the characters that people read, by label; `ink_table`: int32 [n_classes, 256], the ink quantiles
-    that give thickness its meaning (data.py); `info`: JSON types (data set, its hash, licence, figures). Of a deformer,
-    which knows no classes, `classes` are the names of the scripts that it has learned on, and the table has no columns."""
+    `classes`: the characters that people read, by label; `width_table`: float32 [n_classes, 256], the quantiles of the
+    pen's width in pixels that give thickness its meaning (data.py); `info`: JSON types (data set, its hash, licence,
+    figures). Of a deformer, which knows no classes, `classes` are the names of the scripts that it has learned on, and the
+    table has no columns."""
     kind: str
     model: nn.Module
     classes: list
-    ink_table: np.ndarray
+    width_table: np.ndarray
     info: dict = field(default_factory=dict)
 
     @property
@@ -395,7 +396,7 @@ def save(path, checkpoint):
     """Write a Checkpoint as plain tensors and JSON types, atomically."""
     c = checkpoint
     content = {"version": VERSION, "kind": c.kind, "config": asdict(c.model.cfg), "classes": list(c.classes),
-               "ink_table": torch.from_numpy(np.asarray(c.ink_table, np.int32)), "info": c.info,
+               "width_table": torch.from_numpy(np.asarray(c.width_table, np.float32)), "info": c.info,
                "weights": {k: v.cpu().contiguous() for k, v in c.model.state_dict().items()}}
     write_archive(content, path)
 
@@ -460,7 +461,8 @@ def load(path, kind=None):
     content = read_archive(path)
     try:
         if content["version"] != VERSION:
-            raise UserError(f"{path} has checkpoint version {content['version']}, this code reads {VERSION}")
+            was = ", in which thickness was ink and not the pen's width" if content["version"] == 1 else ""
+            raise UserError(f"{path} has checkpoint version {content['version']}{was}; this code reads {VERSION}: train again")
         if not (matches(content, CONTENT) and is_plain(content["info"])):
             raise TypeError("content")
         kinds = (kind,) if isinstance(kind, str) else kind or tuple(MODELS)
@@ -476,11 +478,11 @@ def load(path, kind=None):
         if any(v.dtype != types.get(k) for k, v in content["weights"].items()):
             raise TypeError("weights")
         model.load_state_dict(content["weights"], assign=True)
-        classes, ink_table = content["classes"], content["ink_table"].numpy()
-        if not len(classes) == len(ink_table) == getattr(config, "n_classes", len(classes)):
+        classes, width_table = content["classes"], content["width_table"].numpy()
+        if not len(classes) == len(width_table) == getattr(config, "n_classes", len(classes)):
             raise ValueError("classes")
-        if ink_table.ndim != 2 or ink_table.dtype.kind != "i":
-            raise ValueError("ink_table")
+        if width_table.ndim != 2 or width_table.dtype != np.float32 or not np.isfinite(width_table).all():
+            raise ValueError("width_table")
         if not all(v.isfinite().all() for v in content["weights"].values()):
             raise UserError(f"{path} holds weights that are not finite: train again")
         info = {"dataset": "unknown", "license": "unknown", **content["info"]}
@@ -490,7 +492,7 @@ def load(path, kind=None):
         raise UserError(f"{path} is not a checkpoint that this code can use ({type(e).__name__}: its networks, "
                         "configuration or classes do not fit)") from e
     model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return Checkpoint(content["kind"], model, classes, ink_table, info)
+    return Checkpoint(content["kind"], model, classes, width_table, info)
 
 
 def is_sound(value, f):
@@ -506,7 +508,7 @@ def n_parameters(model):
 
 def load_classifier(path):
     """A classifier to explain or attack: load() of a .pth, or a classifier-gradient.onnx as a Checkpoint without an
-    ink_table. Raises UserError for any other file."""
+    width_table. Raises UserError for any other file."""
     if Path(path).suffix != ".onnx":
         return load(path, "classifier")
     try:

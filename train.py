@@ -110,7 +110,7 @@ def parse_args(argv=None):
     add_setting("--lr", cli.number(float, above=0), "top learning rate")
     add_setting("--label-weight", weight, "of the discriminator's label loss")
     add_setting("--g-label-weight", weight, "of that of the generator; more makes samples alike")
-    add_setting("--ink-weight", weight, "of the loss that makes a sample as thick as it should be")
+    add_setting("--width-weight", weight, "of the loss that makes a sample's pen as wide as it should be")
     add_setting("--gan-weight", weight, "of the cvae's adversarial loss, which sharpens; 0: a plain one")
     add_setting("--r1", weight, "gradient penalty at real images (pixels in [-1, 1]) at the start")
     add_setting("--r1-end", weight, "and at the end")
@@ -331,7 +331,7 @@ def measure_generator(run):
     (fid.py and benchmarks/ measure the rest: it needs a classifier.)"""
     g, n = run.glyphs, MEASURED
     images, labels, t = sample_all(run.sampler(), n, seed=1)
-    drawn = data.thickness(images, labels, run.batches.ink_table)
+    drawn = data.thickness(images, labels, run.batches.width_table)
     rho = [statistics.rank_correlation(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
     measured = {"samples": n, "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
                 "thickness_correlation": round(float(np.mean(rho)), 4)}

@@ -86,7 +86,7 @@ def make_files(folder):
     put("statistics.npz", saved(np.savez, mu=np.arange(9.0), sigma=np.eye(9), n=50, extractor="abc:features"))
     for kind, (config, network) in models.MODELS.items():
         torch.manual_seed(0)
-        checkpoint = models.Checkpoint(kind, network(config()), classes.tolist(), np.zeros((10, 256), np.int32),
+        checkpoint = models.Checkpoint(kind, network(config()), classes.tolist(), np.zeros((10, 256)),
                                        {"dataset": "strokes", "license": "MIT",
                                         "figures": {"epoch": 1, "training_seconds": 1.5}})
         models.save(folder / "network", checkpoint)

@@ -70,7 +70,7 @@ def draw(path, classes, images):
 def read(path):
     """All that a run does before its first step."""
     glyphs = data.load(path)
-    table = data.ink_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
+    table = data.width_table(glyphs.x_train, glyphs.y_train, len(glyphs.classes))
     data.thickness(glyphs.x_train, glyphs.y_train, table)
     print(glyphs.sha256)
 

@@ -71,7 +71,7 @@ class Bench:
 
     def __init__(self, args):
         self.glyphs = g = data.load(args.dataset, args.data_dir)
-        self.table = data.ink_table(g.x_train, g.y_train, len(g.classes))
+        self.table = data.width_table(g.x_train, g.y_train, len(g.classes))
         self.extractor = Extractor(args.features)
         self.test = self.extractor.measure(g.x_test, g.y_test, classes=g.classes)
         self.n = min(N, len(g.x_train))        # as many samples as training images for the floor: FID depends on it

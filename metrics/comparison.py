@@ -12,7 +12,7 @@ MIN_IMAGES = 2048                      # below this on either side, or below 2 d
 
 def compare(real, fake, extractor=None, metrics=DEFAULT_METRICS, table=None, bootstrap=None, infinity=False, seed=0):
     """Compare two FeatureSets: a dict of JSON types. Raises UserError where they do not fit.
-    metrics: from METRICS. `table`: for "conditional", the ink table of the training split (data.ink_table), by default
+    metrics: from METRICS. `table`: for "conditional", the pen widths of the training split (data.width_table), by default
     that of the real side. `bootstrap`: resamplings for the interval of FID (None: 100 where they are fast)."""
     d, n_real, n_fake = len(real.moments.mean), real.moments.n, fake.moments.n
     names = [x.moments.extractor for x in (real, fake) if x.moments.extractor]

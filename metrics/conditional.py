@@ -41,7 +41,7 @@ def conditional_metrics(real, fake, extractor=None, table=None):
     if fake.answers is not None and extractor is not None and extractor.classes in (None, classes):
         result["label_accuracy"] = float((fake.answers == labels).mean())
     if fake.thickness is not None:
-        table = data.ink_table(real.images, real.labels, len(classes)) if table is None else table
+        table = data.width_table(real.images, real.labels, len(classes)) if table is None else table
         drawn = data.thickness(fake.images, labels, table)
         result["style_accuracy"] = float((data.style(drawn) == data.style(fake.thickness)).mean())
         rho = {classes[k]: rank_correlation(fake.thickness[labels == k], drawn[labels == k])

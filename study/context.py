@@ -116,7 +116,7 @@ class Reference:
         paths = [p for p in (context.models / "classifier.onnx", features.DEFAULT_MODEL) if p.is_file()]
         self.extractor = features.Extractor(paths[0] if paths else "pixels", depths=depths)
         self.glyphs = g = context.glyphs
-        self.table = data.ink_table(g.x_train, g.y_train, len(g.classes))
+        self.table = data.width_table(g.x_train, g.y_train, len(g.classes))
         keep = np.sort(np.random.default_rng(0).permutation(len(g.x_test))[:MAX_SAMPLES])
         self.n = len(keep)
         self.test = self.measure(g.x_test[keep], g.y_test[keep])

@@ -176,7 +176,7 @@ def samples_figure(context, sources):
     labels, t = np.repeat(classes, len(thicknesses)), np.tile(thicknesses, len(classes))
     blocks = {}
     if context.show_real:
-        ranks = data.thickness(g.x_test, g.y_test, data.ink_table(g.x_train, g.y_train, len(g.classes)))
+        ranks = data.thickness(g.x_test, g.y_test, data.width_table(g.x_train, g.y_train, len(g.classes)))
         nearest = [np.argmin(np.where(g.y_test == k, abs(ranks - v), np.inf)) for k, v in zip(labels, t)]
         blocks["real (test)"] = g.x_test[nearest] * np.isin(labels, g.y_test)[:, None, None]     # else blank
     for stem, source in sources.items():

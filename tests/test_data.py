@@ -37,45 +37,50 @@ def check_sound(g):
 
 # ---- style ---------------------------------------------------------------------------------------
 
-def test_ink_counts_pixels_above_127():
-    x = np.zeros((3, 28, 28), np.uint8)
-    x[0, :2] = 127
-    x[1, :2] = 128
-    x[2] = 255
-    assert data.ink(x).tolist() == [0, 56, 784] and data.ink(x).dtype == np.int64
+def bars(widths, length=20):
+    """Upright bars of whole widths in pixels and one length: uint8 [N, 28, 28]."""
+    x = np.zeros((len(widths), 28, 28), np.uint8)
+    for image, width in zip(x, widths):
+        image[4:4 + length, 4:4 + width] = 255
+    return x
 
 
-def images_with_ink(amounts):
-    return np.uint8(255 * (np.arange(784) < amounts[:, None])).reshape(-1, 28, 28)
-
-
-def test_thickness_is_the_mid_rank_in_the_class():
+def test_thickness_is_the_mid_rank_of_the_pen_in_the_class():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 5, 3000)
-    amounts = rng.integers(20, 60, 3000) + 100 * y
-    x = images_with_ink(amounts)
-    table = data.ink_table(x, y, 5)
-    assert table.shape == (5, 256) and (np.diff(table, axis=1) >= 0).all()
+    sizes = rng.integers(1, 12, 3000) + 2 * y
+    x = bars(sizes)
+    table = data.width_table(x, y, 5)
+    assert table.shape == (5, 256) and table.dtype == np.float32 and (np.diff(table, axis=1) >= 0).all()
     t = data.thickness(x, y, table)
     assert t.dtype == np.float32 and 0 <= t.min() and t.max() <= 1
     for c in range(5):
-        inks = amounts[y == c]
-        exact = ((inks[:, None] > inks).sum(1) + (inks[:, None] >= inks).sum(1)) / 2 / len(inks)
+        of_class, widths = sizes[y == c], np.sort(data.pen_width(x[y == c]))
+        exact = ((of_class[:, None] > of_class).sum(1) + (of_class[:, None] >= of_class).sum(1)) / 2 / len(of_class)
         assert np.abs(exact - t[y == c]).max() < 1 / 128
-        assert np.array_equal(table[c], np.sort(inks)[np.ceil((np.arange(256) + .5) / 256 * len(inks)).astype(int) - 1])
-    assert data.thickness(images_with_ink(np.array([0, 784])), np.array([3, 3]), table).tolist() == [0, 1]
+        assert np.array_equal(table[c], widths[np.ceil((np.arange(256) + .5) / 256 * len(widths)).astype(int) - 1])
+    assert data.thickness(bars([0, 24]), np.array([3, 3]), table).tolist() == [0, 1]
     assert data.style(np.array([0, .49, .5, 1])).tolist() == [0, 0, 1, 1]
 
 
-def test_thick_means_more_ink_and_small_classes_work():
-    x = np.zeros((4, 28, 28), np.uint8)
-    for i, width in enumerate((2, 4, 6, 3)):
-        x[i, 4:24, 10:10 + width] = 255
+def test_thick_means_the_pen_and_not_the_size():
+    x = np.concatenate([bars([2, 4, 6]), bars([3])])
     y = np.array([0, 0, 0, 2])
-    table = data.ink_table(x, y, 3)
+    table = data.width_table(x, y, 3)
     t = data.thickness(x, y, table)
     assert t[0] < t[1] == 0.5 < t[2] and t[3] == 0.5  # one image is its own median
-    assert table[1].tolist() == data.ink_table(x, np.zeros(4, int), 1)[0].tolist()  # an empty class: all images
+    assert table[1].tolist() == data.width_table(x, np.zeros(4, int), 1)[0].tolist()  # an empty class: all images
+    large, small = bars([3], 24), bars([5], 12)
+    assert (large > 0).sum() > (small > 0).sum()
+    assert data.thickness(large, [0], table) < data.thickness(small, [0], table)
+
+
+def test_thickness_of_the_last_of_many_classes():
+    """One number line holds the quantiles of all classes: those of the last lie far out."""
+    n = 50_000
+    table = np.tile(data.width_table(bars([2, 4, 6]), np.zeros(3, int), 1), (n, 1))
+    x = bars([2, 4, 6, 5])
+    assert np.array_equal(data.thickness(x, np.full(4, n - 1), table), data.thickness(x, np.zeros(4, int), table))
 
 
 # ---- splits and subsets --------------------------------------------------------------------------
@@ -171,7 +176,7 @@ def test_many_classes_of_one_image_each():
     x, y = some_glyphs(n, n)
     g = data.split_up("many", [str(i) for i in range(n)], x, y, None, None, 0, source="s", license="l", warnings=[])
     assert len(g.x_train) == n and len(g.x_val) == len(g.x_test) == 0 and "5,000 classes with a single" in g.warnings[0]
-    assert (data.thickness(g.x_train, g.y_train, data.ink_table(g.x_train, g.y_train, n)) == 0.5).all()
+    assert (data.thickness(g.x_train, g.y_train, data.width_table(g.x_train, g.y_train, n)) == 0.5).all()
 
 
 # ---- read_images ---------------------------------------------------------------------------------
@@ -297,7 +302,7 @@ def test_real_mnist(real_mnist):
     check_sound(g)
     assert (g.name, len(g.x_train), len(g.x_val), len(g.x_test)) == ("mnist", 55_000, 5_000, 10_000)
     assert len({a.tobytes() for x in (g.x_train, g.x_val, g.x_test) for a in x}) == 70_000  # disjoint
-    t = data.thickness(g.x_train, g.y_train, data.ink_table(g.x_train, g.y_train, 10))
+    t = data.thickness(g.x_train, g.y_train, data.width_table(g.x_train, g.y_train, 10))
     assert abs(t.mean() - 0.5) < 0.001 and abs(data.style(t).mean() - 0.5) < 0.02
     seven_mean = g.x_train[g.y_train == 7].mean(0)
     assert seven_mean[6:12, 6:22].mean() > 1.3 * seven_mean[18:24, 6:22].mean()  # upright: the bar of a 7 is at the top

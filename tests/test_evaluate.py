@@ -41,7 +41,7 @@ def place(glyphs, small_npz, tmp_path_factory):
     generator = models.Generator(models.GeneratorConfig(k, 8, 8, 16, 8, 8))
     networks = {"generator": ("generator", generator),
                 "classifier": ("classifier", models.Classifier(models.ClassifierConfig(k, width=4)))}
-    table = data.ink_table(glyphs.x_train, glyphs.y_train, k)
+    table = data.width_table(glyphs.x_train, glyphs.y_train, k)
     record = {"dataset": "small", "dataset_sha256": glyphs.sha256, "training_seconds": 2.0, "epochs": 2}
     for name, (kind, network) in networks.items():
         info = {"figures": {"epoch": 2, "training_seconds": 2.0}}

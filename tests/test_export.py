@@ -41,7 +41,7 @@ def checkpoint(kind, classes, **config):
     if kind == "classifier":
         for layer in [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]:
             layer.weight.data = layer.weight.data.half().float()
-    table = np.tile(np.arange(256, dtype=np.int32), (classes, 1)) + np.arange(classes)[:, None]
+    table = np.tile(np.linspace(1, 5, 256), (classes, 1)) + np.arange(classes)[:, None]
     return models.Checkpoint(kind, network, [chr(0x3042 + i) for i in range(classes)], table,
                              {"dataset": "strokes", "license": "MIT", "figures": {"test_accuracy": 0.5}})
 
@@ -108,7 +108,7 @@ def test_the_file_keeps_the_contract(exported):
     assert set(onnx_session.METADATA[made.role]) <= set(meta)
     if made.role == "generator":
         assert int(meta["latent_dim"]) == made.model.cfg.latent
-        assert json.loads(meta["ink_medians"]) == [127.5 + k for k in range(len(made.classes))]
+        assert json.loads(meta["width_medians"]) == [3.0 + k for k in range(len(made.classes))]
     assert not any(node.op_type == "BatchNormalization" for node in proto.graph.node)
 
 

@@ -13,9 +13,8 @@ from training.gan import (
     AuxiliaryClassifierGAN,
     ConditionalGAN,
     ema_copy,
-    ink_loss,
-    soft_ink,
     update_ema,
+    width_loss,
 )
 from training.trainer import Batch, Trainer, learning_rate, set_lr
 from training.vae import ConditionalVAE
@@ -174,38 +173,36 @@ def test_fakes_are_drawn_as_the_real_images_are_labelled():
     assert all(torch.equal(a, b) for pair in zip(asked, expected, strict=True) for a, b in zip(*pair))
 
 
-def test_ink_loss_is_the_difference_in_pixels_over_forty():
-    thick, thin = torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 28, 28)
-    thick[:, :, :10, :10], thin[:, :, :10, :2] = 1, 1
-    assert float(ink_loss(thick, thin)) == pytest.approx(80 / 40, rel=1e-3)
-    assert float(ink_loss(thin, thin)) == 0
+def test_width_loss_is_the_difference_of_the_pens_in_units_of_0_6_pixels():
+    """The same however large the glyph: bars of 2 and of 5 pixels, whose widths the ends make smaller."""
+    def bar(width, length):
+        images = torch.zeros(2, 1, 28, 28)
+        images[:, :, 4:4 + length, 4:4 + width] = 1
+        return images
+    expected = (5 * 20 / 25 - 2 * 20 / 22) / 0.6
+    assert float(width_loss(bar(5, 20), bar(2, 20))) == pytest.approx(expected, rel=0.02)
+    assert float(width_loss(bar(2, 10), bar(2, 20))) < 0.1 * expected
+    assert float(width_loss(bar(2, 20), bar(2, 20))) == 0
 
 
-def test_soft_ink_counts_what_data_counts():
-    rng = np.random.default_rng(0)
-    images = (rng.random((5, 28, 28)) < 0.2) * np.uint8(255)
-    counted = soft_ink(models.from_uint8(torch.from_numpy(images)))
-    torch.testing.assert_close(counted, torch.from_numpy((images > 127).sum((1, 2))).float(), atol=0.1, rtol=0)
-
-
-def test_the_generator_loss_asks_for_ink_and_label():
-    """The generator's loss is the adversarial one plus the weighted ink loss: without the weight it falls by that much."""
+def test_the_generator_loss_asks_for_pen_and_label():
+    """The generator's loss is the adversarial one plus the weighted width loss: without the weight it falls by that much."""
     losses = {}
     for weight in (0.0, 0.5):
-        *_, (_, loss, parts) = make(ConditionalGAN, ink_weight=weight, r1=0, r1_end=0).losses(make_batch(step=1))
-        losses[weight] = float(loss.detach()), float(parts["ink"])
+        *_, (_, loss, parts) = make(ConditionalGAN, width_weight=weight, r1=0, r1_end=0).losses(make_batch(step=1))
+        losses[weight] = float(loss.detach()), float(parts["width"])
     assert losses[0.5][0] - losses[0.0][0] == pytest.approx(0.5 * losses[0.5][1], rel=1e-4)
 
 
-def test_the_ink_loss_teaches_the_generator():
-    """With no other term the ink of samples comes nearer to that of the real images."""
-    gan, inks = make(ConditionalGAN, g_label_weight=0, ink_weight=1.0), []
+def test_the_width_loss_teaches_the_generator():
+    """With no other term the pens of samples come nearer to those of the real images."""
+    gan, widths = make(ConditionalGAN, g_label_weight=0, width_weight=1.0), []
     gan.adversarial.generator_loss = lambda batch, fake: (0 * fake.sum(), {})
     batch = make_batch(step=1)
     for _ in range(6):
         batch.rng.manual_seed(0)
-        inks.append(float(take_step(gan, batch)["ink"]))
-    assert inks[-1] < 0.9 * inks[0]
+        widths.append(float(take_step(gan, batch)["width"]))
+    assert widths[-1] < 0.9 * widths[0]
 
 
 def test_diff_augment_shifts_what_the_discriminator_sees_and_nothing_else():
@@ -286,7 +283,7 @@ def test_the_score_of_an_acgan_does_not_see_the_condition():
 
 def test_a_generator_learns_to_fool_a_fixed_discriminator():
     """Steps of the generator alone lower its own loss: the sign of the adversarial loss is right."""
-    gan = make(ConditionalGAN, ink_weight=0, g_label_weight=0)
+    gan = make(ConditionalGAN, width_weight=0, g_label_weight=0)
     batch = make_batch()
     noise = torch.randn(12, 64, generator=torch.Generator().manual_seed(1))
 

@@ -35,7 +35,7 @@ def shaken():
         elif isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)):
             m.weight.data = m.weight.data.half().float()
     info = {"dataset": "strokes", "license": "MIT", "figures": {"test_accuracy": 0.5}}
-    return models.Checkpoint("classifier", network.eval().requires_grad_(False), CLASSES, np.zeros((10, 256), np.int32), info)
+    return models.Checkpoint("classifier", network.eval().requires_grad_(False), CLASSES, np.zeros((10, 256)), info)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_bad_input_of_the_export(exported, tmp_path):
     assert "--int8" in one_line_error(export_onnx.main, pth, "--gradient", "--int8")
     assert "--check writes nothing" in one_line_error(export_onnx.main, exported[1], "--gradient", "--check")
     generator = models.Generator(models.GeneratorConfig(3))
-    models.save(tmp_path / "g.pth", models.Checkpoint("generator", generator, list("abc"), np.zeros((3, 256), np.int32)))
+    models.save(tmp_path / "g.pth", models.Checkpoint("generator", generator, list("abc"), np.zeros((3, 256))))
     assert "not a classifier" in one_line_error(export_onnx.main, tmp_path / "g.pth", "--gradient")
     assert [path.name for path in tmp_path.iterdir()] == ["g.pth"]
 

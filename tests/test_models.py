@@ -59,7 +59,7 @@ def test_checkpoint_round_trip(tmp_path):
     models.save(tmp_path / "g.pth", saved)
     found = models.load(tmp_path / "g.pth", "generator")
     assert found.classes == saved.classes and found.info == saved.info
-    assert np.array_equal(found.ink_table, saved.ink_table)
+    assert np.array_equal(found.width_table, saved.width_table)
     noise = torch.randn(4, 64)
     inputs = noise, torch.arange(4), torch.rand(4)
     torch.testing.assert_close(found.model(*inputs), saved.model.eval()(*inputs))
@@ -105,6 +105,16 @@ def test_a_bad_checkpoint_is_an_error_that_names_the_file(tmp_path, how):
     models.save(path, checkpoint())
     break_file(path, how)
     with pytest.raises(UserError, match="bad.pth"):
+        models.load(path)
+
+
+def test_a_checkpoint_of_version_1_is_told_apart(tmp_path):
+    """Its thickness was another: the message says which."""
+    path = tmp_path / "old.pth"
+    models.save(path, checkpoint())
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "version": 1}, path)
+    with pytest.raises(UserError, match=r"old.pth has checkpoint version 1, in which thickness was ink .* train again"):
         models.load(path)
 
 
@@ -159,8 +169,8 @@ def test_odd_tensors_in_a_checkpoint_take_no_memory(tmp_path, how):
     ("info", {"note": b"bytes"}),
     ("classes", "0123456789"), ("classes", ["\ud800", *"123456789"]), ("classes", [""] * 10),
     ("classes", list(range(10))),
-    ("classes", ["x" * 10 ** 6, *"123456789"]), ("ink_table", torch.zeros(10)), ("ink_table", torch.zeros(10, 256)),
-    ("ink_table", [1] * 10),
+    ("classes", ["x" * 10 ** 6, *"123456789"]), ("width_table", torch.zeros(10)),
+    ("width_table", torch.zeros(10, 256).int()), ("width_table", torch.full((10, 256), torch.nan)), ("width_table", [1] * 10),
     ("config", {"n_classes": 10, "c0": 0}), ("config", {"n_classes": 10, "hidden": -3}), ("config", {"width": 5}),
     ("config", None),
     ("kind", ["generator"]), ("kind", "painter"), ("weights", {}), ("weights", [1]), ("version", "1"),

@@ -61,7 +61,7 @@ def test_a_batch_holds_the_thickness_of_its_images():
     chosen = order[2 * 32:3 * 32].numpy()
     assert np.array_equal(batch.labels, g.y_train[chosen])
     assert np.array_equal((batch.images * 255).round().byte()[:, 0], g.x_train[chosen])
-    expected = data.thickness(g.x_train, g.y_train, data.ink_table(g.x_train, g.y_train, 10))[chosen]
+    expected = data.thickness(g.x_train, g.y_train, data.width_table(g.x_train, g.y_train, 10))[chosen]
     assert np.array_equal(batch.thickness, expected) and expected.std() > 0.2
 
 

@@ -230,7 +230,7 @@ def test_sobel_finds_the_edge():
 def files(quick, glyphs, tmp_path_factory):
     """A folder with classifier.pth, a large picture of a 7, dark on light, and an .npz with three labelled images."""
     folder = tmp_path_factory.mktemp("command")
-    table = data.ink_table(glyphs.x_train, glyphs.y_train, 10)
+    table = data.width_table(glyphs.x_train, glyphs.y_train, 10)
     models.save(folder / "classifier.pth", models.Checkpoint("classifier", quick[0], glyphs.classes, table))
     seven = glyphs.x_test[np.flatnonzero(glyphs.y_test == 7)[0]]
     Image.fromarray(255 - seven).resize((140, 140)).save(folder / "seven.png")

@@ -48,7 +48,7 @@ def test_section_says_what_it_measured(glyphs, network, tmp_path, monkeypatch):
     monkeypatch.setitem(saliency_checks.COARSE, "SmoothGrad", partial(saliency.smoothgrad, samples=2))
     monkeypatch.setitem(saliency_checks.COARSE, "integrated gradients",
                         partial(saliency.integrated_gradients, steps=4, tolerance=np.inf))
-    table = data.ink_table(glyphs.x_train, glyphs.y_train, 3)
+    table = data.width_table(glyphs.x_train, glyphs.y_train, 3)
     context = Context(glyphs, tmp_path, tmp_path, seeds=2, say=lambda *a: None)
     with pytest.raises(UserError, match="no classifier.pth"):
         saliency_checks.measure(context)

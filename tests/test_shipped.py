@@ -54,7 +54,7 @@ def test_files_are_small():
 def test_samples_are_what_was_asked(samples):
     images, labels, t = samples
     assert export_onnx.accuracy(SHIPPED / "classifier.onnx", images, labels) > 0.99
-    drawn = data.thickness(images, labels, models.load(SHIPPED / "generator.pth").ink_table)
+    drawn = data.thickness(images, labels, models.load(SHIPPED / "generator.pth").width_table)
     assert np.mean(data.style(drawn) == data.style(t)) > 0.92
     assert len({image.tobytes() for image in images}) == len(images)
 

@@ -44,7 +44,7 @@ def test_the_loss_is_the_negative_elbo_with_a_warm_up(progress, weight):
 
 def test_the_adversarial_loss_sets_in_later():
     early, late = (take_step(make(ConditionalVAE), make_batch(progress=p)) for p in (0.0, ADVERSARIAL_FROM))
-    assert set(early) == {"pixels", "KL"} and list(late) == ["pixels", "KL", "D", "G", "label", "ink"]
+    assert set(early) == {"pixels", "KL"} and list(late) == ["pixels", "KL", "D", "G", "label", "width"]
 
 
 def test_the_adversarial_part_is_weighed_against_the_reconstruction():
@@ -54,7 +54,7 @@ def test_the_adversarial_part_is_weighed_against_the_reconstruction():
     batch = make_batch(step=1, progress=0.9)
     (_, _, d_parts), (_, loss, parts) = vae.losses(batch)
     logged = d_parts | parts
-    expected = logged["pixels"] + logged["KL"] + 10 * (logged["G"] + 0.5 * logged["label"] + 0.5 * logged["ink"])
+    expected = logged["pixels"] + logged["KL"] + 10 * (logged["G"] + 0.5 * logged["label"] + 0.5 * logged["width"])
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-4, atol=1e-3)
     (y, t), = asked
     assert torch.equal(y, batch.labels) and torch.equal(t, batch.thickness)

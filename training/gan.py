@@ -9,6 +9,7 @@ import models
 from training.augment import shift
 from training.distributed import draw
 from training.trainer import Trainer
+from utils.distance_field import pen_width
 
 R1_EVERY = 16              # steps between two R1 penalties; the penalty is scaled up by as much
 
@@ -21,7 +22,7 @@ class GANSettings:
     final_lr: float = 0.02           # share of lr at the end
     label_weight: float = 0.3        # of the discriminator's label loss
     g_label_weight: float = 0.1      # of the generator's label loss; more makes samples alike
-    ink_weight: float = 0.5          # of the loss that makes a sample as thick as it should be
+    width_weight: float = 0.5        # of the loss that makes a sample's pen as wide as it should be
     r1: float = 0.05                 # gradient penalty at the start, weak for speed ...
     r1_end: float = 0.15             # ... and at the end, where the slope would grow and samples would suffer
     diffaugment: int = 0             # pixels by which the discriminator's images are shifted
@@ -36,15 +37,10 @@ class ACGANSettings(GANSettings):
 
 # ---- what the generators of a GAN and of a VAE share ---------------------------------------------
 
-def soft_ink(images):
-    """float [N, 1, H, W] in [0, 1] -> float [N]: the number of ink pixels (above 127), made differentiable."""
-    return torch.sigmoid(20 * (images - 0.5)).sum((1, 2, 3))
-
-
-def ink_loss(fake, real):
-    """How far the ink of each fake is from that of the real image of the same class and thickness, in units
-    of 40 pixels, about one standard deviation of MNIST."""
-    return (soft_ink(fake) - soft_ink(real)).abs().mean() / 40
+def width_loss(fake, real):
+    """How far the pen of each fake is from that of the real image of the same class and thickness, in units of 0.6
+    pixels, one standard deviation within a class of MNIST. Images float [N, 1, H, W] in [0, 1]."""
+    return (pen_width(fake.float()) - pen_width(real)).abs().mean() / 0.6
 
 
 def ema_copy(network):
@@ -118,7 +114,7 @@ class AdversarialLoss:
 # ---- the GANs ------------------------------------------------------------------------------------
 
 class ConditionalGAN(Trainer):
-    """A projection GAN with an ink loss for the thickness dial and an averaged generator. The same fake
+    """A projection GAN with a loss of the pen's width for the thickness dial and an averaged generator. The same fake
     images, with the labels and thickness of the real ones, serve both half steps."""
     name, discriminator_name = "generator", "discriminator"
     makes_images, Settings = True, GANSettings
@@ -150,8 +146,9 @@ class ConditionalGAN(Trainer):
         yield self.optimizers["discriminator"], loss, parts
 
         loss, parts = self.adversarial.generator_loss(batch, fake)
-        ink = ink_loss(fake, batch.images)
-        yield self.optimizers["generator"], loss + self.settings.ink_weight * ink, parts | {"ink": ink.detach()}
+        width = width_loss(fake, batch.images)
+        loss = loss + self.settings.width_weight * width
+        yield self.optimizers["generator"], loss, parts | {"width": width.detach()}
 
     def end_step(self, batch):
         update_ema(self.ema, self.generator, self.settings.ema, batch.step)

@@ -46,8 +46,8 @@ class Batches:
         self.seed, self.device = seed, device
         self.images = torch.from_numpy(glyphs.x_train).to(device)        # the whole set, uint8 [N, 28, 28]
         self.labels = torch.from_numpy(glyphs.y_train).to(device)
-        self.ink_table = data.ink_table(glyphs.x_train, glyphs.y_train, n_classes)
-        thickness = data.thickness(glyphs.x_train, glyphs.y_train, self.ink_table)
+        self.width_table = data.width_table(glyphs.x_train, glyphs.y_train, n_classes)
+        thickness = data.thickness(glyphs.x_train, glyphs.y_train, self.width_table)
         self.thickness = torch.from_numpy(thickness).to(device)
         self.fields = to_fields(glyphs.x_train).to(device) if redrawn else None
         self.epoch_images = len(self.images) * (math.ceil(size / len(self.images)) if redrawn else 1)
@@ -203,7 +203,7 @@ class Run:
         g = self.glyphs
         info = {"model": self.args.model, "dataset": g.name, "dataset_sha256": g.sha256, "license": g.license,
                 "source": g.source, "figures": figures or {}}
-        models.save(path, models.Checkpoint(kind, network, g.classes, self.batches.ink_table, info))
+        models.save(path, models.Checkpoint(kind, network, g.classes, self.batches.width_table, info))
 
     def save_checkpoints(self, figures=None):
         """Write all checkpoints of the trainer; returns their paths."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import models
 from training.distributed import draw
-from training.gan import AdversarialLoss, GANSettings, ema_copy, ink_loss, update_ema
+from training.gan import AdversarialLoss, GANSettings, ema_copy, update_ema, width_loss
 from training.trainer import Trainer
 
 KL_WARM_UP = 0.15          # share of the run in which the weight of the KL term rises to 1 (Bowman et al. 2016)
@@ -64,9 +64,9 @@ class ConditionalVAE(Trainer):
             yield self.optimizers["discriminator"], d_loss, parts | d_parts
 
             g_loss, parts = self.adversarial.generator_loss(batch, fake)
-            ink = ink_loss(fake, x)
-            loss = loss + self.settings.gan_weight * (g_loss + self.settings.ink_weight * ink)
-            parts["ink"] = ink.detach()
+            width = width_loss(fake, x)
+            loss = loss + self.settings.gan_weight * (g_loss + self.settings.width_weight * width)
+            parts["width"] = width.detach()
         yield self.optimizers["vae"], loss, parts
 
     def end_step(self, batch):

@@ -32,7 +32,7 @@ CONTRACT = {   # kind -> inputs and outputs: name -> (element type, shape withou
                   "width": ("tensor(float)", [])},
                  {"image": ("tensor(uint8)", [28, 28])}),
 }
-METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "ink_medians", "version", "license"),
+METADATA = {"generator": ("kind", "dataset", "classes", "latent_dim", "width_medians", "version", "license"),
             "classifier": ("kind", "dataset", "classes", "version", "license"),
             "classifier-gradient": ("kind", "dataset", "classes", "version", "license"),
             "deformer": ("kind", "dataset", "classes", "latent_dim", "version", "license")}
@@ -217,6 +217,8 @@ def open_session(path, kind, threads=None):
     check_ports(path, "input", session.get_inputs(), CONTRACT[kind][0])
     check_ports(path, "output", session.get_outputs(), CONTRACT[kind][1])
     meta = session.metadata
+    if kind == "generator" and meta.get("version") == "1":
+        raise UserError(f"{path} is of version 1, in which thickness was ink and not the pen's width: train again")
     missing = [name for name in METADATA[kind] if name not in meta]
     if missing:
         raise UserError(f"{path} lacks the metadata {', '.join(missing)}: export it with export_onnx.py")
