@@ -87,6 +87,7 @@ class GeneratorGraph(nn.Module):
         self.n_classes, self.c0, self.condition, self.mix = g.cfg.n_classes, g.cfg.c0, g.condition, g.mix
         scale, shift = scale_and_shift(g.net[0])
         self.project = nn.Linear(g.cfg.hidden, 49 * self.c0)                              # rows: (place, channel)
+        self.project.weight_and_scale = g.project.weight, scale.repeat(49)                # for store_as_half
         self.project.weight.data = g.project.weight * scale.repeat(49)[:, None]
         self.project.bias.data = shift.repeat(49)
         self.up = fold_batch_norm(g.net[2], g.net[3])
@@ -186,7 +187,7 @@ BACKWARD = {       # layer -> the gradient at its input x, of (layer, x, its out
 # ---- the file ------------------------------------------------------------------------------------
 
 def store_as_half(graph, network, exact):
-    """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each; a convolution that a batch norm
+    """Replace the large fp32 weights of an ONNX graph by fp16 ones with a Cast each; a layer that a batch norm
     was folded into gets its scale by a Mul, as the product would need more digits. Runtimes fold both when loading.
 
     `network` is what `graph` was exported from; `exact` leaves weights as they are that fp16 cannot hold to the bit."""
@@ -197,9 +198,7 @@ def store_as_half(graph, network, exact):
     for tensor in list(graph.initializer):
         name = tensor.name
         values, scale = factors.get(name, (numpy_helper.to_array(tensor), np.ones(1)))
-        # large values are a prior's thresholds: rounded, some noise would pick another component
-        if (tensor.data_type != TensorProto.FLOAT or values.size < 1000
-                or np.abs(values).max() > np.finfo(np.float16).max):
+        if tensor.data_type != TensorProto.FLOAT or not models.is_large(values):
             continue
         half = values.astype(np.float16)
         if exact and not np.array_equal(half, values):
@@ -209,7 +208,7 @@ def store_as_half(graph, network, exact):
         cast = f"{name}_cast" if is_scaled else name
         nodes.append(helper.make_node("Cast", [f"{name}_half"], [cast], to=TensorProto.FLOAT))
         if is_scaled:
-            graph.initializer.append(numpy_helper.from_array(scale.reshape(-1, 1, 1, 1), f"{name}_scale"))
+            graph.initializer.append(numpy_helper.from_array(scale.reshape(-1, *[1] * (values.ndim - 1)), f"{name}_scale"))
             nodes.append(helper.make_node("Mul", [cast, f"{name}_scale"], [name]))
     for i, node in enumerate(nodes):
         graph.node.insert(i, node)

@@ -162,7 +162,7 @@ class CVAEConfig:
     hidden: int = 128
     c0: int = 48           # the decoder's channels: see GeneratorConfig
     c1: int = 16
-    components: int = 10   # Gaussians in the prior of each class and style, at most
+    components: int = 10   # Gaussians in the prior of each class, at most
 
 
 class Encoder(nn.Module):
@@ -185,25 +185,27 @@ class Encoder(nn.Module):
 
 
 class Prior(nn.Module):
-    """Noise -> code, by a mixture of Gaussians for each class and style half (thin, thick).
+    """Noise -> code, by a mixture of Gaussians for each class, whose means move linearly with the thickness.
 
-    Codes of one class are no standard normal, and decoding what lies between them gives blurred hybrids. The
-    first noise value picks the component: where it falls among `thresholds`, the normal quantiles of the
-    summed weights. It starts as one standard normal each; training/vae.py fits it."""
+    Codes of one class are no standard normal, and decoding what lies between them gives blurred hybrids. The first noise
+    value picks the component: where it falls among `thresholds`, the normal quantiles of the summed weights. That choice
+    knows no thickness, so that the code, and the image, changes smoothly as the dial is turned. It starts as one standard
+    normal each; training/vae.py fits it."""
 
     def __init__(self, cfg):
         super().__init__()
-        self.components, self.n_classes, code = cfg.components, cfg.n_classes, cfg.latent - 1
-        cells = 2 * cfg.n_classes                                                        # (class, thin), (class, thick)
-        self.register_buffer("thresholds", torch.full((cells, cfg.components), 1e9))     # where each component ends
-        self.register_buffer("mean", torch.zeros(cells * cfg.components, code))
-        self.register_buffer("root", torch.eye(code).repeat(cells * cfg.components, 1, 1))   # Cholesky factors
+        self.components, code = cfg.components, cfg.latent - 1
+        n = cfg.n_classes * cfg.components
+        self.register_buffer("thresholds", torch.full((cfg.n_classes, cfg.components), 1e9))   # where each component ends
+        self.register_buffer("mean", torch.zeros(n, code))                               # at thickness 0.5
+        self.register_buffer("slope", torch.zeros(n, code))
+        self.register_buffer("root", torch.eye(code).repeat(n, 1, 1))                    # Cholesky factors
 
     def forward(self, noise, label, thickness):
-        cell = 2 * label + (thickness >= 0.5)
-        part = (noise[:, :1] > self.thresholds[cell]).sum(1).clamp(max=self.components - 1)
-        part = cell * self.components + part
-        return self.mean[part] + (self.root[part] @ noise[:, 1:, None]).squeeze(2)
+        part = (noise[:, :1] > self.thresholds[label]).sum(1).clamp(max=self.components - 1)
+        part = label * self.components + part
+        mean = self.mean[part] + (thickness - 0.5)[:, None] * self.slope[part]
+        return mean + (self.root[part] @ noise[:, 1:, None]).squeeze(2)
 
 
 class CVAE(nn.Module):
@@ -499,6 +501,20 @@ def is_sound(value, f):
     """Whether a configuration's value has the type of its dataclass field and is a size: 0 only where that is meant."""
     return type(value) is f.type and (f.type is bool or (value > 0 or value == f.default == 0) and math.isfinite(value)
                                       and (f.name != "margin" or value < 0.5))
+
+
+def is_large(values):
+    """Whether an ONNX file stores this array or tensor in fp16: small ones save nothing, and among values beyond its range
+    are a prior's thresholds, which must not be rounded: some noise would pick another component."""
+    return math.prod(values.shape) >= 1000 and abs(values).max() <= np.finfo(np.float16).max
+
+
+@torch.no_grad()
+def round_to_half(network):
+    """Round large weights to what fp16 holds, so that the ONNX file of half the bytes draws the same to the last bit."""
+    for values in network.state_dict().values():
+        if values.dtype == torch.float32 and is_large(values):
+            values.copy_(values.half())
 
 
 def n_parameters(model):
