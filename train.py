@@ -29,6 +29,7 @@ import export_onnx
 import models
 from generate_digits import sample_all
 from metrics import statistics
+from metrics.conditional import dial_metrics
 from training import distributed
 from training.classifier import AdversarialClassifierTrainer, predict
 from training.deformation import DEFAULT_DEFORMER
@@ -331,10 +332,9 @@ def measure_generator(run):
     (fid.py and benchmarks/ measure the rest: it needs a classifier.)"""
     g, n = run.glyphs, MEASURED
     images, labels, t = sample_all(run.sampler(), n, seed=1)
-    drawn = data.thickness(images, labels, run.batches.width_table)
-    rho = [statistics.rank_correlation(t[labels == k], drawn[labels == k]) for k in np.unique(labels)]
-    measured = {"samples": n, "style_accuracy": round(float(np.mean(data.style(t) == data.style(drawn))), 4),
-                "thickness_correlation": round(float(np.mean(rho)), 4)}
+    dial = dial_metrics(images, labels, t, run.batches.width_table, g.classes)
+    measured = {"samples": n, "style_accuracy": round(dial["style_accuracy"], 4),
+                "thickness_correlation": round(dial["spearman"]["mean"], 4), "width_error": round(dial["width_error"], 3)}
     as_many = data.rank_in_class(g.y_train, 0) < max(2, n // len(g.classes))            # of each class
     real = variance_in_class(g.x_train[as_many], g.y_train[as_many])
     if real > 1:

@@ -16,7 +16,8 @@ def conditional_metrics(real, fake, extractor=None, table=None):
                         not of more than MAX_FEATURES columns
         label_accuracy  fraction of fakes that the classifier gives their label; where it knows these classes
         style_accuracy  fraction whose drawn thickness lies in the requested half (thin, thick); needs thickness
-        spearman        rank correlation of requested and drawn thickness within a class: mean, worst"""
+        spearman        rank correlation of requested and drawn thickness within a class: mean, worst
+        width_error     mean distance of the pen's width from that of the thickness requested, in pixels"""
     classes, labels = common_labels(real, fake)
     values, biases, sizes = {}, [], []
     for k, name in enumerate(classes):
@@ -42,13 +43,23 @@ def conditional_metrics(real, fake, extractor=None, table=None):
         result["label_accuracy"] = float((fake.answers == labels).mean())
     if fake.thickness is not None:
         table = data.width_table(real.images, real.labels, len(classes)) if table is None else table
-        drawn = data.thickness(fake.images, labels, table)
-        result["style_accuracy"] = float((data.style(drawn) == data.style(fake.thickness)).mean())
-        rho = {classes[k]: rank_correlation(fake.thickness[labels == k], drawn[labels == k])
-               for k in np.unique(labels) if (labels == k).sum() > 2}
-        if rho:
-            worst = min(rho, key=rho.get)
-            result["spearman"] = {"mean": float(np.mean(list(rho.values()))), "worst": rho[worst], "worst_class": worst}
+        result |= dial_metrics(fake.images, labels, fake.thickness, table, classes)
+    return result
+
+
+def dial_metrics(images, labels, thickness, table, classes):
+    """How well images uint8 [N, 28, 28] keep to the thickness float [N] that was asked for, by data.width_table: a dict of
+    style_accuracy, spearman (see conditional_metrics) and width_error, the mean distance of the pen's width from that of
+    the rank asked for, in pixels."""
+    drawn = data.thickness(images, labels, table)
+    asked = table[labels, (thickness * table.shape[1]).astype(np.int64).clip(max=table.shape[1] - 1)]
+    result = {"style_accuracy": float((data.style(drawn) == data.style(thickness)).mean()),
+              "width_error": float(np.abs(data.pen_width(images) - asked).mean())}
+    rho = {classes[k]: rank_correlation(thickness[labels == k], drawn[labels == k])
+           for k in np.unique(labels) if (labels == k).sum() > 2}
+    if rho:
+        worst = min(rho, key=rho.get)
+        result["spearman"] = {"mean": float(np.mean(list(rho.values()))), "worst": rho[worst], "worst_class": worst}
     return result
 
 

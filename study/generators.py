@@ -76,8 +76,10 @@ def measure(context):
                         "Train one with `python train.py`")
     section = describe(measure_numbers(context, sources))
     section.paragraphs += notes
-    section.figures = [samples_figure(context, sources), *section.figures,
-                       *(dial_figure(context.glyphs.classes, *item) for item in sources.items()),
+    g = context.glyphs
+    table = data.width_table(g.x_train, g.y_train, len(g.classes))
+    section.figures = [samples_figure(context, sources, table), *section.figures,
+                       *(dial_figure(g.classes, table, *item) for item in sources.items()),
                        *training_figures(context, sources)]
     return section
 
@@ -128,6 +130,7 @@ def quality_table(numbers):
                 format_percent(numbers["classifier_on_test"])),
             row("Drawn in the style requested", "style_accuracy", format_percent, "-"),
             row("Thickness, rank correlation", "spearman/mean", three, "-"),
+            row("Width of the pen, mean error in pixels", "width_error", "{:.2f}".format, "-"),
             row("KID", "kid/value", four)]
     rows += [row(name.capitalize(), name, three) for name in ("precision", "recall", "density", "coverage")]
     rows += [row(f"FID at {name}", f"depths/{name}/fid", four) for name in results[0]["depths"]]
@@ -168,7 +171,7 @@ def fid_charts(numbers):
 
 # ---- figures of glyphs, files of the training ----------------------------------------------------
 
-def samples_figure(context, sources):
+def samples_figure(context, sources, table):
     """A row per class; a block of columns, thin to thick, per generator (and, with show_real, of test images)."""
     g = context.glyphs
     classes = figures.evenly_spaced(len(g.classes), FIGURE_CLASSES)
@@ -176,7 +179,7 @@ def samples_figure(context, sources):
     labels, t = np.repeat(classes, len(thicknesses)), np.tile(thicknesses, len(classes))
     blocks = {}
     if context.show_real:
-        ranks = data.thickness(g.x_test, g.y_test, data.width_table(g.x_train, g.y_train, len(g.classes)))
+        ranks = data.thickness(g.x_test, g.y_test, table)
         nearest = [np.argmin(np.where(g.y_test == k, abs(ranks - v), np.inf)) for k, v in zip(labels, t)]
         blocks["real (test)"] = g.x_test[nearest] * np.isin(labels, g.y_test)[:, None, None]     # else blank
     for stem, source in sources.items():
@@ -191,14 +194,17 @@ def samples_figure(context, sources):
                   "Every class, thin to thick, with the same random numbers for every class. Nothing is selected.")
 
 
-def dial_figure(classes, stem, source):
-    """The same noise at eleven thicknesses, a row per class."""
+def dial_figure(classes, table, stem, source):
+    """The same noise at eleven thicknesses, a row per class; above them the mean over these classes of the pen's width."""
     chosen, name = figures.evenly_spaced(len(classes), FIGURE_CLASSES), GENERATORS[stem]
     labels, t = np.repeat(chosen, 11), np.tile(np.linspace(0, 1, 11, dtype=np.float32), len(chosen))
     noise = np.repeat(draw_noise(0, 3, 1, source.latent)[0], len(labels), 0)
     images = source(noise, labels, t).reshape(len(chosen), 11, 28, 28)
-    sheet = figures.grid(images, [figures.class_name(classes, k) for k in chosen], [f"{v:.1f}" for v in t[:11]],
-                         f"{name}: one noise, the dial turned", "Thickness: 0 thin, 1 thick.")
+    levels = (np.arange(table.shape[1]) + 0.5) / table.shape[1]
+    heads = [f"{v:.1f}: {w:.1f} px" for v, w in zip(t[:11], np.interp(t[:11], levels, table[chosen].mean(0)))]
+    sheet = figures.grid(images, [figures.class_name(classes, k) for k in chosen], heads,
+                         f"{name}: one noise, the dial turned", "Thickness, 0 thin to 1 thick: the rank of the pen's "
+                         "width within the class. Pixels: the width at that rank in training images, mean of the classes.")
     return Figure(f"dial_{stem}", sheet, f"Characters of the {name}, a row per class, thicker from left to right.",
                   f"{name}: the same noise at eleven thicknesses. Only the pen should change, not the hand.")
 
