@@ -112,7 +112,7 @@ class CVAEGraph(GeneratorGraph):
 
     def forward(self, noise, label, thickness):
         label = torch.where(label < 0, self.n_classes, label)                             # see above
-        return super().forward(self.prior(noise, label, thickness), label, thickness)
+        return super().forward(self.prior(noise, label), label, thickness)
 
 
 class ClassifierGraph(nn.Module):

@@ -188,27 +188,25 @@ class Encoder(nn.Module):
 
 
 class Prior(nn.Module):
-    """Noise -> code, by a mixture of Gaussians for each class, whose means move linearly with the thickness.
+    """Noise -> code, by a mixture of Gaussians for each class.
 
     Codes of one class are no standard normal, and decoding what lies between them gives blurred hybrids. The first noise
-    value picks the component: where it falls among `thresholds`, the normal quantiles of the summed weights. That choice
-    knows no thickness, so that the code, and the image, changes smoothly as the dial is turned. It starts as one standard
-    normal each; training/vae.py fits it."""
+    value picks the component: where it falls among `thresholds`, the normal quantiles of the summed weights. Thickness has
+    no part in it: the code is the hand, and the decoder turns the pen. It starts as one standard normal each;
+    training/vae.py fits it."""
 
     def __init__(self, cfg):
         super().__init__()
         self.components, code = cfg.components, cfg.latent - 1
         n = cfg.n_classes * cfg.components
         self.register_buffer("thresholds", torch.full((cfg.n_classes, cfg.components), 1e9))   # where each component ends
-        self.register_buffer("mean", torch.zeros(n, code))                               # at thickness 0.5
-        self.register_buffer("slope", torch.zeros(n, code))
+        self.register_buffer("mean", torch.zeros(n, code))
         self.register_buffer("root", torch.eye(code).repeat(n, 1, 1))                    # Cholesky factors
 
-    def forward(self, noise, label, thickness):
+    def forward(self, noise, label):
         part = (noise[:, :1] > self.thresholds[label]).sum(1).clamp(max=self.components - 1)
         part = label * self.components + part
-        mean = self.mean[part] + (thickness - 0.5)[:, None] * self.slope[part]
-        return mean + (self.root[part] @ noise[:, 1:, None]).squeeze(2)
+        return self.mean[part] + (self.root[part] @ noise[:, 1:, None]).squeeze(2)
 
 
 class CVAE(nn.Module):
@@ -222,7 +220,7 @@ class CVAE(nn.Module):
 
     def forward(self, noise, label, thickness):
         """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
-        return self.decoder(self.prior(noise, label, thickness), label, thickness)
+        return self.decoder(self.prior(noise, label), label, thickness)
 
 
 @dataclass

@@ -92,8 +92,8 @@ class ConditionalVAE(Trainer):
         if np.abs(codes).max() > 1e4 or not np.isfinite(codes).all():      # blown up: the run is about to stop for that
             return {}
         cfg = self.ema.cfg
-        buffers = fit_prior(codes, labels, thickness, cfg.n_classes, cfg.components)
-        for name, values in zip(("thresholds", "mean", "slope", "root"), buffers):
+        buffers = fit_prior(codes, labels, cfg.n_classes, cfg.components)
+        for name, values in zip(("thresholds", "mean", "root"), buffers):
             getattr(self.ema.prior, name).copy_(torch.from_numpy(values))
         return {"kl": round(float(kl_divergence(mean, log_var).mean()), 2),
                 "active_units": int((mean.var(0) > 0.01).sum())}
@@ -106,62 +106,44 @@ def kl_divergence(mean, log_var):
 
 # ---- the prior: mixtures of Gaussians, by expectation maximisation (Dempster et al. 1977) --------
 
-def log_density(x, design, coefficients, cov):
-    """log N(x; design @ coefficients_c, cov_c) of x [N, d], design [N, k], for components: coefficients [C, k, d], cov
-    [C, d, d] -> [N, C]."""
+def log_density(x, mean, cov):
+    """log N(x; mean_c, cov_c) of x [N, d] for components mean [C, d], cov [C, d, d] -> [N, C]."""
     cholesky = np.linalg.cholesky(cov)
-    whiten = np.linalg.inv(cholesky).transpose(0, 2, 1)
-    (n, d), components = x.shape, len(cov)
-
-    def all_at_once(a, matrices):                      # a @ matrices_c, one product for all components: [N, C d]
-        return a @ matrices.transpose(1, 0, 2).reshape(a.shape[1], -1)
-    white = all_at_once(x, whiten) - all_at_once(design, coefficients @ whiten)
+    whiten = np.linalg.inv(cholesky)
+    n, (components, d) = len(x), mean.shape
+    white = x @ whiten.reshape(-1, d).T - (whiten @ mean[:, :, None]).reshape(-1)        # one product for all: [N, C d]
     log_det = 2 * np.log(np.diagonal(cholesky, axis1=1, axis2=2)).sum(1)
     return -0.5 * ((white ** 2).reshape(n, components, d).sum(2) + log_det + d * np.log(2 * np.pi))
 
 
-def fit_mixture(x, design, components, rng, prior_cov=None, prior_count=0.0, steps=30):
-    """Fit a mixture of linear regressions with Gaussian noise to x float [N, d], given design [N, k] (McLachlan and Peel
-    2000, section 5.8); where that is a column of ones, a mixture of Gaussians. -> (weights [C], coefficients [C, k, d],
-    covariances [C, d, d]), float64.
+def fit_gmm(x, components, rng, prior_cov=None, prior_count=0.0, steps=30):
+    """Fit a Gaussian mixture to x float [N, d]: (weights [C], means [C, d], covariances [C, d, d]), float64.
 
-    The first column of `design` is 1, the others vary about 0. `prior_cov` [d, d] counts as `prior_count` more points in
-    every component's covariance, and as many points of no slope in its coefficients, so that components of few points stay
-    sane."""
+    It starts from random points far from one another. `prior_cov` [d, d] counts as `prior_count` more points in every
+    component's covariance, so that components of few points stay sane."""
     x = np.asarray(x, np.float64)
-    (n, d), k = x.shape, design.shape[1]
+    n, d = x.shape
     prior_cov = np.cov(x.T, bias=True) if prior_cov is None else prior_cov
     floor = 1e-4 * np.eye(d)
-    ridge = np.diag([1e-9, *(prior_count * (design[:, 1:] ** 2).mean(0) + 1e-9)])
-    outer = (design[:, :, None] * design[:, None]).reshape(n, -1), (design[:, :, None] * x[:, None]).reshape(n, -1)
-
-    def maximise(responsibilities):                    # [N, C]
-        counts = responsibilities.sum(0) + 1e-9
-        gram, moments = ((responsibilities.T @ o).reshape(-1, k, o.shape[1] // k) for o in outer)
-        coefficients = np.linalg.solve(gram + ridge, moments)                            # [C, k, d]
-        weighted = (responsibilities[:, :, None] * x[:, None]).reshape(n, -1)            # [N, C d]
-        cross = coefficients.transpose(0, 2, 1) @ moments
-        scatter = ((weighted.T @ x).reshape(-1, d, d) - cross - cross.transpose(0, 2, 1)
-                   + coefficients.transpose(0, 2, 1) @ gram @ coefficients)
-        cov = (scatter + prior_count * prior_cov) / (counts + prior_count)[:, None, None] + floor
-        return counts / counts.sum(), coefficients, cov
-
-    weights, coefficients, cov = maximise(np.ones((n, 1)))
     if components == 1:                       # nothing to iterate, which counts where there are thousands of classes
-        return weights, coefficients, cov
-    weights, coefficients = np.full(components, 1 / components), np.repeat(coefficients, components, 0)
-    starts, far = [x[rng.integers(n)]], np.full(n, np.inf)       # far from one another (Arthur and Vassilvitskii 2007)
-    while len(starts) < components:
-        far = np.minimum(far, ((x - starts[-1]) ** 2).sum(1))
-        starts.append(x[rng.choice(n, p=far / far.sum())])
-    coefficients[:, 0] = starts
-    cov = np.repeat(prior_cov[None] + floor, components, 0)
+        cov = (np.cov(x.T, bias=True) * n + prior_count * prior_cov) / (n + prior_count) + floor
+        return np.ones(1), x.mean(0, keepdims=True), cov[None]
+    mean, far = x[[rng.integers(n)]], np.full(n, np.inf)             # k-means++ (Arthur and Vassilvitskii 2007)
+    while len(mean) < components:
+        far = np.minimum(far, ((x - mean[-1]) ** 2).sum(1))
+        mean = np.concatenate([mean, x[[rng.choice(n, p=far / far.sum())]]])
+    weights, cov = np.full(components, 1 / components), np.repeat(prior_cov[None] + floor, components, 0)
     for _ in range(steps):
-        log_joint = log_density(x, design, coefficients, cov) + np.log(weights)
+        log_joint = log_density(x, mean, cov) + np.log(weights)
         log_joint -= log_joint.max(1, keepdims=True)
         responsibilities = np.exp(log_joint)
-        weights, coefficients, cov = maximise(responsibilities / responsibilities.sum(1, keepdims=True))
-    return weights, coefficients, cov
+        responsibilities /= responsibilities.sum(1, keepdims=True)                       # [N, C]
+        counts = responsibilities.sum(0) + 1e-9
+        weights, mean = counts / counts.sum(), (responsibilities.T @ x) / counts[:, None]
+        weighted = (responsibilities[:, :, None] * x[:, None]).reshape(n, -1)            # [N, C d]
+        scatter = (weighted.T @ x).reshape(-1, d, d) - counts[:, None, None] * (mean[:, :, None] * mean[:, None])
+        cov = (scatter + prior_count * prior_cov) / (counts + prior_count)[:, None, None] + floor
+    return weights, mean, cov
 
 
 def members(labels):
@@ -172,28 +154,26 @@ def members(labels):
     return [indices[::-(-len(indices) // MAX_CODES)] for indices in by_class]
 
 
-def fit_prior(codes, labels, thickness, n_classes, components, seed=0):
-    """The buffers of models.Prior for codes float [N, d] with labels int [N] and thickness float [N] in [0, 1].
+def fit_prior(codes, labels, n_classes, components, seed=0):
+    """The buffers of models.Prior for codes float [N, d] with labels int [N].
 
-    One mixture per class, whose means move linearly with the thickness. Fewer than 80 codes for a component make fewer
-    components; covariances lean on that of all codes about their class's mean with the weight of 20 codes (d = 16 wants
-    more than 16). A class without any takes the standard normal. -> thresholds [K, C], mean and slope [K C, d], Cholesky
-    factors [K C, d, d], float32."""
+    One mixture per class. Fewer than 80 codes for a component make fewer components; covariances lean on that of all codes
+    about their class's mean with the weight of 20 codes (d = 16 wants more than 16). A class without any takes the standard
+    normal. -> thresholds [K, C], mean [K C, d], Cholesky factors [K C, d, d], float32."""
     codes, d = np.asarray(codes, np.float64), codes.shape[1]
-    design = np.stack([np.ones(len(codes)), np.asarray(thickness, np.float64) - 0.5], 1)
     rng = np.random.default_rng(seed)
     thresholds = np.full((n_classes, components), 1e9)
-    coefficients = np.zeros((n_classes, components, 2, d))
+    means = np.zeros((n_classes, components, d))
     cholesky = np.tile(np.eye(d), (n_classes, components, 1, 1))
     groups = members(labels)
     scatter = sum(np.cov(codes[indices].T, bias=True) * len(indices) for indices in groups)
     within_class = scatter / max(1, sum(map(len, groups)) - n_classes)
     for indices in groups:
         count = int(np.clip(len(indices) // 80, 1, components))
-        weights, fitted, cov = fit_mixture(codes[indices], design[indices], count, rng, within_class, 20)
+        weights, mean, cov = fit_gmm(codes[indices], count, rng, within_class, 20)
         k = labels[indices[0]]
         ends = np.cumsum(weights)[:-1].clip(1e-9, 1 - 1e-9)
         thresholds[k, :count - 1] = [NormalDist().inv_cdf(e) for e in ends]
-        coefficients[k, :count], cholesky[k, :count] = fitted, np.linalg.cholesky(cov)
-    mean, slope = coefficients.reshape(-1, 2, d).transpose(1, 0, 2)
-    return [a.astype(np.float32) for a in (thresholds, mean, slope, cholesky.reshape(-1, d, d))]
+        means[k, :count], cholesky[k, :count] = mean, np.linalg.cholesky(cov)
+    return (thresholds.astype(np.float32), means.reshape(-1, d).astype(np.float32),
+            cholesky.reshape(-1, d, d).astype(np.float32))
