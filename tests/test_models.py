@@ -108,6 +108,15 @@ def test_a_bad_checkpoint_is_an_error_that_names_the_file(tmp_path, how):
         models.load(path)
 
 
+@pytest.mark.parametrize("n_classes, limit", [(2, 8e5), (10, 8e5), (20, 1e6), (71, 2e6)])
+@pytest.mark.parametrize("kind", ["generator", "cvae"])
+def test_networks_grow_with_the_classes_within_limits(kind, n_classes, limit):
+    """In bytes of an ONNX file, two for each large value; a CVAE's encoder is not exported."""
+    network = models.MODELS[kind][1](models.config_for(kind, n_classes))
+    values = sum(v.numel() for name, v in network.state_dict().items() if not name.startswith("encoder."))
+    assert 0.5 * limit < 2 * values + 30_000 < limit
+
+
 def test_a_checkpoint_of_version_1_is_told_apart(tmp_path):
     """Its thickness was another: the message says which."""
     path = tmp_path / "old.pth"

@@ -66,7 +66,7 @@ class AdversarialLoss:
 
     def __init__(self, trainer, n_classes, projection=True, fake_labels=False):
         self.settings, self.autocast, self.fake_labels = trainer.settings, trainer.autocast, fake_labels
-        config = models.DiscriminatorConfig(n_classes, projection=projection)
+        config = models.config_for("discriminator", n_classes, projection=projection)
         self.discriminator = trainer.to_device(models.Discriminator(config))
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99), fused=True)
 
@@ -122,7 +122,7 @@ class ConditionalGAN(Trainer):
 
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
-        self.generator = self.to_device(models.Generator(models.GeneratorConfig(n_classes)))
+        self.generator = self.to_device(models.Generator(models.config_for("generator", n_classes)))
         self.ema = ema_copy(self.generator)
         self.adversarial = AdversarialLoss(self, n_classes, self.projection, self.fake_labels)
         self.discriminator = self.adversarial.discriminator

@@ -35,7 +35,7 @@ class ConditionalVAE(Trainer):
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
         components = min(10, max(1, 1000 // n_classes))
-        self.vae = self.to_device(models.CVAE(models.CVAEConfig(n_classes, components=components)))
+        self.vae = self.to_device(models.CVAE(models.config_for("cvae", n_classes, components=components)))
         self.ema = ema_copy(self.vae)
         self.networks = {"vae": self.vae, "ema": self.ema}
         self.optimizers = {"vae": torch.optim.Adam(self.vae.parameters(), betas=(0.9, 0.99), fused=True)}
