@@ -163,14 +163,15 @@ def fit_temperature(logits, labels):
     It is convex in 1 / T, so its slope there, mean(softmax(z / T) . z - target . z), is bisected, in fp64. As in Platt
     scaling the target is not quite the label: it gets 1 - 1 / (N + 2), the rest all classes alike. Where all N are read
     correctly the likelihood alone would make the network certain, which few images do not justify."""
-    z, n = torch.as_tensor(logits).double(), len(labels)
-    of_label = z[torch.arange(n), torch.as_tensor(labels)]
-    target = ((n + 1) * of_label + z.mean(1)).mean() / (n + 2)
+    n, parts = len(labels), torch.as_tensor(logits).split(PREDICT_BATCH)          # in fp64 they would take memory
+    of_label = torch.as_tensor(logits)[torch.arange(n), torch.as_tensor(labels)].double()
+    all_alike = torch.cat([z.double().mean(1) for z in parts])
+    target = ((n + 1) * of_label + all_alike).sum() / (n + 2)
     low, high = map(math.log, TEMPERATURES)
     for _ in range(50):
         middle = (low + high) / 2
-        is_too_sure = ((z / math.exp(middle)).softmax(1) * z).sum(1).mean() > target
-        low, high = (middle, high) if is_too_sure else (low, middle)
+        expected = sum(((z.double() / math.exp(middle)).softmax(1) * z).sum() for z in parts)
+        low, high = (middle, high) if expected > target else (low, middle)         # too sure, or not
     return math.exp((low + high) / 2)
 
 
