@@ -31,7 +31,7 @@ from generate_digits import sample_all
 from metrics import statistics
 from metrics.conditional import dial_metrics
 from training import distributed
-from training.classifier import AdversarialClassifierTrainer, predict
+from training.classifier import AdversarialClassifierTrainer, predict_with_confidence
 from training.deformation import DEFAULT_DEFORMER
 from training.health import Health
 from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
@@ -348,16 +348,18 @@ def variance_in_class(images, labels):
 
 
 def measure_classifier(run):
-    """Accuracy on val and test, plain and balanced (the mean over the classes), as a dict of JSON types;
-    draws the confusion matrix of test."""
+    """Accuracy on val and test, plain and balanced (the mean over the classes), and the expected calibration error, as a
+    dict of JSON types; draws the confusion matrix of test."""
     g, measured = run.glyphs, {}
     _, network = run.trainer.checkpoints[run.name]
     for split, images, labels in (("val", g.x_val, g.y_val), ("test", g.x_test, g.y_test)):
         if not len(images):               # one's own classes of one image each leave nothing to hold out
             continue
-        table = statistics.confusion_matrix(labels, predict(network.eval(), images), len(g.classes))
+        answers, confidence = predict_with_confidence(network.eval(), images)
+        table = statistics.confusion_matrix(labels, answers, len(g.classes))
         scores = statistics.classification_scores(table)
-        measured |= {f"{split}_{k}": round(scores[k], 4) for k in ("accuracy", "balanced_accuracy")}
+        scores["ece"] = statistics.expected_calibration_error(confidence, answers == labels)
+        measured |= {f"{split}_{k}": round(scores[k], 4) for k in ("accuracy", "balanced_accuracy", "ece")}
     if len(g.x_test) and len(g.classes) <= PREVIEW_CLASSES:
         title = f"{run.title}: test images by class and answer"
         figures.save(charts.heatmap(table, g.classes, g.classes, title=title), run.path("_confusion.png"))

@@ -129,23 +129,22 @@ def classification_scores(matrix):
     return {**by_class, "support": support, "accuracy": accuracy, **mean, "balanced_accuracy": mean["macro_recall"]}
 
 
-def expected_calibration_error(probabilities, labels):
+def expected_calibration_error(confidence, correct):
     """Sum over bins of n_b / N |accuracy in b - mean confidence in b| (Guo et al. 2017): a float in [0, 1]."""
-    _, _, gap, weight = calibration_bins(probabilities, labels)
+    _, _, gap, weight = calibration_bins(confidence, correct)
     return float((weight * np.nan_to_num(gap)).sum())
 
 
-def calibration_bins(probabilities, labels):
-    """Of probabilities [N, K] for labels int [N], by bin of confidence, float64 [BINS] each: mean confidence,
-    accuracy, their absolute difference (nan where a bin is empty), and the fraction of all images in it.
-    Confidence is the largest probability; the bins cut (0, 1] into equal widths, each with its upper end."""
-    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
-    largest, correct = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
-    bins = np.clip(np.ceil(largest * BINS).astype(np.int64) - 1, 0, BINS - 1)
+def calibration_bins(confidence, correct):
+    """Of the largest probability of each image, [N] in [0, 1], and of whether that is of its class, bool [N], by bin of
+    confidence, float64 [BINS] each: mean confidence, accuracy, their absolute difference (nan where a bin is empty), and
+    the fraction of all images in it. The bins cut (0, 1] into equal widths, each with its upper end."""
+    confidence = np.asarray(confidence, np.float64)
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     n = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        confidence, accuracy = (np.bincount(bins, v, BINS) / n for v in (largest, correct))
-    return confidence, accuracy, np.abs(confidence - accuracy), n / max(len(labels), 1)
+        means, accuracy = (np.bincount(bins, v, BINS) / n for v in (confidence, correct))
+    return means, accuracy, np.abs(means - accuracy), n / max(len(confidence), 1)
 
 
 def format_percent(value, digits=2):

@@ -20,12 +20,13 @@ def measure(context):
     g, network = context.glyphs, open_classifier(context)
     context.say("classifies the test images")
     probabilities, n = predict_probabilities(network, g.x_test), len(g.x_test)
-    matrix = statistics.confusion_matrix(g.y_test, probabilities.argmax(1), len(g.classes))
-    wrong = np.flatnonzero(probabilities.argmax(1) != g.y_test)
-    confidence, accuracy, _, fraction = statistics.calibration_bins(probabilities, g.y_test)
+    largest, answers = probabilities.max(1), probabilities.argmax(1)
+    matrix = statistics.confusion_matrix(g.y_test, answers, len(g.classes))
+    wrong = np.flatnonzero(answers != g.y_test)
+    confidence, accuracy, _, fraction = statistics.calibration_bins(largest, answers == g.y_test)
     numbers = {**statistics.classification_scores(matrix),
                "wilson": statistics.wilson_interval(n - len(wrong), n),
-               "ece": statistics.expected_calibration_error(probabilities, g.y_test), "errors": len(wrong),
+               "ece": statistics.expected_calibration_error(largest, answers == g.y_test), "errors": len(wrong),
                "parameters": models.n_parameters(network),
                "calibration": {"confidence": confidence, "accuracy": accuracy,
                                "images": (fraction * n).round().astype(int)}}

@@ -314,7 +314,7 @@ def score(model, x, y, k, rare, bits=False):
     """Scores on images x with labels y as JSON types; with `bits`, which answers were right, packed, as base64."""
     p = predict_probabilities(model, x)
     scores = statistics.classification_scores(statistics.confusion_matrix(y, p.argmax(1), k))
-    scores["ece"] = statistics.expected_calibration_error(p, y)
+    scores["ece"] = statistics.expected_calibration_error(p.max(1), p.argmax(1) == y)
     row = {name: round(scores[name], 5) for name in ocr_report.MEASURES}
     rare = rare[np.isin(rare, y)]      # of a class without images there is nothing to say
     if len(rare):

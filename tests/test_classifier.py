@@ -16,8 +16,11 @@ from training.classifier import (
     ClassifierTrainer,
     accuracy,
     class_balanced,
+    fit_temperature,
     predict,
+    predict_logits,
     predict_probabilities,
+    predict_with_confidence,
     train_classifier,
 )
 from training.trainer import Batch
@@ -89,6 +92,88 @@ def test_finish_rounds_a_copy_to_half_precision(name):
     kind, network = trainer.checkpoints[trainer.name]
     assert kind == "classifier" and network is trainer.rounded and not network.training
 
+
+# ---- temperature ---------------------------------------------------------------------------------
+
+def honest_logits(n, seed=0):
+    """Logits float64 [n, 5] and labels that are drawn from just these probabilities."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (n, 5))
+    return logits, (logits + rng.gumbel(size=logits.shape)).argmax(1)
+
+
+@pytest.mark.parametrize("factor", [0.2, 1.0, 3.0])
+def test_logits_that_were_scaled_give_that_temperature_back(factor):
+    logits, labels = honest_logits(20_000)
+    found = fit_temperature(factor * logits + 7, labels)
+    assert found == pytest.approx(factor, rel=0.04)
+    assert fit_temperature(factor * logits / found, labels) == pytest.approx(1, abs=1e-6)
+    assert found == pytest.approx(factor * fit_temperature(logits, labels), rel=1e-6)
+
+
+def test_the_temperature_is_the_minimum_of_the_likelihood():
+    """Of torch's cross-entropy with that share of every label spread, by a search."""
+    logits, labels = map(torch.from_numpy, honest_logits(30, seed=1))
+    found = fit_temperature(logits.numpy(), labels.numpy())
+    losses = [float(F.cross_entropy(logits / (t * found), labels, label_smoothing=1 / 32)) for t in (0.99, 1, 1.01)]
+    assert losses[1] < losses[0] and losses[1] < losses[2]
+
+
+def test_few_images_that_are_all_right_do_not_make_certain():
+    """Two classes, all logits alike: the probability of the right one is then the target, 1 - 1 / (N + 2) + half the rest."""
+    for n in (1, 10, 1000):
+        logits = np.tile([2.0, 0.0], (n, 1))
+        t = fit_temperature(logits, np.zeros(n, int))
+        assert 1 / (1 + np.exp(-2 / t)) == pytest.approx(1 - 0.5 / (n + 2), abs=1e-6)
+
+
+def test_temperatures_have_bounds():
+    low, high = classifier.TEMPERATURES
+    z = np.array([[1.0, 0.0]] * 9)
+    assert fit_temperature(z, np.ones(9, int)) == pytest.approx(high)         # worse than chance: as flat as may be
+    assert fit_temperature(z * 1e-4, np.zeros(9, int)) == pytest.approx(low)
+    assert fit_temperature(z * 0, np.zeros(9, int)) in (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.parametrize("name", CLASSIFIER_TRAINERS)
+def test_calibration_makes_probabilities_fit_and_changes_no_answer(name):
+    trainer = make(CLASSIFIER_TRAINERS[name])
+    for i in range(30):
+        take_step(trainer, stroke_batch(i), lr=3e-3)
+    x, y = X[40:], Y[40:]
+    trained = copy.deepcopy(trainer.classifier.state_dict())
+    trainer.finish(None, None, None)
+    before = predict_logits(trainer.rounded, x)
+    said = trainer.calibrate(x, y)
+    after = predict_logits(trainer.rounded, x)
+    np.testing.assert_allclose(after, before / said["temperature"], atol=0.01 * abs(after).max())
+    losses = [float(F.cross_entropy(torch.from_numpy(z), torch.from_numpy(y))) for z in (before, after)]
+    assert said["temperature_images"] == 360 and losses[1] < losses[0] and abs(said["temperature"] - 1) > 0.02
+    top = np.sort(before, 1)
+    clear = top[:, -1] - top[:, -2] > 0.01 * abs(before).max()
+    assert np.array_equal(before.argmax(1)[clear], after.argmax(1)[clear]) and clear.mean() > 0.9
+    weight = trainer.rounded.head.weight
+    assert torch.equal(weight, weight.half().float()), "and half precision still holds it"
+    assert all(torch.equal(v, trained[k]) for k, v in trainer.classifier.state_dict().items()), "training goes on as before"
+
+    once = copy.deepcopy(trainer.rounded.state_dict())
+    assert trainer.calibrate(x, y)["temperature"] == pytest.approx(1, abs=2e-3)         # nothing is left to do
+    trainer.finish(None, None, None)
+    assert trainer.calibrate(x, y) == said
+    assert all(torch.equal(v, once[k]) for k, v in trainer.rounded.state_dict().items()), "a later finish() starts anew"
+
+
+def test_without_validation_images_nothing_is_scaled(monkeypatch):
+    trainer = make(ClassifierTrainer)
+    trainer.finish(None, None, None)
+    before = copy.deepcopy(trainer.rounded.state_dict())
+    assert trainer.calibrate(X[:0], Y[:0]) == {"temperature": 1.0, "temperature_images": 0}
+    assert all(torch.equal(v, before[k]) for k, v in trainer.rounded.state_dict().items())
+    monkeypatch.setattr(classifier, "FITTED_IMAGES", 100)
+    assert trainer.calibrate(X[:250], Y[:250])["temperature_images"] == 84         # every third of the split
+
+
+# ---- adversarial training ------------------------------------------------------------------------
 
 def test_attacked_images_stay_in_the_ball_and_mislead():
     trainer, batch = make(AdversarialClassifierTrainer), stroke_batch()
@@ -274,3 +359,7 @@ def test_probabilities_and_predictions_agree_at_any_number_of_images():
     assert np.array_equal(predict(network, X), p.argmax(1))
     assert np.allclose(predict_probabilities(network, X[:3]), p[:3], atol=1e-5)
     assert accuracy(network, X, p.argmax(1)) == 1.0
+    labels, confidence = predict_with_confidence(network, X)
+    assert np.array_equal(labels, p.argmax(1)) and np.array_equal(confidence, p.max(1)) and labels.dtype == np.int64
+    logits = torch.from_numpy(predict_logits(network, X))
+    assert logits.shape == (400, 10) and np.array_equal(logits.softmax(1).numpy(), p)

@@ -12,6 +12,8 @@ import models
 from generate_digits import open_generator, sample_all
 from metrics.features import Extractor
 from metrics.frechet_distance import fid
+from metrics.statistics import expected_calibration_error
+from training.classifier import predict_with_confidence
 
 SHIPPED = ROOT / "saved_models"
 
@@ -51,6 +53,11 @@ def test_files_are_small():
     assert models.n_parameters(models.load(SHIPPED / "classifier-tiny.pth").model) <= 25_000
 
 
+def test_classifiers_are_calibrated_as_their_records_say():
+    records = [json.loads(p.read_text(encoding="utf-8"))["metrics"] for p in SHIPPED.rglob("classifier*.json")]
+    assert len(records) == 5 and all(r["test_ece"] <= 0.005 and r["temperature_images"] > 600 for r in records)
+
+
 def test_samples_are_what_was_asked(samples):
     images, labels, t = samples
     assert export_onnx.accuracy(SHIPPED / "classifier.onnx", images, labels) > 0.99
@@ -66,5 +73,8 @@ def test_on_real_mnist(samples):
     test, real, drawn = (extractor.measure(x) for x in (glyphs.x_test, glyphs.x_train[:2000], samples[0]))
     assert np.mean(test.answers == glyphs.y_test) >= 0.997
     assert export_onnx.accuracy(SHIPPED / "classifier-tiny.onnx", glyphs.x_test, glyphs.y_test) >= 0.994
+    for name in ("classifier", "classifier-tiny", "classifier-adversarial"):
+        answers, confidence = predict_with_confidence(models.load(SHIPPED / f"{name}.pth").model, glyphs.x_test[:4000])
+        assert expected_calibration_error(confidence, answers == glyphs.y_test[:4000]) <= 0.006        # 0.001 by chance
     # 2,000 of each: mostly bias, the same for both
     assert fid(test.moments, drawn.moments) < 1.6 * fid(test.moments, real.moments)

@@ -96,10 +96,22 @@ def test_a_tiny_classifier(trained):
     assert all(torch.equal(v, v.half().float()) for v in network.state_dict().values() if v.ndim > 1)
     record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     assert record["model"] == name and record["steps"] == 2 * (100 // 20)
-    assert set(record["metrics"]) == {f"{split}_{kind}" for split in ("val", "test")
-                                      for kind in ("accuracy", "balanced_accuracy")}
+    assert set(record["metrics"]) == {"temperature", "temperature_images"} | {
+        f"{split}_{kind}" for split in ("val", "test") for kind in ("accuracy", "balanced_accuracy", "ece")}
     assert record["onnx"]["test_accuracy"] == record["metrics"]["test_accuracy"]
     assert record["onnx"]["gradient"]["bytes"] == (folder / f"{name}-gradient.onnx").stat().st_size
+
+
+def test_snapshots_of_a_classifier_are_calibrated_and_do_not_change_the_training(small_npz, tmp_path, short):
+    name = "classifier-tiny"
+    words = ["--model", name, "--dataset", small_npz, "--epochs", 2, "--batch", 64, "--device", "cpu", "--out"]
+    run_train(*words, tmp_path / "a")
+    run_train("--snapshots", *words, tmp_path / "b")
+    snapshots = sorted((tmp_path / "b" / f"{name}_epochs").iterdir())
+    paths = [tmp_path / folder / f"{name}.pth" for folder in "ab"]
+    assert same(*paths) and same(snapshots[-1], paths[0]) and len(snapshots) == 2
+    one, other = (json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["metrics"] for path in paths)
+    assert one == other and one["temperature_images"] == 40 and one["temperature"] != 1
 
 
 def test_other_models_have_files_of_their_own(small_npz, tmp_path, short):

@@ -4,6 +4,7 @@
     right = accuracy(network, glyphs.x_test, glyphs.y_test)
 """
 import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from utils.files import UserError
 
 STUDY_WARM_UP = 50         # steps of linear warm-up of a study's classifier
 PREDICT_BATCH = 500        # images a forward pass at prediction
+TEMPERATURES = 1 / 20, 20  # between which a temperature is looked for; labels smoothed by 0.05 need 0.5
+FITTED_IMAGES = 5000       # validation images that it is fitted to, at most: their logits are in memory at once
 
 
 @dataclass
@@ -96,6 +99,19 @@ class ClassifierTrainer(Trainer):
                 layer.weight.copy_(layer.weight.half())
         return {}
 
+    @torch.no_grad()
+    def calibrate(self, images, labels):
+        """Divide the logits of `rounded` by the temperature that fits the validation images, by way of the last layer's
+        weights, so that every file that is made of it has probabilities to be believed. What goes on training is not
+        touched. Without images the temperature stays 1; the record says how many there were."""
+        step = max(1, math.ceil(len(images) / FITTED_IMAGES))
+        images, labels = images[::step], labels[::step]
+        temperature = fit_temperature(predict_logits(self.rounded, images), labels) if len(images) else 1.0
+        head = self.rounded.head
+        head.weight.copy_((head.weight / temperature).half())
+        head.bias /= temperature
+        return {"temperature": round(temperature, 4), "temperature_images": len(images)}
+
 
 class TinyClassifierTrainer(ClassifierTrainer):
     """The same in a tenth of the parameters: 24,930 for ten classes."""
@@ -138,6 +154,25 @@ class AdversarialClassifierTrainer(ClassifierTrainer):
 
 
 CLASSIFIER_TRAINERS = {t.name: t for t in (ClassifierTrainer, TinyClassifierTrainer, AdversarialClassifierTrainer)}
+
+
+def fit_temperature(logits, labels):
+    """The temperature T with which softmax(logits / T) fits best: the minimum of the mean negative log-likelihood (Guo et al.
+    2017, arXiv:1706.04599), a float within TEMPERATURES. logits float [N, K], labels int [N], numpy arrays, N > 0.
+
+    It is convex in 1 / T, so its slope there, mean(softmax(z / T) . z - target . z), is bisected, in fp64. As in Platt
+    scaling the target is not quite the label: it gets 1 - 1 / (N + 2), the rest all classes alike. Where all N are read
+    correctly the likelihood alone would make the network certain, which few images do not justify."""
+    n, parts = len(labels), torch.as_tensor(logits).split(PREDICT_BATCH)          # in fp64 they would take memory
+    of_label = torch.as_tensor(logits)[torch.arange(n), torch.as_tensor(labels)].double()
+    all_alike = torch.cat([z.double().mean(1) for z in parts])
+    target = ((n + 1) * of_label + all_alike).sum() / (n + 2)
+    low, high = map(math.log, TEMPERATURES)
+    for _ in range(50):
+        middle = (low + high) / 2
+        expected = sum(((z.double() / math.exp(middle)).softmax(1) * z).sum() for z in parts)
+        low, high = (middle, high) if expected > target else (low, middle)         # too sure, or not
+    return math.exp((low + high) / 2)
 
 
 # ---- a training on few images --------------------------------------------------------------------
@@ -259,18 +294,32 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
 # ---- answers -------------------------------------------------------------------------------------
 
 @torch.inference_mode()
-def predict_probabilities(network, images, reduce=lambda probabilities: probabilities):
+def predict_logits(network, images, reduce=lambda logits: logits):
     """What a classifier in eval mode makes of uint8 images [N, 28, 28], in fp32: float32 [N, n_classes]; or of that what
     `reduce` keeps of each batch."""
     device = next(network.parameters()).device
     parts = torch.from_numpy(np.ascontiguousarray(images)).split(PREDICT_BATCH)
-    answers = [reduce(network(models.from_uint8(part.to(device))).softmax(1)).cpu() for part in parts]
+    answers = [reduce(network(models.from_uint8(part.to(device)))).cpu() for part in parts]
     return torch.cat(answers).numpy()
+
+
+def predict_probabilities(network, images):
+    """The same as probabilities, float32 [N, n_classes]."""
+    return predict_logits(network, images, lambda logits: logits.softmax(1))
 
 
 def predict(network, images):
     """The labels that a classifier in eval mode gives to uint8 images [N, 28, 28]: int64 [N]."""
-    return predict_probabilities(network, images, lambda probabilities: probabilities.argmax(1))
+    return predict_logits(network, images, lambda logits: logits.argmax(1))
+
+
+def predict_with_confidence(network, images):
+    """The same labels, and the probability of each according to the classifier: int64 [N], float64 [N]."""
+    def best(logits):
+        confidence, label = logits.softmax(1).max(1)
+        return torch.stack([label.double(), confidence.double()], 1)
+    labels, confidence = predict_logits(network, images, best).T
+    return labels.astype(np.int64), confidence
 
 
 def accuracy(network, images, labels):

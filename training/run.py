@@ -144,7 +144,8 @@ class Run:
 
     def finish(self):
         """Make the checkpoints ready for use. -> figures, JSON types"""
-        return self.trainer.finish(*self.batches.all())
+        figures = self.trainer.finish(*self.batches.all())
+        return figures | self.trainer.calibrate(self.glyphs.x_val, self.glyphs.y_val)
 
     # -- files
 

@@ -56,6 +56,11 @@ class Trainer:
         with all training images, as in refit_prior. Returns figures for the record, JSON types."""
         return {}
 
+    def calibrate(self, images, labels):
+        """Called after finish with the validation images, uint8 [N, 28, 28] and int64 [N] arrays, N may be 0. Returns
+        figures for the record, too."""
+        return {}
+
 
 def set_lr(optimizer, lr):
     """Set the learning rate of every parameter group, times the group's own `scale`."""
