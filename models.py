@@ -373,15 +373,14 @@ MODELS = {"generator": (GeneratorConfig, Generator), "discriminator": (Discrimin
           "cvae": (CVAEConfig, CVAE), "classifier": (ClassifierConfig, Classifier),
           "deformer": (DeformerConfig, Deformer)}
 MAKES_IMAGES = ("generator", "cvae")       # kinds that turn noise, label and thickness into images
-MANY = 20                                  # classes above which these are larger than their configurations' defaults ...
-WIDE = {"generator": {"hidden": 192, "c0": 64, "c1": 64}, "cvae": {"hidden": 192, "c0": 64, "c1": 64},      # ... so large
-        "discriminator": {"c0": 96, "c1": 128, "features": 192}}
+MANY = 20          # classes above which these are larger than their configurations' defaults ...
+WIDE = {"hidden": 192, "c0": 64, "c1": 64}   # ... so large
 
 
 def config_for(kind, n_classes, **more):
-    """The configuration of a network for so many classes: the one rule of how its size follows the data. ONNX files stay
-    below 0.8 MB for 10 classes and 2 MB for 71."""
-    return MODELS[kind][0](n_classes, **(WIDE[kind] if n_classes > MANY else {}), **more)
+    """The configuration of a generator or CVAE for so many classes: the one rule of how its size follows the data. ONNX files
+    stay below 0.8 MB for 10 classes and 2 MB for 71."""
+    return MODELS[kind][0](n_classes, **(WIDE if n_classes > MANY else {}), **more)
 
 
 @dataclass

@@ -66,7 +66,7 @@ class AdversarialLoss:
 
     def __init__(self, trainer, n_classes, projection=True, fake_labels=False):
         self.settings, self.autocast, self.fake_labels = trainer.settings, trainer.autocast, fake_labels
-        config = models.config_for("discriminator", n_classes, projection=projection)
+        config = models.DiscriminatorConfig(n_classes, projection=projection)
         self.discriminator = trainer.to_device(models.Discriminator(config))
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99), fused=True)
 
