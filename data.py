@@ -29,7 +29,7 @@ from datasets import readers, strokes
 from datasets.download import PARTS, SOURCES, Missing, download
 from datasets.formats import expand_home
 from datasets.normalize import SIDE, left_out, normalize_pictures, open_picture
-from utils.cli import Parser, add_data_options, non_empty_path, number, run_command
+from utils.cli import Parser, add_data_options, add_font_option, non_empty_path, number, run_command
 from utils.files import UserError, atomic
 from utils.limits import MAX_CLASSES, MAX_IMAGES, check_class_names
 
@@ -328,6 +328,7 @@ def parse_args(argv=None):
     add("name", nargs="?", help=f"{', '.join(SOURCES)}, or a path (default: mnist, else strokes); with --num also "
         f"random-K or random-K-S: K characters, 2 to {MAX_CLASSES:,}, of the simulator's random script number S")
     add_data_options(parser)
+    add_font_option(parser)
     add("--out", type=non_empty_path, help="FILE.png: a sheet of some training images of each class; FILE.npz: all "
         "images (x_train, val among them, y_train x_test y_test chars), for --dataset; of --form, --scan: see there")
     add("--per-class", type=number(int, above=0, at_most=100), help="images of each class on a sheet (default: 10)")

@@ -54,6 +54,7 @@ def parse_args(argv=None):
     add("--models", type=cli.non_empty_path, help="folder of trained models (default: saved_models[/<dataset>])")
     add("--dataset", type=cli.non_empty_path, help="a name or a path (default: what the models were trained on)")
     cli.add_data_options(parser)
+    cli.add_font_option(parser)
     add("--out", type=cli.new_folder, help="folder to write to (default: results for mnist, else results/<dataset>)")
     add("--only", type=cli.names_from(STUDIES), help=f"comma-separated, of {','.join(STUDIES)} (default: all)")
     add("--seeds", type=cli.number(int, above=0, at_most=1000),

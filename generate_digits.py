@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from utils import figures
-from utils.cli import Parser, Progress, non_empty_path, number, run_command
+from utils.cli import Parser, Progress, add_font_option, non_empty_path, number, run_command
 from utils.files import UserError, atomic
 from utils.onnx_session import open_session
 
@@ -140,6 +140,7 @@ def parse_args(argv=None):
         "images, labels, thickness, classes in one file; sheet: one picture")
     add("--out", type=non_empty_path,
         help="folder for png, file for npz and sheet (default: generated/, generated.npz, generated.png)")
+    add_font_option(parser)
     return parser.parse_args(argv)
 
 

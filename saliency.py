@@ -27,7 +27,7 @@ from torch import nn
 import data
 import models
 from utils import figures
-from utils.cli import Parser, add_data_options, new_file, non_empty_path, number, run_command
+from utils.cli import Parser, add_data_options, add_font_option, new_file, non_empty_path, number, run_command
 from utils.files import UserError
 from utils.onnx_classifier import ClassifierOfFile
 
@@ -226,6 +226,7 @@ def main(argv=None):
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
     add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")
     add_data_options(parser)
+    add_font_option(parser)
     args = parser.parse_args(argv)
     checkpoint = models.load_classifier(args.classifier)
     is_file = isinstance(checkpoint.model, ClassifierOfFile)

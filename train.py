@@ -92,6 +92,7 @@ def parse_args(argv=None):
     add("--dataset", type=cli.non_empty_path, help="mnist, kmnist, k49, arabic, strokes, strokes-arabic, or a path "
         "to your own (default: mnist where it can be had, else strokes, said loudly)")
     cli.add_data_options(parser)
+    cli.add_font_option(parser)
     add("--out", type=cli.new_folder, help="folder to write to (default: saved_models for mnist, else "
         "saved_models/<dataset>)")
     add("--epochs", type=cli.number(int, above=0, at_most=1_000_000), help="passes over the training images "

@@ -1,4 +1,7 @@
 """figures.py: glyph pixels on sheets and grids, headings, GIFs, colours, overlays, and text that no font can draw."""
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -115,25 +118,59 @@ def test_no_class_name_ever_raises_or_leaves_a_heading_empty():
 
 
 def forget_fonts():
-    figures._find_font.cache_clear()
-    figures._typeset.cache_clear()
+    for found in (figures._find_font, figures._typeset, figures._installed_fonts):
+        found.cache_clear()
 
 
-def test_a_class_is_shown_by_name_where_a_font_has_all_of_it_else_by_number(monkeypatch):
-    names = ["7", "ζ", "ζ\U0001f984"]
-    monkeypatch.setattr(figures, "FONTS", [""])                            # Pillow's own, which lacks Greek
+@pytest.fixture
+def own_fonts(monkeypatch, tmp_path):
+    """A machine without fonts but Pillow's own; gives the folder in which some may be installed."""
+    monkeypatch.setattr(figures, "FONTS", [""])
+    monkeypatch.setattr(figures, "FONT_FOLDERS", [str(tmp_path / "none"), str(tmp_path)])
     forget_fonts()
-    try:
-        assert [figures.class_name(names, k) for k in range(3)] == ["7", "1", "2"]
-        assert figures._typeset(" ζ \n - 7") == ("", "? - 7")
-        if figures._open_font("DejaVuSans.ttf", 20) is None:
-            pytest.skip("no DejaVu Sans on this machine")
-        monkeypatch.setattr(figures, "FONTS", ["", "no such font.ttf", "DejaVuSans.ttf"])
-        forget_fonts()
-        assert [figures.class_name(names, k) for k in range(3)] == ["7", "ζ", "2"]
-        assert figures._typeset("7 = ζ") == ("DejaVuSans.ttf", "7 = ζ") and figures._typeset("7")[0] == ""
-    finally:
-        forget_fonts()
+    yield tmp_path
+    forget_fonts()
+
+
+def greek_font():
+    font = figures._open_font("DejaVuSans.ttf", 20)
+    if font is None:
+        pytest.skip("no DejaVu Sans on this machine")
+    return Path(font.path)
+
+
+def test_a_font_that_is_installed_is_found_by_what_it_has(own_fonts):
+    assert figures.class_name(["ζ"], 0) == "0"
+    (own_fonts / "deep").mkdir()
+    shutil.copy(greek_font(), own_fonts / "deep" / "Any-Regular.ttf")
+    (own_fonts / "broken.otf").write_bytes(b"no font")
+    forget_fonts()
+    assert figures.class_name(["ζ", "ζ\U0001f984"], 0) == "ζ"
+    assert figures.class_name(["ζ", "ζ\U0001f984"], 1) == "1"
+
+
+def test_a_font_that_is_named_is_used_at_once(own_fonts):
+    assert figures.class_name(["ζ"], 0) == "0"
+    figures.use_font(shutil.copy(greek_font(), own_fonts / "mine.bin"))
+    assert figures.class_name(["ζ"], 0) == "ζ" and figures._find_font("7") == ""
+
+
+@pytest.mark.parametrize("name", ["missing.ttf", "text.ttf", "."])
+def test_what_is_no_font_is_refused(own_fonts, name):
+    (own_fonts / "text.ttf").write_text("no font")
+    with pytest.raises(UserError, match="no font; name a .ttf"):
+        figures.use_font(own_fonts / name)
+
+
+def test_a_class_is_shown_by_name_where_a_font_has_all_of_it_else_by_number(own_fonts, monkeypatch):
+    names = ["7", "ζ", "ζ\U0001f984"]                                      # Pillow's own lacks Greek
+    assert [figures.class_name(names, k) for k in range(3)] == ["7", "1", "2"]
+    assert figures._typeset(" ζ \n - 7") == ("", "? - 7")
+    greek_font()
+    monkeypatch.setattr(figures, "FONTS", ["", "no such font.ttf", "DejaVuSans.ttf"])
+    forget_fonts()
+    assert [figures.class_name(names, k) for k in range(3)] == ["7", "ζ", "2"]
+    assert figures._typeset("7 = ζ") == ("DejaVuSans.ttf", "7 = ζ") and figures._typeset("7")[0] == ""
 
 
 def test_fit_and_wrap_keep_to_their_width():

@@ -107,6 +107,21 @@ def add_device_option(parser):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: cuda if there is one")
 
 
+class UseFont(argparse.Action):
+    """--font FILE takes effect at once, and is no setting of a run."""
+
+    def __call__(self, parser, namespace, value, option=None):
+        from utils.figures import use_font  # here: most commands need no Pillow to start
+        use_font(value)
+
+
+def add_font_option(parser):
+    """--font, for scripts that draw sheets."""
+    parser.add_argument("--font", action=UseFont, type=non_empty_path, metavar="FILE", default=argparse.SUPPRESS,
+                        help="a .ttf, .otf or .ttc that has the characters of the classes, for headings (default: the first "
+                        "on this machine that has; else headings are numbers)")
+
+
 def choose_device(name):
     """torch.device of "auto", "cpu" or "cuda". Raises UserError for cuda where there is none."""
     import torch  # here: scripts that need no device start without it

@@ -6,6 +6,7 @@ each pixel a square. Curves, bars and heat maps are in charts.py.
 import functools
 import math
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -22,12 +23,15 @@ MARGIN, MAX_WIDTH = 20, 1200           # pixels: around a page; of a sheet, whic
 MAX_NAME, MAX_CLASSES = 240, 64        # pixels of a label, which is then cut; on a sheet
 SCALE = 2                              # side of a glyph's pixel on a sheet
 GIF_FRAMES, GIF_GREYS = 12, 8          # ten classes then take about 250 kB
-# Pillow's own font, then those of Linux, macOS and Windows that have Greek, Arabic, Japanese, ... letters
+# Pillow's own font, then those of Linux, macOS and Windows that have Greek, Arabic, Japanese, ... letters ...
 FONTS = ["", "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansArabic-Regular.ttf", "DroidSansFallbackFull.ttf",
          "ipaexg.ttf", "ipag.ttf", "Arial Unicode.ttf", "Hiragino Sans GB.ttc", "arial.ttf", "msgothic.ttc",
          "NotoSansCJKjp-Regular.otf", "NotoSansJP-Regular.otf", "NotoSansJP-Regular.ttf", "NotoSerifCJK-Regular.ttc",
          "wqy-microhei.ttc", "wqy-zenhei.ttc", "TakaoGothic.ttf", "VL-Gothic-Regular.ttf", "YuGothR.ttc", "msyh.ttc",
          "malgun.ttf", "NotoSansDevanagari-Regular.ttf", "Nirmala.ttf", "FreeSans.ttf", "unifont.ttf", "unifont.otf"]
+FONT_FOLDERS = ["~/.fonts", "~/.local/share/fonts", "/usr/local/share/fonts", "/usr/share/fonts",         # ... then any
+                "~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts", "C:/Windows/Fonts"]
+MAX_FONTS = 1000                       # files that are looked into
 
 
 def evenly_spaced(n, most):
@@ -43,10 +47,32 @@ def _open_font(name, size):
         return None
 
 
+@functools.cache
+def _installed_fonts():
+    """Font files in FONT_FOLDERS: those that are called Regular first, then by name."""
+    files = (path for folder in FONT_FOLDERS for path in Path(folder).expanduser().rglob("*.[ot]t[fc]"))
+    return [str(p) for p in sorted(files, key=lambda p: ("Regular" not in p.name, p.name))[:MAX_FONTS]]
+
+
+def _all_fonts():
+    yield from FONTS
+    yield from _installed_fonts()                      # looked for only where it comes to that
+
+
+def use_font(path):
+    """Write what Pillow's own font lacks with this font file, where it can. Raises UserError where it is none."""
+    if not Path(path).is_file() or _open_font(str(path), TITLE) is None:
+        raise UserError(f"--font {path}: no font; name a .ttf, .otf or .ttc file")
+    FONTS.insert(1, str(path))
+    for found in (_find_font, _typeset):
+        found.cache_clear()
+
+
 @functools.lru_cache(4096)
 def _find_font(text):
-    """The first of FONTS that has every character of the text, or None. A missing one is drawn like U+FFFF: a box."""
-    for name in FONTS if text.isprintable() else []:
+    """The first font, of FONTS, then of those installed, that has every character of the text, or None. A missing one is
+    drawn like U+FFFF: a box."""
+    for name in _all_fonts() if text.isprintable() else []:
         font = _open_font(name, TITLE)
         if font and all(c == " " or bytes(font.getmask(c)) != bytes(font.getmask("\uffff")) for c in set(text)):
             return name
