@@ -118,7 +118,8 @@ def main():
         kill.write_data(Path(folder, "small.npz"))
     with np.load("small.npz") as z:
         np.savez("elsewhere/small.npz", **{**z, "x_train": z["x_train"][::-1]})
-    both = ["--dataset", "small.npz", "--batch", "30", "--device", "cpu", "--epochs", "2", "--snapshots", "--out"]
+    both = ["--dataset", "small.npz", "--batch", "30", "--device", "cpu", "--precision", "fp32", "--epochs", "2", "--snapshots",
+            "--out"]
     result = {"one": seen("one", begin("one", 1, words=both)), "two": seen("two", begin("two", 2, words=both)),
               "killed": signalled("killed", signal.SIGKILL, 1), "killed leader": signalled("leader", signal.SIGKILL, 0),
               "stopped": signalled("stopped", signal.SIGTERM, 0, 1)}

@@ -35,24 +35,24 @@ NEW_FOLDERS = ["", " ", "empty", "empty/below"]
 
 TABLE = {       # command: (its main, words that are sound, {option: values that are not})
     "train": (train.main, ["--dataset", "strokes", "--dry-run"], {
-        "--model": CHOICES, "--dataset": OWN, "--data-dir": ["", " "], "--out": NEW_FOLDERS, "--epochs": COUNTS,
+        "--model": CHOICES, "--dataset": OWN, "--data-dir": ["", " "], "--font": FILES, "--out": NEW_FOLDERS, "--epochs": COUNTS,
         "--minutes": RATES, "--per-class": COUNTS, "--seed": SEEDS, "--batch": COUNTS, "--balance": ["2", *WEIGHTS],
         "--diffaugment": ["14", "-1", "1.5", ""], "--lr": [n for n in RATES if n != "1e23"],
         "--label-weight": WEIGHTS, "--g-label-weight": WEIGHTS,
-        "--ink-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
+        "--width-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
         "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS, "--adversarial": [None],
         "--resume": [None]}),
     "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
-        "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--ink-weight")},
+        "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--width-weight")},
         "--diffaugment": ["2"]}),
     "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {
         "--warp": ["1"], "--gan-weight": ["1"], "--plain": [None]}),
     "generate": (generate_digits.main, ["--generator", GENERATOR, "--num_digits", "1", "--out", "new"], {
         "--generator": FILES, "--num_digits": COUNTS, "--digits": ["", ",", "0,,1", "10", "-1", LONG, "\udcff", "a\nb"],
         "--style": CHOICES, "--thickness": ["-0.1", "1.1", NAN, "inf", "", "1e23"], "--seed": [*SEEDS, str(2 ** 64)],
-        "--format": CHOICES, "--out": ["", " ", "empty", "empty/below"]}),
+        "--format": CHOICES, "--font": FILES, "--out": ["", " ", "empty", "empty/below"]}),
     "evaluate": (evaluate.main, ["--models", "folder", "--dataset", "strokes"], {
-        "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "],
+        "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "], "--font": FILES,
         "--out": NEW_FOLDERS, "--only": ["", "ocr,", *CHOICES], "--seeds": COUNTS, "--device": CHOICES,
         "--jobs": ["1001", *COUNTS],
         "--tries": ["0", "5", "", NAN],
@@ -80,11 +80,12 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--attacks": ["fgsm,", *CHOICES], "--data-dir": ["", " "], "--seed": SEEDS}),
     "attacks FILE": (attacks.main, ["--on", "set.npz"], {text: [None] for text in FILES}),
     "saliency": (saliency.main, [CLASSIFIER, "set.npz", "--out", "new.png"], {
-        "--out": NEW_FILES, "--method": CHOICES, "--class": CHOICES, "--n": ["101", *COUNTS], "--data-dir": ["", " "]}),
+        "--out": NEW_FILES, "--method": CHOICES, "--class": CHOICES, "--n": ["101", *COUNTS], "--data-dir": ["", " "],
+        "--font": FILES}),
     "saliency IMAGES": (saliency.main, [CLASSIFIER], {text: [None] for text in SETS}),
     "data": (data.main, ["strokes", "--out", "new.npz", "--num", "2"], {
         "--data-dir": ["", " "], "--out": ["folder.npz", "new.gif", *NEW_FILES], "--per-class": ["101", "5", *COUNTS],
-        "--num": COUNTS, "--seed": [*SEEDS, str(2 ** 64)]}),
+        "--num": COUNTS, "--seed": [*SEEDS, str(2 ** 64)], "--font": FILES}),
     "data --form": (data.main, ["--form", "01", "--out", "new.png"], {
         "--form": ["", "nothing.txt", "11", LONG], "--copies": COUNTS, "--samples": ["", "nothing", "empty"],
         "--out": ["", " ", "new.gif", "new", "folder"], "strokes": [None]}),

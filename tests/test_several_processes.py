@@ -69,7 +69,7 @@ def test_two_processes_leave_and_say_what_one_does(seen, several):
     (rows, record), (rows2, record2) = (rows_and_record(several, name, "generator") for name in ("one", "two"))
     assert [row["step"] for row in rows] == [row["step"] for row in rows2]
     for a, b, rel in zip(rows, rows2, (1e-5, 1e-2, 1e-2)):            # rounding grows, see docs/scale.md
-        assert all(a[name] == pytest.approx(b[name], rel=rel) for name in ("D", "G", "label", "ink"))
+        assert all(a[name] == pytest.approx(b[name], rel=rel) for name in ("D", "G", "label", "width"))
     assert record["machine"]["processes"] == 1 and record2["machine"]["processes"] == 2
     assert record["settings"] == record2["settings"] and record["steps"] == record2["steps"] == 10
 
