@@ -56,8 +56,8 @@ DEFAULTS = {
     "classifier-adversarial": {"minutes": 7.5, "images": 330_000, "passes": 1000},
 }
 BATCH = 128                # images per step; 64 was no better and slower
-SCARCE = 20_000            # training images below which the discriminator would learn them by heart
-SHIFT = 2                  # pixels by which its images are then shifted
+SCARCE = 2_000             # training images of a class, their mean, below which the discriminator would learn them by heart
+SHIFT = 1                  # pixels by which its images are then shifted
 FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens and hands ...
 FEW_SETTINGS = {"pen": 1.0, "hands": 0.5, "elastic": 20.0}           # ... docs/new_script.md: with 100 they harm
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
@@ -108,7 +108,7 @@ def parse_args(argv=None):
         f"class, between: classes as often as size ** (1 - balance) (default: {BALANCE} where one class is {UNEVEN} times "
         "as large as another, else 0)")
     add("--diffaugment", type=cli.number(int, at_least=0, below=14), help="pixels by which the discriminator's images are "
-        f"shifted, real and fake alike (default: {SHIFT} below {SCARCE:,} training images, else 0)")
+        f"shifted, real and fake alike (default: {SHIFT} below {SCARCE:,} training images of a class, else 0)")
     add_setting("--lr", cli.number(float, above=0), "top learning rate")
     add_setting("--label-weight", weight, "of the discriminator's label loss")
     add_setting("--g-label-weight", weight, "of that of the generator; more makes samples alike")
@@ -204,7 +204,7 @@ def resolve(args, glyphs):
     sizes = np.bincount(glyphs.y_train, minlength=len(glyphs.classes))
     own = settings_of(args.model)
     if args.diffaugment is None and "diffaugment" in own:
-        args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE else 0
+        args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE * len(glyphs.classes) else 0
     if TRAINERS[args.model].redraws and not args.plain and np.median(sizes[sizes > 0]) <= FEW:
         vars(args).update(FEW_SETTINGS if DEFAULT_DEFORMER.is_file() else FEW_SETTINGS | {"hands": 0.0})
     if args.balance is None:

@@ -151,7 +151,7 @@ def test_what_small_and_uneven_data_get_by_default(small_npz):
     empty = x[:0], y[:0]
     two = data.Glyphs("two", ["0", "1"], x[chosen], y[chosen], *empty, *empty, "drawn", "MIT", True)
     uneven = resolved(two)
-    assert (even.balance, uneven.balance) == (0.0, 0.5) and even.diffaugment == uneven.diffaugment == 2
+    assert (even.balance, uneven.balance) == (0.0, 0.5) and even.diffaugment == uneven.diffaugment == 1
     assert (even.lr, even.label_weight, even.minutes) == (2e-3, 0.3, 4.8)
     assert resolved(glyphs, "--model", "acgan").label_weight == 0.5
     assert resolved(glyphs, "--model", "acgan", "--label-weight", "0.1").label_weight == 0.1
