@@ -143,7 +143,7 @@ class Discriminator(nn.Module):
             conv(cfg.c0, cfg.c1, stride=2, bias=True), nn.LeakyReLU(0.2),                # [N, c1, 4, 4]
             nn.Flatten(),
             nn.Linear(16 * cfg.c1, cfg.features), nn.LeakyReLU(0.2))
-        self.score = nn.Linear(cfg.features, 1)
+        self.score = nn.Linear(cfg.features, 1, bias=False)                              # differences of scores count
         if cfg.projection:
             self.condition = Condition(cfg.n_classes, cfg.features, std=cfg.features ** -0.5)
         self.label_head = nn.Linear(cfg.features, cfg.n_classes)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import models
 from training.gan import (
-    R1_EVERY,
+    PENALTY_EVERY,
     AdversarialLoss,
     AuxiliaryClassifierGAN,
     ConditionalGAN,
@@ -95,13 +95,13 @@ class Scores(torch.nn.Module):
 
 @pytest.mark.parametrize("fake_labels", [False, True])
 def test_losses_are_those_of_the_papers(fake_labels):
-    """Non-saturating logistic loss, label cross-entropy of both sides, R1, worked out by hand."""
+    """Relativistic logistic loss, label cross-entropy of both sides, R1 and R2, worked out by hand."""
     trainer = Trainer(ConditionalGAN.Settings(label_weight=0.3, g_label_weight=0.1, r1=0.2, r1_end=0.6), CPU)
     adversarial = AdversarialLoss(trainer, 2, fake_labels=fake_labels)
     adversarial.discriminator = Scores()
     real, fake, y = torch.full((2, 1, 28, 28), 0.3), torch.full((2, 1, 28, 28), 0.1), torch.tensor([0, 1])
     batch = Batch(real, y, torch.zeros(2), step=1, progress=0.25, rng=torch.Generator())
-    d_adversarial = np.log1p(np.exp(-3)) + np.log1p(np.exp(1))
+    d_adversarial = 2 * np.log1p(np.exp(1 - 3))
     ce = {score: (np.log1p(np.exp(score)) + np.log1p(np.exp(-score))) / 2 for score in (1, 3)}    # of labels 0 and 1
     label = (ce[3] + ce[1]) / 2 if fake_labels else ce[3]
     loss, parts = adversarial.discriminator_loss(batch, fake)
@@ -109,14 +109,14 @@ def test_losses_are_those_of_the_papers(fake_labels):
     assert float(loss) == pytest.approx(d_adversarial + 0.3 * label, rel=1e-5)
 
     # gradient of the score: 10 / 784 at each of 784 pixels; per unit of [-1, 1] half of it; weight at a quarter: 0.3
-    penalty = 784 * (10 / 784 / 2) ** 2
-    with_r1, _ = adversarial.discriminator_loss(replace(batch, step=R1_EVERY), fake)
-    assert float(with_r1 - loss) == pytest.approx(0.3 / 2 * R1_EVERY * penalty, rel=1e-4)
+    penalty = 2 * 784 * (10 / 784 / 2) ** 2                             # at real and at fake images
+    with_penalty, _ = adversarial.discriminator_loss(replace(batch, step=PENALTY_EVERY), fake)
+    assert float(with_penalty - loss) == pytest.approx(0.3 / 2 * PENALTY_EVERY * penalty, rel=1e-4)
 
     loss, parts = adversarial.generator_loss(batch, fake)
-    assert float(parts["G"]) == pytest.approx(np.log1p(np.exp(-1)), rel=1e-5)
+    assert float(parts["G"]) == pytest.approx(np.log1p(np.exp(3 - 1)), rel=1e-5)
     assert float(parts["label"]) == pytest.approx(ce[1], rel=1e-5)
-    assert float(loss) == pytest.approx(np.log1p(np.exp(-1)) + 0.1 * ce[1], rel=1e-5)
+    assert float(loss) == pytest.approx(np.log1p(np.exp(3 - 1)) + 0.1 * ce[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("trainer", [ConditionalGAN, AuxiliaryClassifierGAN])
@@ -145,7 +145,7 @@ def test_the_penalty_pulls_on_the_discriminator():
             return self.a * images.mean((1, 2, 3)), torch.zeros(len(images), 2)
     adversarial = AdversarialLoss(Trainer(ConditionalGAN.Settings(), CPU), 2)
     adversarial.discriminator = Slope()
-    penalty = adversarial.r1_penalty(torch.rand(3, 1, 28, 28), None, None)
+    penalty = adversarial.gradient_penalty(torch.rand(3, 1, 28, 28), None, None)
     gradient, = torch.autograd.grad(penalty, adversarial.discriminator.a)
     assert float(penalty.detach()) == pytest.approx(36 / 784 / 4, rel=1e-4)
     assert float(gradient) == pytest.approx(2 * 6 / 784 / 4, rel=1e-4)
@@ -169,7 +169,7 @@ def test_fakes_are_drawn_as_the_real_images_are_labelled():
         network.register_forward_pre_hook(lambda network, inputs: asked.append(inputs[1:]))
     list(gan.losses(batch))
     y, t = batch.labels, batch.thickness
-    expected = [(y, t), (torch.cat([y, y]), torch.cat([t, t])), (y, t)]
+    expected = [(y, t), (torch.cat([y, y]), torch.cat([t, t])), (y, t), (y, t)]      # the last: of the real images
     assert all(torch.equal(a, b) for pair in zip(asked, expected, strict=True) for a, b in zip(*pair))
 
 
@@ -310,5 +310,5 @@ def test_a_discriminator_learns_to_tell_real_from_fake():
         loss.backward()
         gan.optimizers["discriminator"].step()
     real_scores, fake_scores = (gan.discriminator(x, batch.labels, batch.thickness)[0] for x in (batch.images, fake))
-    assert F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean() < 0.5
+    assert F.softplus(fake_scores - real_scores).mean() < 0.1
     assert real_scores.min() > fake_scores.max()

@@ -11,7 +11,7 @@ from training.distributed import draw
 from training.trainer import Trainer
 from utils.distance_field import pen_width
 
-R1_EVERY = 16              # steps between two R1 penalties; the penalty is scaled up by as much
+PENALTY_EVERY = 16         # steps between two gradient penalties, which are scaled up by as much
 
 
 @dataclass
@@ -23,7 +23,7 @@ class GANSettings:
     label_weight: float = 0.3        # of the discriminator's label loss
     g_label_weight: float = 0.1      # of the generator's label loss; more makes samples alike
     width_weight: float = 0.5        # of the loss that makes a sample's pen as wide as it should be
-    r1: float = 0.05                 # gradient penalty at the start, weak for speed ...
+    r1: float = 0.05                 # gradient penalty, at real and fake images, at the start, weak for speed ...
     r1_end: float = 0.15             # ... and at the end, where the slope would grow and samples would suffer
     diffaugment: int = 0             # pixels by which the discriminator's images are shifted
     ema: float = 0.999               # memory of the averaged generator, per step
@@ -60,9 +60,10 @@ def update_ema(ema, network, decay, step):
 
 
 class AdversarialLoss:
-    """A discriminator and both sides' losses: non-saturating logistic (Goodfellow et al. 2014) with lazy R1
-    (Mescheder et al. 2018, Karras et al. 2020) and an auxiliary label loss (Odena et al. 2017). `projection`: the
-    score sees label and thickness (Miyato and Koyama 2018); `fake_labels`: the label head learns from fakes, too."""
+    """A discriminator and both sides' losses: relativistic (Jolicoeur-Martineau 2019, arXiv:1807.00734), each fake against
+    the real image whose label and thickness it was drawn with; lazy gradient penalties at real and at fake images, R1 and
+    R2 (Huang et al. 2024, arXiv:2501.05441; Karras et al. 2020); an auxiliary label loss (Odena et al. 2017). `projection`:
+    the score sees label and thickness (Miyato and Koyama 2018); `fake_labels`: the label head learns from fakes, too."""
 
     def __init__(self, trainer, n_classes, projection=True, fake_labels=False):
         self.settings, self.autocast, self.fake_labels = trainer.settings, trainer.autocast, fake_labels
@@ -76,36 +77,39 @@ class AdversarialLoss:
         return shift(images, self.settings.diffaugment, rng) if self.settings.diffaugment else images
 
     def discriminator_loss(self, batch, fake):
-        """Tell real from fake, name the label, keep the gradient at real images small. -> (loss, to log)"""
+        """Tell real from fake, name the label, keep the gradients at images small. -> (loss, to log)"""
         y, t = batch.labels, batch.thickness
         real, fake = self.diff_augment(batch.images, batch.rng), self.diff_augment(fake, batch.rng)
         with self.autocast():
             scores, logits = self.discriminator(torch.cat([real, fake]), torch.cat([y, y]), torch.cat([t, t]))
             real_scores, fake_scores = scores.chunk(2)
-            adversarial = F.softplus(-real_scores).mean() + F.softplus(fake_scores).mean()
+            adversarial = 2 * F.softplus(fake_scores - real_scores).mean()
             if self.fake_labels:
                 label = F.cross_entropy(logits, torch.cat([y, y]))
             else:
                 label = F.cross_entropy(logits[:len(real)], y)
             loss = adversarial + self.settings.label_weight * label
-        if batch.step % R1_EVERY == 0:
+        if batch.step % PENALTY_EVERY == 0:
             weight = self.settings.r1 + batch.progress * (self.settings.r1_end - self.settings.r1)
-            loss = loss + weight / 2 * R1_EVERY * self.r1_penalty(real, y, t)
+            penalty = self.gradient_penalty(real, y, t) + self.gradient_penalty(fake, y, t)
+            loss = loss + weight / 2 * PENALTY_EVERY * penalty
         return loss, {"D": adversarial.detach()}
 
-    def r1_penalty(self, real, y, t):
-        """Mean squared norm of the score's gradient at real images, by pixels in [-1, 1]; in fp32."""
-        real = real.detach().requires_grad_()
-        gradient, = torch.autograd.grad(self.discriminator(real, y, t)[0].sum(), real, create_graph=True)
+    def gradient_penalty(self, images, y, t):
+        """Mean squared norm of the score's gradient at images, by pixels in [-1, 1]; in fp32."""
+        images = images.detach().requires_grad_()
+        gradient, = torch.autograd.grad(self.discriminator(images, y, t)[0].sum(), images, create_graph=True)
         return gradient.square().sum((1, 2, 3)).mean() / 4
 
     def generator_loss(self, batch, fake):
-        """Pass for real, be classified as the label that was asked for. -> (loss, to log)"""
+        """Pass for more real than the real image, be classified as the label that was asked for. -> (loss, to log)"""
         y, t = batch.labels, batch.thickness
         self.discriminator.requires_grad_(False)
         with self.autocast():
             scores, logits = self.discriminator(self.diff_augment(fake, batch.rng), y, t)
-            adversarial, label = F.softplus(-scores).mean(), F.cross_entropy(logits, y)
+            with torch.no_grad():
+                real_scores, _ = self.discriminator(self.diff_augment(batch.images, batch.rng), y, t)
+            adversarial, label = F.softplus(real_scores - scores).mean(), F.cross_entropy(logits, y)
         self.discriminator.requires_grad_(True)
         loss = adversarial + self.settings.g_label_weight * label
         return loss, {"G": adversarial.detach(), "label": label.detach()}

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-WINDOW = 16                    # steps of one measurement: a gradient penalty comes once in so many (gan.R1_EVERY)
+WINDOW = 16                    # steps of one measurement: a gradient penalty comes once in so many (gan.PENALTY_EVERY)
 SLOWER = 1.5                   # times as long a step as when the number was chosen: measure anew
 HOPELESS = 1.5                 # times as long as before, over three steps or more: the trial has lost
 RETRY, MAX_RETRY = 2.0, 60.0   # seconds until more threads are tried again; doubled each time that they lose
