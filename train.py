@@ -45,12 +45,12 @@ from utils.limits import MAX_IMAGES
 
 # ---- settings ------------------------------------------------------------------------------------
 # How long a model trains by default: `minutes` decide the epochs, so that everything is there within 6 (classifiers: 10)
-# on 2 cores; never more `images` in all, after which more of them gained nothing on MNIST, nor more `passes` over a
-# handful of images. Learning rate and weights of the losses stand with the losses, in training/*.py.
+# on 2 cores; never more `images` in all, to which more of them were seen to gain on MNIST, nor more `passes` over a handful
+# of images. Learning rate and weights of the losses stand with the losses, in training/*.py.
 DEFAULTS = {
-    "cgan": {"minutes": 4.8, "images": 1_400_000},
-    "acgan": {"minutes": 4.8, "images": 1_400_000},
-    "cvae": {"minutes": 4.8, "images": 1_400_000},
+    "cgan": {"minutes": 4.8, "images": 2_000_000},
+    "acgan": {"minutes": 4.8, "images": 2_000_000},
+    "cvae": {"minutes": 4.8, "images": 2_000_000},
     "classifier": {"minutes": 9.0, "images": 550_000, "passes": 2000},
     "classifier-tiny": {"minutes": 5.5, "images": 1_100_000, "passes": 4000},
     "classifier-adversarial": {"minutes": 7.5, "images": 330_000, "passes": 1000},

@@ -12,8 +12,9 @@ is the FID of 10,000 training images drawn at random, mean of 5 draws; where the
 and as few samples are measured. With classes balanced
 even real images are further from the test set, whose classes are not: the second stands beside the FID of training
 images balanced alike. Label, style, correlation and the worst class's own FID are those of the balanced samples. "60 s"
-is the last epoch that ended within 60 seconds of training. Sharpness is the mean squared gradient (Tenengrad, Krotkov
-1988) of the samples as in the test set, over that of the test set: 1 is as sharp as real, less is blurred.
+is the last epoch that ended within 60 seconds of training. Sharpness is the mean squared gradient of the samples as in the test set, over
+that of the test set: 1 is as sharp as real, less is blurred. Specks are pieces of fewer than 5 pixels per image of these
+samples, beside those of the test set (metrics/appearance.py).
 `--features pixels` and other ONNX models serve as second opinions.
 """
 import json
@@ -28,6 +29,7 @@ from repository import ROOT
 import data
 import models
 from generate_digits import open_generator, sample_all
+from metrics.appearance import sharpness, specks
 from metrics.conditional import conditional_metrics
 from metrics.features import DEFAULT_MODEL, Extractor
 from metrics.frechet_distance import fid
@@ -48,12 +50,6 @@ def train(seed, out, args):
                            "--snapshots", "--dataset", args.dataset, *place, *args.options], check=False)
     if done.returncode:
         raise UserError(f"train.py ended with status {done.returncode}")
-
-
-def sharpness(images):
-    """Mean squared gradient of images uint8 [N, 28, 28], by central differences."""
-    rows, columns = np.gradient(images.astype(np.float32), axis=(1, 2))
-    return float(np.mean(rows ** 2 + columns ** 2))
 
 
 def early(out, name):
@@ -92,6 +88,7 @@ class Bench:
             made[name] = self.extractor.measure(*samples, self.glyphs.classes)
         values = {name: fid(self.test.moments, m.moments) for name, m in made.items()}
         values["sharpness"] = sharpness(made["as test"].images) / sharpness(self.glyphs.x_test)
+        values["specks"] = specks(made["as test"].images), specks(self.glyphs.x_test)
         return values | conditional_metrics(self.test, made["balanced"], self.extractor, self.table)
 
 
@@ -105,7 +102,8 @@ def table(rows, columns, names):
                                                    for v, w in zip(row, width)))
 
 
-QUALITY = ("FID", "/ floor", "balanced", "/ its floor", "label %", "style %", "spearman", "worst class FID", "sharpness")
+QUALITY = ("FID", "/ floor", "balanced", "/ its floor", "label %", "style %", "spearman", "worst class FID", "sharpness",
+           "specks", "of real")
 
 
 def quality(bench, source):
@@ -113,7 +111,7 @@ def quality(bench, source):
     end = bench.score(source)
     return [end["as test"], end["as test"] / bench.floor, end["balanced"], end["balanced"] / bench.floor_balanced,
             100 * end.get("label_accuracy", np.nan), 100 * end["style_accuracy"], end["spearman"]["mean"],
-            end["intra_fid"]["worst"], end["sharpness"]]
+            end["intra_fid"]["worst"], end["sharpness"], *end["specks"]]
 
 
 def main():

@@ -11,6 +11,7 @@ import numpy as np
 
 import data
 from generate_digits import draw_noise
+from metrics.appearance import specks
 from metrics.comparison import METRICS, compare
 from metrics.neighbours import copies
 from metrics.statistics import format_interval, format_percent
@@ -33,7 +34,8 @@ def measure_numbers(context, sources):
         context.say(text, next(done), total)
 
     def compare_with_test(measured):
-        return compare(reference.test, measured, reference.extractor, METRICS, reference.table)
+        return {**compare(reference.test, measured, reference.extractor, METRICS, reference.table),
+                "specks": specks(measured.images)}
 
     def cas(measured):
         return accuracy_from_samples(context, measured.images, measured.labels, CAS_STEPS[context.quick], context.seeds)
@@ -136,6 +138,7 @@ def quality_table(numbers):
     rows += [row(f"FID at {name}", f"depths/{name}/fid", four) for name in results[0]["depths"]]
     rows += [row(f"FID within a class, {which}", f"intra_fid/{which}", three) for which in ("mean", "worst")]
     rows += [row("Worst class", "intra_fid/worst_class", str, "-"),
+             row("Specks, pieces of fewer than 5 pixels, per image", "specks", three),
              row("Near-copies of training images", "copies/near_copies", format_percent, "1.00 %")]
     if all("moved_copies" in r["copies"] for r in results):              # not in numbers of earlier versions
         rows.append(row("Near-copies by pixels, also moved", "copies/moved_copies", format_percent, "1.00 %"))
