@@ -42,6 +42,9 @@ def neighbours(ink):
     return sum(padded[:, y:y + height, x:x + width] << bit for bit, (y, x) in enumerate(places))
 
 
+FIRST_OF_FOUR, LAST_OF_FOUR = 0b00011100, 0b11000001     # neighbourhoods of the corners of a lone square, as bits
+
+
 def removable():
     """For each of the two half steps of Zhang and Suen 1984, which of the 256 neighbourhoods let a cell go: bool [2, 256]."""
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
@@ -53,13 +56,17 @@ def removable():
 
 
 def skeletons(ink):
-    """Thin bool [N, H, W] to lines of one cell (Zhang and Suen 1984)."""
+    """Thin bool [N, H, W] to lines of one cell (Zhang and Suen 1984); of a round dot, which they let go as a square of four
+    cells, one stays."""
     ink, tables, todo = ink.copy(), removable(), np.arange(len(ink))
     while len(todo):
         part = ink[todo]
         before = part.sum((1, 2))
         for table in tables:
-            part &= ~table[neighbours(part)]
+            around = neighbours(part)
+            goes = table[around]
+            goes[:, :-1, :-1] &= ~((around[:, :-1, :-1] == FIRST_OF_FOUR) & (around[:, 1:, 1:] == LAST_OF_FOUR))
+            part &= ~goes
         ink[todo] = part
         todo = todo[part.sum((1, 2)) < before]
     return ink

@@ -40,6 +40,13 @@ def test_a_skeleton_is_one_cell_wide_and_keeps_what_hangs_together():
     assert not (np.stack([bar, ring]) & ~ink).any()
 
 
+@pytest.mark.parametrize("centre", [0, 0.3, 0.5])
+@pytest.mark.parametrize("radius", [2, 3.5, 5])
+def test_width_of_a_dot_is_its_diameter(radius, centre):
+    dot = images(draw(lambda x, y: np.hypot(x - centre, y - 2 * centre) < radius))
+    assert dial.skeleton_width(dot)[0] == pytest.approx(2 * radius, rel=0.2)
+
+
 def test_distances_are_euclidean():
     ink = np.zeros((1, 40, 40), bool)
     ink[0, 3:36, 3:36] = True
