@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import repository  # noqa: F401 (makes what follows importable)
+from dial import skeletons
 from PIL import Image, ImageDraw, ImageFilter
 
 import data
@@ -46,23 +47,6 @@ def pen_drawing(glyph, rng, height):
     return np.asarray(small, np.float32) / 255
 
 
-def skeleton(mask):
-    """The middle lines of bool [H,W], a pixel wide (Zhang and Suen 1984, A fast parallel algorithm for thinning)."""
-    a = np.pad(mask, 1)
-    while True:
-        before = a.sum()
-        for first in (True, False):
-            ring = [np.roll(a, (-dy, -dx), (0, 1)) for dy, dx in
-                    ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))]    # clockwise from above
-            up, right, down, left = ring[::2]
-            around = sum(part.astype(int) for part in ring)
-            begins = sum((~one & two).astype(int) for one, two in zip(ring, ring[1:] + ring[:1]))
-            spare = ~(up & right & down) & ~(right & down & left) if first else ~(up & right & left) & ~(up & down & left)
-            a = a & ~((around >= 2) & (around <= 6) & (begins == 1) & spare)
-        if a.sum() == before:
-            return a[1:-1, 1:-1]
-
-
 def thin_drawing(glyph, rng, room):
     """As pen_drawing, by a ballpoint of 3 to 9 % of the `room` (pixels of a cell's shorter side), the glyph 30 to 85 %
     high."""
@@ -74,7 +58,7 @@ def thin_drawing(glyph, rng, room):
     large = large[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
     pen = max(1.2, rng.uniform(0.03, 0.09) * room)
     scale = 4 * max(12, rng.uniform(0.3, 0.85) * room) / max(large.shape)
-    ys, xs = np.nonzero(skeleton(np.pad(large, 1)))
+    ys, xs = np.nonzero(skeletons(np.pad(large, 1)[None])[0])
     image = Image.new("L", [round(n * scale + 4 * pen + 4) for n in large.shape[::-1]])
     draw, near = ImageDraw.Draw(image), {*zip(ys.tolist(), xs.tolist())}
     for y, x in near:

@@ -40,6 +40,13 @@ def test_a_skeleton_is_one_cell_wide_and_keeps_what_hangs_together():
     assert not (np.stack([bar, ring]) & ~ink).any()
 
 
+@pytest.mark.parametrize("centre", [0, 0.3, 0.5])
+@pytest.mark.parametrize("radius", [2, 3.5, 5])
+def test_width_of_a_dot_is_its_diameter(radius, centre):
+    dot = images(draw(lambda x, y: np.hypot(x - centre, y - 2 * centre) < radius))
+    assert dial.skeleton_width(dot)[0] == pytest.approx(2 * radius, rel=0.2)
+
+
 def test_distances_are_euclidean():
     ink = np.zeros((1, 40, 40), bool)
     ink[0, 3:36, 3:36] = True
@@ -52,13 +59,13 @@ def test_distances_are_euclidean():
 
 def test_both_widths_rank_strokes_alike():
     x, y = strokes.generate(400, seed=3, labels=np.full(400, 2))
-    assert dial.within_class(data.pen_width(x), dial.skeleton_width(x), y)[0] > 0.95
+    assert dial.within_class(data.pen_width(x), dial.skeleton_width(x), y).min() > 0.95
 
 
-def test_box_area():
+def test_box():
     x = np.zeros((2, 28, 28), np.uint8)
     x[0, 3:9, 5:25] = 200
-    assert dial.box_area(x).tolist() == [6 * 20, 0]
+    assert dial.box(x).tolist() == [[6, 0], [20, 0]]
 
 
 class Source:
@@ -71,8 +78,23 @@ class Source:
 
 def test_a_jump_shows(monkeypatch):
     monkeypatch.setattr(dial, "NOISES", 2)
-    middle, largest = dial.steps_of_the_dial(Source(), 2)
-    assert middle == largest == pytest.approx(101, abs=1)
+    _, middle, most, largest, largest_of_all = dial.turned(Source(), 2)
+    assert middle == most == largest == largest_of_all == pytest.approx(101, abs=1)
+
+
+@pytest.mark.parametrize("growth", [0, 2, 4])
+def test_growth_of_the_box(growth, monkeypatch):
+    """The border of a square that becomes half a pixel wider, inwards or while the square becomes larger."""
+    def square(outer, inner):
+        return draw(lambda x, y: (np.maximum(abs(x), abs(y)) < outer) & (np.maximum(abs(x), abs(y)) > inner))
+    thin, thick = images(square(8, 6), square(8 + growth / 2, 6 + growth / 2 - 0.5))
+    pens = data.pen_width(np.stack([thin, thick]))
+    monkeypatch.setattr(dial, "NOISES", 3)
+    source = Source()
+    monkeypatch.setattr(Source, "__call__", lambda self, z, y, t: np.where((t > 0.5)[:, None, None], thick, thin))
+    assert dial.turned(source, 2)[0] == pytest.approx(growth / (pens[1] - pens[0]))
+    both, labels = np.stack([thin, thick] * 2), np.array([0, 0, 1, 1])
+    assert dial.growth_of_real(both, labels) == pytest.approx(growth / (pens[1] - pens[0]))
 
 
 def test_dial_metrics_of_known_dials():
