@@ -5,7 +5,7 @@
 
 Sample i is a function of (generator file, --seed, i) alone: a longer run begins with the images of a shorter one, and
 the .pth and the .onnx of one training give the same images, at most one grey level apart. Thickness is a dial: the
-rank of the pen's thickness (see data.py) among the training images of the class, 0 the thinnest, 1 the thickest.
+rank of the pen's width (see data.py) among the training images of the class, 0 the thinnest, 1 the thickest.
 """
 if __name__ == "__main__":                     # before the imports that take seconds
     from utils.cli import stop_quietly

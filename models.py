@@ -520,7 +520,7 @@ def is_large(values):
 
 @torch.no_grad()
 def round_to_half(network):
-    """Round large weights to what fp16 holds, so that the ONNX file of half the bytes draws the same to the last bit."""
+    """Round large weights to what fp16 holds, so that the ONNX file stores all of them in half the bytes as they are."""
     for values in network.state_dict().values():
         if values.dtype == torch.float32 and is_large(values):
             values.copy_(values.half())

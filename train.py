@@ -114,7 +114,7 @@ def parse_args(argv=None):
     add_setting("--g-label-weight", weight, "of that of the generator; more makes samples alike")
     add_setting("--width-weight", weight, "of the loss that makes a sample's pen as wide as it should be")
     add_setting("--gan-weight", weight, "of the cvae's adversarial loss, which sharpens; 0: a plain one")
-    add_setting("--r1", weight, "gradient penalty at real images (pixels in [-1, 1]) at the start")
+    add_setting("--r1", weight, "gradient penalty at real and fake images (pixels in [-1, 1]) at the start")
     add_setting("--r1-end", weight, "and at the end")
     add_setting("--ema", cli.number(float, above=0, below=1), "memory of the averaged generator, per step")
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "

@@ -131,7 +131,7 @@ def fit_gmm(x, components, rng, prior_cov=None, prior_count=0.0, steps=30):
     mean, far = x[[rng.integers(n)]], np.full(n, np.inf)             # k-means++ (Arthur and Vassilvitskii 2007)
     while len(mean) < components:
         far = np.minimum(far, ((x - mean[-1]) ** 2).sum(1))
-        mean = np.concatenate([mean, x[[rng.choice(n, p=far / far.sum())]]])
+        mean = np.concatenate([mean, x[[rng.choice(n, p=(far + 1e-12) / (far + 1e-12).sum())]]])     # all may be alike
     weights, cov = np.full(components, 1 / components), np.repeat(prior_cov[None] + floor, components, 0)
     for _ in range(steps):
         log_joint = log_density(x, mean, cov) + np.log(weights)

@@ -5,6 +5,7 @@ each pixel a square. Curves, bars and heat maps are in charts.py.
 """
 import functools
 import math
+import os
 import unicodedata
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def _open_font(name, size):
 @functools.cache
 def _installed_fonts():
     """Font files in FONT_FOLDERS: those that are called Regular first, then by name."""
-    files = (path for folder in FONT_FOLDERS for path in Path(folder).expanduser().rglob("*.[ot]t[fc]"))
+    files = (path for folder in FONT_FOLDERS for path in Path(os.path.expanduser(folder)).rglob("*.[ot]t[fc]"))
     return [str(p) for p in sorted(files, key=lambda p: ("Regular" not in p.name, p.name))[:MAX_FONTS]]
 
 
