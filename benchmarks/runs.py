@@ -62,6 +62,11 @@ def early(out, name):
     return shots[-1] if shots else None
 
 
+def in_random_order(labels):
+    """Labels to draw samples by, as a list: the number of samples is no multiple of theirs, and a file may have them sorted."""
+    return np.random.default_rng(0).permutation(labels).tolist()
+
+
 class Bench:
     """The test set, the floors and the extractor, measured once."""
 
@@ -71,7 +76,7 @@ class Bench:
         self.extractor = Extractor(args.features)
         self.test = self.extractor.measure(g.x_test, g.y_test, classes=g.classes)
         self.n = min(N, len(g.x_train))        # as many samples as training images for the floor: FID depends on it
-        self.balanced, self.as_test = list(range(len(g.classes))), list(g.y_test)
+        self.balanced, self.as_test = list(range(len(g.classes))), in_random_order(g.y_test)
         draws = [self.real(np.random.default_rng(seed).permutation(len(g.x_train))[:self.n]) for seed in range(5)]
         self.floor, self.floor_spread = np.mean(draws), np.std(draws, ddof=1)
         self.floor_balanced = self.real(data.rank_in_class(g.y_train, 0) < self.n // len(g.classes))

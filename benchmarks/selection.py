@@ -11,7 +11,7 @@ is clearly the smaller one.
 from pathlib import Path
 
 import numpy as np
-from repository import ROOT  # noqa: F401  (makes the modules of the root importable)
+from runs import in_random_order  # makes the modules of the root importable, too
 
 import data
 from generate_digits import open_generator, sample_all
@@ -58,8 +58,8 @@ def main():
         scores = []
         for path in chosen:
             source = open_generator(path)
-            images, _, _ = sample_all(source, n, seed=1, digits=list(g.y_val))
-            others, _, _ = sample_all(source, n, seed=2, digits=list(g.y_test))
+            images, _, _ = sample_all(source, n, seed=1, digits=in_random_order(g.y_val))
+            others, _, _ = sample_all(source, n, seed=2, digits=in_random_order(g.y_test))
             scores.append((np.mean([score(images) for score in choose]), judge(others)))
             print(f"{int(path.stem):8}  {scores[-1][0]:8.3f}  {scores[-1][1]:8.3f}", flush=True)
         best = int(np.argmin([on_val for on_val, _ in scores]))
