@@ -118,7 +118,7 @@ def test_no_class_name_ever_raises_or_leaves_a_heading_empty():
 
 
 def forget_fonts():
-    for found in (figures._find_font, figures._typeset, figures._installed_fonts):
+    for found in (figures._find_font, figures._typeset, figures._installed_fonts, figures._box, figures._open_font):
         found.cache_clear()
 
 
@@ -147,6 +147,26 @@ def test_a_font_that_is_installed_is_found_by_what_it_has(own_fonts):
     forget_fonts()
     assert figures.class_name(["ζ", "ζ\U0001f984"], 0) == "ζ"
     assert figures.class_name(["ζ", "ζ\U0001f984"], 1) == "1"
+
+
+def damage(font, path):
+    """A copy of a font that opens and then fails at each glyph: its program, the table fpgm, is no code."""
+    content = bytearray(font.read_bytes())
+    entry = content.index(b"fpgm", 12)                                     # tag, checksum, offset, length
+    start, length = (int.from_bytes(content[entry + i:entry + i + 4], "big") for i in (8, 12))
+    content[start:start + length] = b"\xa4" * length
+    path.write_bytes(content)
+
+
+def test_a_damaged_font_is_passed_over_and_refused_where_it_is_named(own_fonts):
+    damage(greek_font(), own_fonts / "A-Regular.ttf")
+    assert figures._open_font(str(own_fonts / "A-Regular.ttf"), 20) is not None
+    assert figures.class_name(["ζ"], 0) == "0"
+    shutil.copy(greek_font(), own_fonts / "B-Regular.ttf")
+    forget_fonts()
+    assert figures.class_name(["ζ"], 0) == "ζ" and figures._find_font("ζ").endswith("B-Regular.ttf")
+    with pytest.raises(UserError, match="no font; name a .ttf"):
+        figures.use_font(own_fonts / "A-Regular.ttf")
 
 
 def test_a_font_that_is_named_is_used_at_once(own_fonts):

@@ -60,9 +60,27 @@ def _all_fonts():
     yield from _installed_fonts()                      # looked for only where it comes to that
 
 
+@functools.lru_cache(None)
+def _box(name):
+    """What the font draws for a character that it lacks, as for U+FFFF: bytes. None where it is damaged or no font."""
+    try:
+        return bytes(_open_font(name, TITLE).getmask("\uffff"))
+    except (OSError, AttributeError):
+        return None
+
+
+def _has(name, text):
+    """Can the font draw every character of the text? A damaged one may fail at any of them."""
+    font, box = _open_font(name, TITLE), _box(name)
+    try:
+        return box is not None and all(c == " " or bytes(font.getmask(c)) != box for c in set(text))
+    except OSError:
+        return False
+
+
 def use_font(path):
     """Write what Pillow's own font lacks with this font file, where it can. Raises UserError where it is none."""
-    if not Path(path).is_file() or _open_font(str(path), TITLE) is None:
+    if not Path(path).is_file() or _box(str(path)) is None:
         raise UserError(f"--font {path}: no font; name a .ttf, .otf or .ttc file")
     FONTS.insert(1, str(path))
     for found in (_find_font, _typeset):
@@ -71,13 +89,8 @@ def use_font(path):
 
 @functools.lru_cache(4096)
 def _find_font(text):
-    """The first font, of FONTS, then of those installed, that has every character of the text, or None. A missing one is
-    drawn like U+FFFF: a box."""
-    for name in _all_fonts() if text.isprintable() else []:
-        font = _open_font(name, TITLE)
-        if font and all(c == " " or bytes(font.getmask(c)) != bytes(font.getmask("\uffff")) for c in set(text)):
-            return name
-    return None
+    """The first font, of FONTS, then of those installed, that has every character of the text, or None."""
+    return next((name for name in _all_fonts() if _has(name, text)), None) if text.isprintable() else None
 
 
 def _one_line(text):
