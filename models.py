@@ -7,6 +7,7 @@ Everyone outside this file sees images as float32 [N, 1, 28, 28] in [0, 1], ink 
 another range maps it inside. Conditions are `label` int64 [N] and `thickness` float32 [N] in [0, 1], the rank
 of an image's pen width within its class (data.py). All networks work channels-last and under bf16 autocast.
 """
+import copy
 import math
 import pickletools
 import zipfile
@@ -519,11 +520,14 @@ def is_large(values):
 
 
 @torch.no_grad()
-def round_to_half(network):
-    """Round large weights to what fp16 holds, so that the ONNX file stores all of them in half the bytes as they are."""
+def rounded_to_half(network):
+    """A copy with large weights rounded to what fp16 holds, so that the ONNX file stores all of them in half the bytes as
+    they are."""
+    network = copy.deepcopy(network)
     for values in network.state_dict().values():
         if values.dtype == torch.float32 and is_large(values):
             values.copy_(values.half())
+    return network
 
 
 def n_parameters(model):

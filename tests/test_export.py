@@ -146,7 +146,7 @@ def test_a_rounded_generator_is_stored_in_half_to_the_bit(kind, tmp_path):
     for name, values in network.state_dict().items():
         if name.endswith("running_var"):
             values.copy_(torch.rand(values.shape) * 30 + 1e-3)
-    models.round_to_half(network)
+    network = models.rounded_to_half(network)
     table = np.tile(np.linspace(1, 5, 256), (3, 1))
     checkpoint = models.Checkpoint(kind, network, list("abc"), table, {"dataset": "strokes", "license": "MIT"})
     proto, graph = export_onnx.build(checkpoint)

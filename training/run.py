@@ -140,7 +140,7 @@ class Run:
 
     def sampler(self):
         """The averaged generator of now, as generate_digits.py draws from it."""
-        return TorchGenerator(self.trainer.ema, self.glyphs.classes)
+        return TorchGenerator(models.rounded_to_half(self.trainer.ema), self.glyphs.classes)
 
     def finish(self):
         """Make the checkpoints ready for use. -> figures, JSON types"""
@@ -201,6 +201,8 @@ class Run:
     def save_checkpoint(self, path, name, figures=None):
         """Write the checkpoint `name` of the trainer, with measured figures."""
         kind, network = self.trainer.checkpoints[name]
+        if self.trainer.makes_images and name == self.name:
+            network = models.rounded_to_half(network)            # a copy: the training may go on
         g = self.glyphs
         info = {"model": self.args.model, "dataset": g.name, "dataset_sha256": g.sha256, "license": g.license,
                 "source": g.source, "figures": figures or {}}
