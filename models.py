@@ -294,6 +294,28 @@ class SmallClassifier(ImageClassifier):
 
 
 @dataclass
+class BackboneConfig:
+    width: int = 32        # as of ClassifierConfig, or of SmallClassifier where
+    last: int = 0
+    small: bool = False    # ... this is so
+
+
+class Backbone(ImageClassifier):
+    """The layers of a Classifier or SmallClassifier below its head, pre-trained on characters that nobody writes
+    (training/pretraining.py), from which a classifier of few images starts."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg = cfg
+        whole = SmallClassifier(1, cfg.width) if cfg.small else Classifier(ClassifierConfig(1, cfg.width, cfg.last))
+        self.net, self.n_features = whole.net, whole.head.in_features
+
+    def forward(self, images):
+        """images float [N, 1, 28, 28] in [0, 1] -> features float [N, n_features], non-negative."""
+        return self.features(images)
+
+
+@dataclass
 class DeformerConfig:
     latent: int = 16       # length of the noise vector: one hand's way of writing
     channels: int = 40     # of the convolutions, all at 7x7
@@ -372,7 +394,7 @@ class Deformer(nn.Module):
 
 MODELS = {"generator": (GeneratorConfig, Generator), "discriminator": (DiscriminatorConfig, Discriminator),
           "cvae": (CVAEConfig, CVAE), "classifier": (ClassifierConfig, Classifier),
-          "deformer": (DeformerConfig, Deformer)}
+          "backbone": (BackboneConfig, Backbone), "deformer": (DeformerConfig, Deformer)}
 MAKES_IMAGES = ("generator", "cvae")       # kinds that turn noise, label and thickness into images
 MANY = 20          # classes above which these are larger than their configurations' defaults ...
 WIDE = {"hidden": 192, "c0": 64, "c1": 64}   # ... so large
@@ -390,8 +412,8 @@ class Checkpoint:
 
     `classes`: the characters that people read, by label; `width_table`: float32 [n_classes, 256], the quantiles of the
     pen's width in pixels that give thickness its meaning (data.py); `info`: JSON types (data set, its hash, licence,
-    figures). Of a deformer, which knows no classes, `classes` are the names of the scripts that it has learned on, and the
-    table has no columns."""
+    figures). Of a backbone or a deformer, which knows no classes, `classes` are the names of the scripts that it has learned
+    on, and the table has no columns."""
     kind: str
     model: nn.Module
     classes: list

@@ -32,8 +32,8 @@ from metrics import statistics
 from metrics.conditional import dial_metrics
 from training import distributed
 from training.classifier import AdversarialClassifierTrainer, predict_with_confidence
-from training.deformation import DEFAULT_DEFORMER
 from training.health import Health
+from training.pretraining import backbone_file
 from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
 from training.run import TRAINERS, LossLog, Run, clear_away, has_ended, read_state
 from training.threads import ThreadTuner
@@ -58,8 +58,9 @@ DEFAULTS = {
 BATCH = 128                # images per step; 64 was no better and slower
 SCARCE = 2_000             # training images of a class, their mean, below which the discriminator would learn them by heart
 SHIFT = 1                  # pixels by which its images are then shifted
-FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens and hands ...
-FEW_SETTINGS = {"pen": 1.0, "hands": 0.5, "elastic": 20.0}           # ... docs/new_script.md: with 100 they harm
+FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens, more warped, ...
+FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0, "pretrained": True}     # ... and starts from a backbone, if its network has one,
+PRETRAINED_IMAGES = 130_000          # from which it is trained on so many images in all (docs/new_script.md)
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -119,13 +120,18 @@ def parse_args(argv=None):
     add_setting("--ema", cli.number(float, above=0, below=1), "memory of the averaged generator, per step")
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
                 "the like; less where they turn one class into another; 0: shifts alone")
-    add("--plain", action="store_true", help=f"of a classifier: train on these images alone, without other pens and hands, "
-        f"which it sees where there are at most {FEW} images of a class")
+    add_setting("--pen", cli.number(float, at_least=0, at_most=4), "pixels by which a classifier's strokes are written wider or "
+                f"thinner on either side; {FEW_SETTINGS['pen']:g} where there are at most {FEW} images of a class")
+    add_setting("--hands", cli.number(float, at_least=0, at_most=1), "share of a classifier's images that are written as other "
+                "hands would, learned on other scripts")
+    add("--plain", action="store_true", help="of a classifier: train from random weights on these images, warped as usual, where "
+        f"there are at most {FEW} of a class, too; else it then starts from what it has learned on random scripts")
     cli.add_device_option(parser)
     add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, "
         "measured as the run goes on, as other processes come and go; with --epochs all, so that --resume is exact)")
     add("--precision", choices=["auto", "bf16", "fp32"], default="auto", help="auto: bf16 where the chip has it")
-    add("--snapshots", action="store_true", help="keep the network after every epoch, in <out>/<name>_epochs/")
+    add("--snapshots", nargs="?", const=1, type=cli.number(int, above=0, at_most=1_000_000), metavar="EPOCHS",
+        help="keep the network after every epoch, or after every so many and the last, in <out>/<name>_epochs/")
     add("--save-every", type=positive, default=20, help="seconds between two saves of what --resume needs")
     add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
     add("--dry-run", action="store_true", help="print the resolved settings, take one step, write nothing")
@@ -206,7 +212,10 @@ def resolve(args, glyphs):
     if args.diffaugment is None and "diffaugment" in own:
         args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE * len(glyphs.classes) else 0
     if TRAINERS[args.model].redraws and not args.plain and np.median(sizes[sizes > 0]) <= FEW:
-        vars(args).update(FEW_SETTINGS if DEFAULT_DEFORMER.is_file() else FEW_SETTINGS | {"hands": 0.0})
+        for name, value in FEW_SETTINGS.items():
+            if getattr(args, name, None) is None:
+                setattr(args, name, value)
+        args.pretrained = backbone_file(args.model).is_file()
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
     if args.minutes is None and not args.epochs:
@@ -222,7 +231,8 @@ def resolve(args, glyphs):
 def max_epochs(run):
     """The most epochs that a run without --epochs takes, however fast the machine."""
     limits = DEFAULTS[run.args.model]
-    return min(math.ceil(limits["images"] / run.batches.epoch_images), limits.get("passes", math.inf))
+    images = PRETRAINED_IMAGES if getattr(run.args, "pretrained", False) else limits["images"]
+    return min(math.ceil(images / run.batches.epoch_images), limits.get("passes", math.inf))
 
 
 def plan_epochs(run, steps_per_second):
@@ -301,7 +311,8 @@ def train(run, progress):
             preview.draw()
             if len(run.frames) == 1:
                 progress(f"first samples after {run.seconds:.0f} s, drawn anew as it goes on: {run.path('_samples.png')}")
-        if run.args.snapshots and epoch_ends:
+        epoch = run.step // batches.per_epoch
+        if run.args.snapshots and epoch_ends and (epoch % run.args.snapshots == 0 or run.step == run.steps):
             run.save_snapshot()
         if run.seconds - saved_at > run.args.save_every and log.written_at == run.seconds:   # the losses are known
             if not run.is_finite():

@@ -220,6 +220,7 @@ SPREAD = {
     ],
 }
 
+SCAN_HALO = 0.25           # chance of an outline within the ink, where the kind does not say
 RANDOM_SPREAD = (.08, .20, .00, .15, .08, 1.00, .22, 2., .035, 0)        # of every class of a random script
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -374,13 +375,13 @@ def _ink(rng, path, travel, radius):
     return radius[..., None] - np.sqrt(np.maximum(np.log(total) / -k[..., None], 0))
 
 
-def _draw(keys, labels, kind):
+def _draw(keys, labels, kind, scanned):
     """keys uint64 [B], labels int64 [B] -> images uint8 [B, 28, 28]."""
     rng, table, b = _Random(keys), _tables(kind), len(keys)
     centre_of_frame = CENTRE["arabic" if kind == "arabic" else "digits"]
     path, travel = _pen_paths(rng, labels, table)
 
-    halo = rng.uniform(1)[:, 0] < table["halo"][labels]
+    halo = rng.uniform(1)[:, 0] < (table["halo"][labels] if kind == "arabic" else SCAN_HALO * scanned)
     radius = table["radius"][labels] * np.exp(table["radius_sd"][labels] * rng.normal(1)[:, 0])
     radius = np.where(halo, np.maximum(radius, rng.uniform(1, 2.4, 3.5)[:, 0]), radius)   # enlarged, so thick
     radius = np.minimum(radius, table["radius_max"][labels])[:, None]                     # [B, 1]
@@ -392,7 +393,7 @@ def _draw(keys, labels, kind):
     depth = _ink(rng, path, travel * scale, radius)
 
     rough = rng.uniform(SIZE * SIZE, -1, 1).reshape(b, SIZE, SIZE)
-    if kind != "arabic":            # MNIST: black and white at a higher resolution, averaged down
+    if not scanned:                 # MNIST: black and white at a higher resolution, averaged down
         blur = rng.uniform(1, 0.8, 1.4)[..., None]
         image = (np.clip((depth + 0.15 * rough) / blur + 0.5, 0, 1) * 255 + 0.5).astype(np.uint8)
     else:                           # MADBase: black and white
@@ -406,12 +407,13 @@ def _draw(keys, labels, kind):
     return windows[np.arange(b), 3 + shift[:, 0], 3 + shift[:, 1]]
 
 
-def generate(n, seed=0, kind="digits", labels=None, threads=2):
+def generate(n, seed=0, kind="digits", labels=None, threads=2, scanned=False):
     """Draw n handwritten digits or characters: (images uint8 [n, 28, 28], ink 255 on 0, upright; labels int64 [n]).
 
     kind: "digits", "arabic" (Arabic-Indic), "random-K" or "random-K-S" (see random_kind); classes_of(kind) names them.
     labels: class indices [n] to draw; by default in random order, every class once in each run of as many as there are.
-    Image i is a function of (seed, i, kind, its label) alone: the same for any n and any number of threads.
+    scanned: as the scans of MADBase look, black and white with frayed edges, some with an outline within (as "arabic" always).
+    Image i is a function of (seed, i, kind, its label, scanned) alone: the same for any n and any number of threads.
     Raises ValueError for an unknown kind and for labels that are not n class indices."""
     classes = len(classes_of(kind))
     number = list(CLASSES).index(kind) if kind in CLASSES else len(CLASSES) + random_kind(kind)[1]
@@ -427,7 +429,7 @@ def generate(n, seed=0, kind="digits", labels=None, threads=2):
 
     def draw(start):
         part = slice(start, start + CHUNK)
-        images[part] = _draw(keys[part], labels[part], kind)
+        images[part] = _draw(keys[part], labels[part], kind, scanned or kind == "arabic")
 
     with ThreadPoolExecutor(threads) as pool:                # numpy lets go of the interpreter lock inside its loops
         list(pool.map(draw, range(0, n, CHUNK)))

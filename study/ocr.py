@@ -5,7 +5,8 @@ Protocols, each at several n, but for predecessors:
   rare          n real images of three classes (drawn by the seed), up to 500 of every other
   tail          the data set's own imbalance, scaled until its smallest class has n images; rare is the smallest third
   predecessors  about 500 real images in all against 10,000 of generators that saw the whole training split
-  script        n images of each class of a script that is new to all; what hands are like was learned on other scripts
+  script        n images of each class of a script that is new to all; what hands are like was learned on other scripts, what
+                tells characters apart on random ones
 
 Every finished (protocol, arm, n, seed) is a row in <out>/ocr.jsonl and is not run again. All arms of a seed see
 the same real images, and so do their generators but for the last two protocols; classifiers take as many steps from
@@ -33,10 +34,12 @@ from study.jobs import RowStudy, run
 from study.run_cache import RunCache
 from training.classifier import predict, predict_probabilities, train_classifier
 from training.deformation import DEFAULT_DEFORMER, load_deformer
+from training.pretraining import backbone_file, load_backbone
 from training.run import is_duration, train_generator
 from utils.checked_json import is_share, matches
 from utils.files import UserError
 
+NETWORK = "small-classifier"           # whose backbone it is
 VERSION = 3                # of what a row means: rows of another version are run anew
 SELECTION_SEED = 1000      # of the real images, networks and generators with which settings are chosen
 POOL = 10_000              # synthetic images of a generator
@@ -54,6 +57,7 @@ class Arm:
     real: bool = True              # real images among the training images
     warped: bool = False           # augmented, with the warp that was chosen before for all such arms of the protocol
     source: str = ""               # cgan, acgan, cvae, strokes: where synthetic images come from; hands: Study.deformer
+    pretrained: bool = False       # it starts from the backbone of random scripts (training/pretraining.py)
     balance: str = ""              # "sampling": classes equally often; "weights": rare ones weigh more in the loss
 
     @property
@@ -71,6 +75,7 @@ FILLS = [{"share": 0.5, "filter": True}, {"share": 0.5, "filter": False}, {"shar
 ONLY = [{"filter": True}, {"filter": False}, {"filter": True, "label_smoothing": 0.1},
         {"filter": False, "label_smoothing": 0.1}]
 PENS = [{"pen": 1.0}, {"pen": 0.6}, {"pen": 1.0, "label_smoothing": 0.1}, {"pen": 1.4}]
+RATES = [{"pen": 1.0}, {"pen": 1.0, "lr": 1e-3}, {"pen": 0.6}, {"pen": 0.6, "lr": 1e-3}]
 HANDS = [{"pen": 1.0, "hands": 0.5}, {"pen": 1.0, "hands": 0.9}, {"pen": 0.6, "hands": 0.5}, {"pen": 1.0, "hands": 0.25}]
 SYNTHETIC = {"cgan": "CGAN", "acgan": "ACGAN", "cvae": "CVAE", "strokes": "stroke simulator"}
 
@@ -95,7 +100,11 @@ EARLIER = {"real": Arm("500 real images", PLAIN[:1]),
            **synthetic_arms("-only", "10,000 {} images", ONLY[1:2], SYNTHETIC, real=False)}
 SCRIPT = {"tuned": Arm("real, augmented", PLAIN, warped=True),
           "pens": Arm("real, augmented, other pens", PENS, warped=True),
-          "hands": Arm("real, augmented, other pens and hands", HANDS, warped=True, source="hands")}
+          "hands": Arm("real, augmented, other pens and hands", HANDS, warped=True, source="hands"),
+          "pretrained": Arm("pre-trained; real, augmented, other pens", RATES, warped=True, pretrained=True),
+          "pretrained+hands": Arm("pre-trained; real, augmented, other pens and hands",
+                                  [{"hands": 0.5, **settings} for settings in RATES], warped=True, source="hands",
+                                  pretrained=True)}
 ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER, "script": SCRIPT}
 ARM_NAMES = list(dict.fromkeys(name for table in ARMS.values() for name in table))
 SCORES = dict.fromkeys(ocr_report.MEASURES, is_share)            # in a row
@@ -200,9 +209,17 @@ class Study(RowStudy):
         digest = hashlib.sha256(self.deformer_path.read_bytes()).hexdigest()[:16]
         return checkpoint.model, {"deformer_sha256": digest, "sources": list(checkpoint.info["sources"])}
 
+    @cached_property
+    def backbone(self):
+        """(models.Backbone, facts for the rows of arms that start from it). It has seen no character that anybody writes."""
+        digest = hashlib.sha256(backbone_file(NETWORK).read_bytes()).hexdigest()[:16]
+        return load_backbone(NETWORK), {"backbone_sha256": digest}
+
     def key(self, protocol, name, n, seed, attempt=None):
         """What makes a row's result: all but the machine it ran on."""
-        made_by = self.deformer[1] if find_arm(protocol, name).source == "hands" else {}
+        arm = find_arm(protocol, name)
+        made_by = self.deformer[1] if arm.source == "hands" else {}
+        made_by = {**made_by, **(self.backbone[1] if arm.pretrained else {})}
         return {**made_by, "dataset": self.glyphs.name, "sha256": self.glyphs.sha256, "protocol": protocol, "arm": name,
                 "n": "all" if n is None else n, "seed": seed, "steps": self.steps,
                 "generator_steps": self.generator_steps, "tries": self.tries, "try": attempt, "version": VERSION}
@@ -276,6 +293,8 @@ class Study(RowStudy):
             options["class_weights"] = counts.mean() / np.maximum(counts, 1)
         if arm.source == "hands":
             options["deformer"] = self.deformer[0]
+        if arm.pretrained:
+            options["backbone"] = self.backbone[0]
         return train_classifier(x, y, self.steps, seed, "classical" if arm.warped else "none", synthetic, n_classes=k,
                                 device=self.context.device, balanced=arm.balance == "sampling", **options)
 
@@ -392,8 +411,9 @@ def measure(context):
         raise UserError(f"{context.glyphs.name} leaves no validation images to choose settings by")
 
     def stored():
-        rows = open_cache(context).index.values()
-        return [r for r in rows if r.get("sha256") == context.glyphs.sha256 and r.get("version") == VERSION]
+        rows = [r for r in open_cache(context).index.values()
+                if r.get("sha256") == context.glyphs.sha256 and r.get("version") == VERSION]
+        return list({(r["arm"], r["n"], r["seed"], r["try"], *study_of(r)): r for r in rows}.values())      # the latest
     shown = longest(stored()) if context.quick and not context.ocr else []
     protocol = {"form": "full", "per_class": None} if shown else {}
     if not shown:

@@ -19,10 +19,11 @@ MEASURES = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", 
 PROTOCOLS = {"few": "n real images of each class", "rare": "three rare classes of n images, the others in plenty",
              "tail": "the data set's own imbalance, the smallest class with n images",
              "predecessors": "about 500 real images in all against 10,000 synthetic ones (the protocol of earlier projects)",
-             "script": "n real images of each class of a new script, hands learned on other scripts"}
+             "script": "n real images of each class of a new script, what hands do learned on other scripts"}
 SOURCES = {"generator": "generators trained on the same real images", "simulator": "the stroke simulator",
-           "scripts": "a generator that has learned on other scripts how hands vary"}
-QUESTIONS = {"strokes": "simulator", "hands": "scripts"}         # source of an arm -> one of SOURCES; else "generator"
+           "scripts": "a generator that has learned on other scripts how hands vary",
+           "pretraining": "pre-training on random scripts, which the stroke simulator draws,"}
+QUESTIONS = {"strokes": "simulator", "hands": "scripts", "": "pretraining"}     # source of an arm -> one of SOURCES
 USES = {"added": "beside classical augmentation", "bare": "where nothing is augmented",
         "instead": "in place of augmentation", "alone": "without real images"}
 HOLM = ("Holm's correction is for all comparisons of this table that ask the same: synthetic images of generators or of "
@@ -51,15 +52,18 @@ class Protocol:
         self.comparisons, self.note = self.compare_all(), self.describe_runs()
 
     def compare_all(self):
-        """All arms with synthetic images against the best without, and those that are not augmented also against the
-        best of those that are not: list of dicts; p-values are corrected over all n and generators of one question."""
+        """All arms with synthetic images against the best without, those that are not augmented also against the best of
+        those that are not, and pre-trained ones without synthetic images against the best of those that are not: list of
+        dicts; p-values are corrected over all n and generators of one question."""
         comparisons = []
         for n, by_arm in self.by_n.items():
             val = {a: np.mean([r["val"]["balanced_accuracy"] for r in rows]) for a, rows in by_arm.items()}
             ranked = sorted((a for a in by_arm if not self.arms[a].source), key=val.get, reverse=True)
             bare = [a for a in ranked if not self.arms[a].warped]
-            for name, arm in ((a, self.arms[a]) for a in by_arm if self.arms[a].source):
-                for other in dict.fromkeys(ranked[:1] if arm.warped else ranked[:1] + bare[:1]):
+            fresh = [a for a in ranked if not self.arms[a].pretrained]
+            for name, arm in ((a, self.arms[a]) for a in by_arm if self.arms[a].source or self.arms[a].pretrained):
+                best = ranked if arm.source else fresh
+                for other in dict.fromkeys(best[:1] if arm.warped else best[:1] + bare[:1]):
                     use = "added" if arm.warped else "instead" if self.arms[other].warped else "bare"
                     question = QUESTIONS.get(arm.source, "generator"), use if arm.real else "alone"
                     comparisons.append({"n": n, "arm": name, "against": other, "question": question,

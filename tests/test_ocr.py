@@ -76,6 +76,32 @@ def test_a_new_script(context, deformer, tmp_path):
     assert (c["arm"], c["against"], c["question"]) == ("hands", "pens", ("scripts", "added"))
 
 
+def test_pretrained_arms_stand_against_the_best_that_is_not(context, deformer, tmp_path):
+    """And those with hands against the best without, pre-trained or not; the backbone is in their rows' keys."""
+    context = replace(context, out=tmp_path, per_class=[1])
+    arms = ["pens", "pretrained", "pretrained+hands"]
+    rows = ocr.run_study(context, ["script"], arms, **BUDGET, deformer=str(deformer / "other.pth"))
+    assert {(r["arm"], "backbone_sha256" in r, "deformer_sha256" in r) for r in rows} == {
+        ("pens", False, False), ("pretrained", True, False), ("pretrained+hands", True, True)}
+    compared = ocr_report.describe(context, rows, ocr.ARMS).numbers["protocols"][0]["comparisons"]
+    against = {c["arm"]: (c["against"], c["question"]) for c in compared}
+    assert against["pretrained"] == ("pens", ("pretraining", "added"))
+    assert against["pretrained+hands"][1] == ("scripts", "added") and against["pretrained+hands"][0] in arms[:2]
+
+
+def test_rows_of_an_earlier_deformer_do_not_count_beside_the_latest(context, deformer, tmp_path):
+    """They stay in the file, under a key of their own, and make no second row of a seed."""
+    network = models.Deformer(models.DeformerConfig())
+    torch.nn.init.ones_(network.flow.bias)
+    newer = tmp_path / "newer.pth"
+    models.save(newer, models.Checkpoint("deformer", network, ["script"], np.zeros((1, 0)), {"sources": {"script": "34cd"}}))
+    context, several = replace(context, out=tmp_path, per_class=[1]), {**BUDGET, "protocols": ["script"], "arms": ["pens", "hands"]}
+    for path in (deformer / "other.pth", newer):
+        section = ocr.measure(replace(context, ocr={**several, "deformer": str(path)}))
+    arms = section.numbers["protocols"][0]["arms"]
+    assert {a["arm"]: len(a["seeds"]) for a in arms} == {"pens": 2, "hands": 2}
+
+
 def test_a_script_that_the_deformer_has_seen_is_not_new(context, deformer, tmp_path):
     with pytest.raises(UserError, match="was trained on tiny: train one on other scripts"):
         ocr.run_study(replace(context, out=tmp_path, per_class=[1]), ["script"], ["hands"], **BUDGET,

@@ -40,8 +40,9 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--diffaugment": ["14", "-1", "1.5", ""], "--lr": [n for n in RATES if n != "1e23"],
         "--label-weight": WEIGHTS, "--g-label-weight": WEIGHTS,
         "--width-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
-        "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS, "--adversarial": [None],
-        "--resume": [None]}),
+        "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS,
+        "--adversarial": [None], "--snapshots": COUNTS[1:], "--pen": ["5", *WEIGHTS],
+        "--hands": ["2", *WEIGHTS], "--resume": [None]}),
     "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
         "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--width-weight")},
         "--diffaugment": ["2"]}),
@@ -137,7 +138,7 @@ def test_bad_values_end_with_one_line_and_write_nothing(name, option, value, fol
 
 def test_the_table_has_every_option(monkeypatch):
     """Flags aside (--json, --full, ...), of which no value can be wrong."""
-    flags = {"--help", "--no-center", "--snapshots", "--dry-run", "--full", "--show-real", "--report", "--infinity",
+    flags = {"--help", "--no-center", "--dry-run", "--full", "--show-real", "--report", "--infinity",
              "--json", "--alone", "--num-digits"}
     seen = {}
 

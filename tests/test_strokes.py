@@ -127,3 +127,14 @@ def test_fast():
     start = time.perf_counter()
     strokes.generate(2000)
     assert time.perf_counter() - start < 4      # 0.2 s on two idle cores; loose, for a busy machine
+
+
+def test_scanned_characters_are_the_same_in_black_and_white():
+    """With frayed edges; some have an outline within the ink."""
+    labels = np.tile(np.arange(20), 10)
+    usual, _ = strokes.generate(200, seed=4, kind="random-20", labels=labels)
+    rough, _ = strokes.generate(200, seed=4, kind="random-20", labels=labels, scanned=True)
+    assert set(np.unique(rough)) == {0, 255} and len(np.unique(usual)) > 100
+    overlap = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(usual, rough)]
+    assert np.median(overlap) > 0.7 and min(overlap) < 0.6
+    assert (strokes.generate(20, seed=4, kind="arabic", scanned=True)[0] == strokes.generate(20, seed=4, kind="arabic")[0]).all()

@@ -1,5 +1,6 @@
 """The command train.py: what it leaves, the same weights for the same seed, kill and resume, mistakes."""
 import json
+import math
 import os
 import shutil
 from itertools import pairwise
@@ -162,9 +163,28 @@ def test_few_images_do_not_take_all_steps(small_npz):
     glyphs = data.load(small_npz).subset(2, 0)
     for words, size in ((["--plain"], 20), ([], 128)):             # redrawn, they may fill a batch
         args = resolved(glyphs, "--model", "classifier", *words)
-        assert (args.pen > 0) == (args.hands > 0) == (size == 128)
+        assert (args.pen > 0) == args.pretrained == (size == 128) and args.hands == 0
         run = Run(args, glyphs, torch.device("cpu"), 0.0)
-        assert run.batches.size == size and train.max_epochs(run) == train.DEFAULTS["classifier"]["passes"]
+        epochs = train.DEFAULTS["classifier"]["passes"] if words else math.ceil(train.PRETRAINED_IMAGES / 140)
+        assert run.batches.size == size and train.max_epochs(run) == epochs
+
+
+def test_what_is_asked_for_counts_more_than_what_few_images_want(small_npz):
+    glyphs = data.load(small_npz)
+    few = resolved(glyphs.subset(2, 0), "--model", "classifier", "--pen", "0.5", "--hands", "0.25")
+    assert (few.pen, few.hands, few.elastic, few.pretrained) == (0.5, 0.25, 20.0, True)
+    many = resolved(glyphs, "--model", "classifier", "--hands", "0.5")
+    assert (many.pen, many.hands, many.elastic, many.pretrained) == (0.0, 0.5, 8.0, False)
+    run = Run(many, glyphs, torch.device("cpu"), 0.0)
+    batch = run.batches.batch(0, 10)
+    drawn = run.trainer.augment(batch)
+    assert drawn.shape == batch.images.shape and 0 <= drawn.min() and drawn.max() <= 1
+    one_line_error(train.main, "--hands", "0.5")
+
+
+def test_snapshots_are_kept_as_often_as_one_likes_and_at_the_end(small_npz, tmp_path, short):
+    run_train("--dataset", small_npz, "--epochs", 5, "--batch", 64, "--device", "cpu", "--snapshots", 2, "--out", tmp_path)
+    assert [p.stem for p in sorted((tmp_path / "generator_epochs").iterdir())] == ["00002", "00004", "00005"]
 
 
 def test_only_classifiers_that_redraw_their_images_say_so(small_npz):
@@ -332,7 +352,7 @@ def test_resume_refuses_other_data(killed, tmp_path):
 def test_settings_that_were_resolved_come_back_as_they_were(killed):
     path = killed / "generator.resume.pth"
     saved = torch.load(path, weights_only=True)["settings"]
-    odd = {**saved, "balance": 0.0, "seed": 0, "r1": 0.0, "lr": 1e-5, "data_dir": None, "snapshots": True,
+    odd = {**saved, "balance": 0.0, "seed": 0, "r1": 0.0, "lr": 1e-5, "data_dir": None, "snapshots": 3,
            "ema": 0.1 + 0.2}
     for settings in (saved, odd):
         found = train.checked_settings(settings, path)

@@ -16,6 +16,7 @@ import models
 from training.augment import redraw, shift, to_fields, warp
 from training.deformation import load_deformer, other_hands
 from training.distributed import draw
+from training.pretraining import load_backbone, start_from
 from training.threads import ThreadTuner
 from training.trainer import Trainer, has_bf16, learning_rate, set_lr
 from utils.files import UserError
@@ -36,7 +37,8 @@ class ClassifierSettings:
     label_smoothing: float = 0.05
     elastic: float = 8.0             # see augment.warp; more where images are few: FEW_SETTINGS of train.py
     pen: float = 0.0                 # pixels by which strokes are written wider or thinner on either side; 0: as they are
-    hands: float = 0.0               # share of the images that are written by other hands then (training/deformation.py)
+    hands: float = 0.0               # share of the images that are written as other hands would (training/deformation.py)
+    pretrained: bool = False         # whether it starts from the backbone that comes along (training/pretraining.py)
 
 
 @dataclass
@@ -59,6 +61,8 @@ class ClassifierTrainer(Trainer):
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
         self.classifier = self.to_device(models.Classifier(self.config(n_classes)))
+        if settings.pretrained:
+            start_from(self.classifier, load_backbone(self.name))
         self.rounded = copy.deepcopy(self.classifier).requires_grad_(False).eval()
         self.networks = {"classifier": self.classifier}
         self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
@@ -73,7 +77,7 @@ class ClassifierTrainer(Trainer):
         s, warp_by = self.settings, self.settings.warp
         distortion = {"degrees": 15 * warp_by, "scale": 0.15 * warp_by, "shear": 0.15 * warp_by,
                       "elastic": s.elastic * warp_by}
-        if not s.pen:
+        if not (s.pen or s.hands):
             return warp(batch.images, batch.rng, **distortion)
         glyphs = other_hands(self.deformer, batch.fields, s.hands, batch.rng) if s.hands else batch.fields
         return redraw(glyphs, batch.rng, s.pen, **distortion)
@@ -215,8 +219,9 @@ def join_sets(*sets):
 
 def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, share=0.5, first=0.0, n_classes=None,
                      device="cpu", elastic=8.0, affine=1.0, class_weights=None, balanced=False, lr=3e-3, batch=64,
-                     label_smoothing=0.0, mixup=0.0, pen=0.0, deformer=None, hands=0.5):
-    """Train a fresh models.SmallClassifier for `steps` steps of `batch` images; returns it in eval mode.
+                     label_smoothing=0.0, mixup=0.0, pen=0.0, deformer=None, hands=0.5,
+                     backbone=None):
+    """Train a models.SmallClassifier, fresh or from a `backbone` (models.Backbone) on, for `steps` steps of `batch` images; returns it in eval mode.
 
     x uint8 [N, 28, 28], y int64 [N]: real images, None or empty for synthetic images only. synthetic:
     (images, labels) of the same kinds; `share` of each batch is taken from it. `first`: during this part of
@@ -258,6 +263,8 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = models.SmallClassifier(n_classes).to(device, memory_format=torch.channels_last).train()
+        if backbone:
+            start_from(network, backbone)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02, fused=True)
         tuner = ThreadTuner()
         for step in range(steps):

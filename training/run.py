@@ -109,7 +109,7 @@ class Run:
         trainer = TRAINERS[args.model]
         settings = trainer.Settings(**{name: getattr(args, name) for name in trainer.Settings.__dataclass_fields__})
         self.trainer = trainer(settings, len(glyphs.classes), device, args.bf16)
-        redrawn = getattr(settings, "pen", 0) > 0
+        redrawn = getattr(settings, "pen", 0) > 0 or getattr(settings, "hands", 0) > 0
         self.batches = Batches(glyphs, args.seed, args.batch, args.balance, device, redrawn)
         distributed.check_parts(self.batches.size)
         distributed.synchronise(self.trainer)
