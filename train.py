@@ -58,9 +58,9 @@ DEFAULTS = {
 BATCH = 128                # images per step; 64 was no better and slower
 SCARCE = 2_000             # training images of a class, their mean, below which the discriminator would learn them by heart
 SHIFT = 1                  # pixels by which its images are then shifted
-FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens, more warped, ...
-FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0, "pretrained": True}     # ... and starts from a backbone, if its network has one,
-PRETRAINED_IMAGES = 130_000          # from which it is trained on so many images in all (docs/new_script.md)
+FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens and more warped ...
+FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0}         # ... and starts from a backbone (docs/new_script.md) ...
+PRETRAINED_IMAGES = 130_000          # ... with which so many images in all are enough
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -155,8 +155,9 @@ def check_together(args, parser):
     for name in sorted({name for model in TRAINERS for name in settings_of(model)} - settings_of(args.model)):
         if getattr(args, name, None) is not None:
             parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
-    if args.plain and not TRAINERS[args.model].redraws:
-        parser.error(f"--plain does nothing for --model {args.model}: leave it out")
+    for name in ("plain", "pen", "hands"):
+        if getattr(args, name) and not TRAINERS[args.model].redraws:
+            parser.error(f"--{name} does nothing for --model {args.model}: leave it out")
     if args.epochs and args.minutes:
         parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
 

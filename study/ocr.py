@@ -218,8 +218,7 @@ class Study(RowStudy):
     def key(self, protocol, name, n, seed, attempt=None):
         """What makes a row's result: all but the machine it ran on."""
         arm = find_arm(protocol, name)
-        made_by = self.deformer[1] if arm.source == "hands" else {}
-        made_by = {**made_by, **(self.backbone[1] if arm.pretrained else {})}
+        made_by = {**(self.deformer[1] if arm.source == "hands" else {}), **(self.backbone[1] if arm.pretrained else {})}
         return {**made_by, "dataset": self.glyphs.name, "sha256": self.glyphs.sha256, "protocol": protocol, "arm": name,
                 "n": "all" if n is None else n, "seed": seed, "steps": self.steps,
                 "generator_steps": self.generator_steps, "tries": self.tries, "try": attempt, "version": VERSION}

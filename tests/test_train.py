@@ -191,7 +191,8 @@ def test_only_classifiers_that_redraw_their_images_say_so(small_npz):
     glyphs = data.load(small_npz).subset(5, 0)
     assert resolved(glyphs, "--model", "classifier-tiny").pen > 0
     assert resolved(glyphs, "--adversarial", "--model", "classifier").pen == 0
-    one_line_error(train.main, "--adversarial", "--model", "classifier", "--plain")
+    for words in (["--plain"], ["--pen", "1"], ["--hands", "0.5"]):
+        one_line_error(train.main, "--adversarial", "--model", "classifier", *words)
 
 
 def test_the_plan_follows_the_speed(small_npz):

@@ -221,7 +221,8 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
                      device="cpu", elastic=8.0, affine=1.0, class_weights=None, balanced=False, lr=3e-3, batch=64,
                      label_smoothing=0.0, mixup=0.0, pen=0.0, deformer=None, hands=0.5,
                      backbone=None):
-    """Train a models.SmallClassifier, fresh or from a `backbone` (models.Backbone) on, for `steps` steps of `batch` images; returns it in eval mode.
+    """Train a models.SmallClassifier for `steps` steps of `batch` images, a fresh one or one that starts from a `backbone`
+    (models.Backbone); returns it in eval mode.
 
     x uint8 [N, 28, 28], y int64 [N]: real images, None or empty for synthetic images only. synthetic:
     (images, labels) of the same kinds; `share` of each batch is taken from it. `first`: during this part of
