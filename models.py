@@ -295,9 +295,9 @@ class SmallClassifier(ImageClassifier):
 
 @dataclass
 class BackboneConfig:
-    width: int = 32        # as of ClassifierConfig, or of SmallClassifier where
-    last: int = 0
-    small: bool = False    # ... this is so
+    width: int = 32        # as of the classifier
+    last: int = 0          # as of ClassifierConfig; a SmallClassifier has none
+    small: bool = False    # the layers of a SmallClassifier, not of a Classifier
 
 
 class Backbone(ImageClassifier):
