@@ -3,6 +3,7 @@ import pytest
 import torch
 
 import models
+from utils.archive import read_archive, write_archive
 from utils.files import UserError
 
 
@@ -198,8 +199,8 @@ def test_what_a_checkpoint_may_be_made_of(tmp_path):
     """What the shipped files and resume states hold passes: views of their own storage, bool, ints, nested lists."""
     values = {"a": [1, (2.5, None)], "b": torch.arange(6).view(2, 3).T, "c": torch.zeros(0), "d": torch.tensor(3.0),
               "e": {1: torch.ones(2, dtype=torch.bool)}}
-    models.write_archive(values, tmp_path / "a.pth")
-    found = models.read_archive(tmp_path / "a.pth")
+    write_archive(values, tmp_path / "a.pth")
+    found = read_archive(tmp_path / "a.pth")
     assert found["a"] == values["a"] and torch.equal(found["b"], values["b"]) and found["e"][1].all()
 
 

@@ -28,6 +28,7 @@ from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
 from training.threads import ThreadTuner
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
+from utils.archive import read_archive, write_archive
 from utils.checked_json import matches, parse_json, read_json
 from utils.files import UserError, atomic
 
@@ -231,7 +232,7 @@ class Run:
 
     def save_state(self):
         """Write <name>.resume.pth: all that the rest of the run depends on."""
-        models.write_archive({
+        write_archive({
             "version": models.VERSION, "settings": vars(self.args), "data": self.glyphs.sha256,
             "notice": self.glyphs.notice, "step": self.step, "epochs": self.epochs, "plans": self.plans,
             "seconds": self.seconds, "wall_seconds": self.wall_seconds, "begun": self.begun, "warnings": self.warnings,
@@ -330,7 +331,7 @@ STATE = {"settings": {str: (None, bool, int, float, str)}, "data": str, "notice"
 def read_state(path):
     """What save_state wrote, every value of the type that it should have. Raises UserError where it is missing, damaged
     or of another version."""
-    state = models.read_archive(path)
+    state = read_archive(path)
     is_whole = matches(state, {"version": models.VERSION, **STATE}) and all(len(p) == 2 for p in state["plans"])
     if not is_whole or len({len(images) for images, _ in state["frames"]}) > 1:
         raise UserError(f"{path} is not the state of a run of this version, or is damaged: start the run anew")
