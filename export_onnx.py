@@ -64,7 +64,7 @@ def fold_batch_norm(layer, bn=None):
         weight = weight.unflatten(3, (2, 2)).unflatten(2, (2, 2)).flip(2, 4)              # [in, out, input, odd, ...]
         weight = weight.permute(3, 5, 1, 0, 2, 4).flatten(0, 2)                           # [4 * out, in, 2, 2]
         scale, shift = scale.repeat(4), shift.repeat(4)
-    new = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], padding=1)
+    new = nn.Conv2d(weight.shape[1] * layer.groups, weight.shape[0], weight.shape[2], padding=1, groups=layer.groups)
     new.weight_and_scale = weight, scale.expand(len(weight))       # for store_as_half
     new.weight.data = weight * scale.view(-1, 1, 1, 1)
     new.bias.data = shift if layer.bias is None else shift + scale * layer.bias
@@ -177,7 +177,7 @@ def max_pool_backward(layer, x, y, gradient):
 
 
 BACKWARD = {       # layer -> the gradient at its input x, of (layer, x, its output y, the gradient there)
-    nn.Conv2d: lambda layer, x, y, gradient: F.conv_transpose2d(gradient, layer.weight, padding=1),
+    nn.Conv2d: lambda layer, x, y, gradient: F.conv_transpose2d(gradient, layer.weight, padding=1, groups=layer.groups),
     nn.ReLU: lambda layer, x, y, gradient: gradient * (y > 0),
     nn.MaxPool2d: max_pool_backward, nn.AdaptiveMaxPool2d: max_pool_backward,
     nn.Flatten: lambda layer, x, y, gradient: gradient[:, :, None, None],

@@ -9,7 +9,7 @@ of an image's pen width within its class (data.py). All networks work channels-l
 """
 import copy
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,9 @@ CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_
 BASIS = 8          # knots of the thickness dial: a piecewise-linear curve through 8 learned vectors
 
 
-def conv(n_in, n_out, stride=1, bias=False):
+def conv(n_in, n_out, stride=1, bias=False, groups=1):
     """3x3 convolution that keeps the frame (stride 1) or halves it (stride 2)."""
-    return nn.Conv2d(n_in, n_out, 3, stride, 1, bias=bias)
+    return nn.Conv2d(n_in, n_out, 3, stride, 1, groups=groups, bias=bias)
 
 
 def thickness_basis(t):
@@ -226,6 +226,7 @@ class ClassifierConfig:
     width: int = 32        # channels at 28x28; twice as many at 14x14
     last: int = 0          # channels at 7x7, which make the features, at most 128; 0: four times the width
     margin: float = 0.0    # grey levels this close to black or white are pushed there first: see Contrast; 0: none are
+    groups: int = 1        # networks side by side whose logits are added, each of such channels: see side_by_side
 
 
 class Contrast(nn.Module):
@@ -267,11 +268,25 @@ class Classifier(ImageClassifier):
         self.cfg = cfg
         layers, n = [Contrast(cfg.margin)] if cfg.margin else [], 1
         for stage, c in enumerate((cfg.width, 2 * cfg.width, cfg.last or 4 * cfg.width)):
-            layers += [nn.MaxPool2d(2)] if stage else []
-            layers += [conv(n, c), nn.BatchNorm2d(c), nn.ReLU(), conv(c, c), nn.BatchNorm2d(c), nn.ReLU()]
+            layers, c = layers + [nn.MaxPool2d(2)] * bool(stage), c * cfg.groups
+            layers += [conv(n, c, groups=cfg.groups if stage else 1), nn.BatchNorm2d(c), nn.ReLU(),
+                       conv(c, c, groups=cfg.groups), nn.BatchNorm2d(c), nn.ReLU()]
             n = c
         self.net = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())         # [N, channels at 7x7]
         self.head = nn.Linear(n, cfg.n_classes)
+
+
+def side_by_side(*networks):
+    """Classifiers of one configuration as one, of that with as many `groups`, whose logits are the sums of theirs: an ensemble
+    that multiplies their probabilities."""
+    cfg, states = networks[0].cfg, [network.state_dict() for network in networks]
+    joined = {name: value if value.ndim == 0 else torch.cat([state[name] for state in states])
+              for name, value in states[0].items()}
+    joined["head.weight"] = torch.cat([state["head.weight"] for state in states], 1)
+    joined["head.bias"] = sum(state["head.bias"] for state in states)
+    whole = Classifier(replace(cfg, groups=cfg.groups * len(networks)))
+    whole.load_state_dict(joined)
+    return whole.to(joined["head.bias"].device, memory_format=torch.channels_last).train(networks[0].training)
 
 
 class SmallClassifier(ImageClassifier):
@@ -298,13 +313,14 @@ class BackboneConfig:
 
 class Backbone(ImageClassifier):
     """The layers of a Classifier or SmallClassifier below its head, pre-trained on characters that nobody writes
-    (training/pretraining.py), from which a classifier of few images starts."""
+    (training/pretraining.py), by which a classifier of few images tells characters apart."""
 
     def __init__(self, cfg):
         super().__init__()
         self.cfg = cfg
         whole = SmallClassifier(1, cfg.width) if cfg.small else Classifier(ClassifierConfig(1, cfg.width, cfg.last))
         self.net, self.n_features = whole.net, whole.head.in_features
+        self.register_buffer("within", torch.eye(self.n_features))         # covariance of features of one class: see there
 
     def forward(self, images):
         """images float [N, 1, 28, 28] in [0, 1] -> features float [N, n_features], non-negative."""

@@ -59,8 +59,10 @@ BATCH = 128                # images per step; 64 was no better and slower
 SCARCE = 2_000             # training images of a class, their mean, below which the discriminator would learn them by heart
 SHIFT = 1                  # pixels by which its images are then shifted
 FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens and more warped ...
-FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0}         # ... and starts from a backbone (docs/new_script.md) ...
-PRETRAINED_IMAGES = 130_000          # ... with which so many images in all are enough
+FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0}
+VIEWS, VIEWS_EACH = 12_800, 10       # ... by features of a backbone (docs/new_script.md), in so many views, of each at least
+TUNED = 3                  # images of a class from which another network stands beside that, which starts from the backbone ...
+TUNED_IMAGES = 130_000     # ... and is trained on so many images in all
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -217,6 +219,7 @@ def resolve(args, glyphs):
             if getattr(args, name, None) is None:
                 setattr(args, name, value)
         args.pretrained = backbone_file(args.model).is_file()
+        args.tuned = bool(args.pretrained and np.median(sizes[sizes > 0]) >= TUNED)
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
     if args.minutes is None and not args.epochs:
@@ -232,7 +235,9 @@ def resolve(args, glyphs):
 def max_epochs(run):
     """The most epochs that a run without --epochs takes, however fast the machine."""
     limits = DEFAULTS[run.args.model]
-    images = PRETRAINED_IMAGES if getattr(run.args, "pretrained", False) else limits["images"]
+    images = limits["images"]
+    if getattr(run.args, "pretrained", False):
+        images = TUNED_IMAGES if run.args.tuned else max(VIEWS, VIEWS_EACH * len(run.glyphs.x_train))
     return min(math.ceil(images / run.batches.epoch_images), limits.get("passes", math.inf))
 
 
@@ -255,10 +260,11 @@ def train_step(trainer, batch, lr):
     trainer.set_lr(lr)
     losses = {}
     for optimizer, loss, parts in trainer.losses(batch):         # forward
-        optimizer.zero_grad()
-        loss.backward()
-        distributed.average_gradients(optimizer)
-        optimizer.step()
+        if optimizer:
+            optimizer.zero_grad()
+            loss.backward()
+            distributed.average_gradients(optimizer)
+            optimizer.step()
         losses |= parts
     trainer.end_step(batch)                                      # the averaged weights follow
     return distributed.average_losses(losses)

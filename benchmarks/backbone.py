@@ -13,10 +13,11 @@ import repository  # noqa: F401, its place makes the modules importable
 
 import models
 from datasets import strokes
-from training.pretraining import BACKBONES, pretrain
+from training.pretraining import BACKBONES, note_variation, pretrain
 from utils.cli import Parser, Progress, new_file, number, run_command
 
 POOL = 20                  # images of a class in a pool, half of them as rough scans look
+UNSEEN = "random-1000-9"   # another script, on which is measured how features vary within a class
 
 
 def main(argv=None):
@@ -39,6 +40,9 @@ def main(argv=None):
         digest.update(images)
         return images, np.tile(labels, 2)
     backbone = pretrain(BACKBONES[args.network], draw, args.classes, args.steps, args.seed, say=Progress())
+    others = np.tile(np.arange(1000), 10)
+    unseen = [strokes.generate(len(others), args.seed, UNSEEN, others, scanned=scanned)[0] for scanned in (False, True)]
+    note_variation(backbone, np.concatenate(unseen), np.tile(others, 2), args.seed)
     figures = {"steps": args.steps, "seed": args.seed, "seconds": round(time.perf_counter() - started, 1)}
     info = {"model": "backbone", "dataset": kind, "license": "MIT", "sources": {kind: digest.hexdigest()}, "figures": figures}
     models.save(args.out, models.Checkpoint("backbone", backbone, [kind], np.zeros((1, 0)), info))

@@ -24,6 +24,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 import data
 from datasets import strokes
@@ -34,6 +35,7 @@ from study.jobs import RowStudy, run
 from study.run_cache import RunCache
 from training.classifier import predict, predict_probabilities, train_classifier
 from training.deformation import DEFAULT_DEFORMER, load_deformer
+from training.discriminant import discriminant_classifier
 from training.pretraining import backbone_file, load_backbone
 from training.run import is_duration, train_generator
 from utils.checked_json import is_share, matches
@@ -46,6 +48,7 @@ POOL = 10_000              # synthetic images of a generator
 OTHERS = 500               # images of a class that is not rare
 RARE = 3                   # rare classes
 MOST_RARE = 50             # images of a class up to which it is called rare
+BATCH = 64                 # images a step, as of train_classifier
 SHIFT = 2                  # pixels by which the GAN of an augmented arm shifts the few images; that of others does not
 
 
@@ -57,7 +60,9 @@ class Arm:
     real: bool = True              # real images among the training images
     warped: bool = False           # augmented, with the warp that was chosen before for all such arms of the protocol
     source: str = ""               # cgan, acgan, cvae, strokes: where synthetic images come from; hands: Study.deformer
-    pretrained: bool = False       # it starts from the backbone of random scripts (training/pretraining.py)
+    pretrained: bool = False       # it starts from the backbone of random scripts (training/pretraining.py) ...
+    fixed: bool = False            # ... whose features stay as they are, with a head in closed form (training/discriminant.py)
+    tuned: bool = False            # ... beside which a network stands that starts from the backbone and is trained
     balance: str = ""              # "sampling": classes equally often; "weights": rare ones weigh more in the loss
 
     @property
@@ -76,7 +81,9 @@ ONLY = [{"filter": True}, {"filter": False}, {"filter": True, "label_smoothing":
         {"filter": False, "label_smoothing": 0.1}]
 PENS = [{"pen": 1.0}, {"pen": 0.6}, {"pen": 1.0, "label_smoothing": 0.1}, {"pen": 1.4}]
 RATES = [{"pen": 1.0}, {"pen": 1.0, "lr": 1e-3}, {"pen": 0.6}, {"pen": 0.6, "lr": 1e-3}]
+FIXED = [{"pen": 1.0}, {"pen": 0.6}]
 HANDS = [{"pen": 1.0, "hands": 0.5}, {"pen": 1.0, "hands": 0.9}, {"pen": 0.6, "hands": 0.5}, {"pen": 1.0, "hands": 0.25}]
+
 SYNTHETIC = {"cgan": "CGAN", "acgan": "ACGAN", "cvae": "CVAE", "strokes": "stroke simulator"}
 
 
@@ -104,7 +111,14 @@ SCRIPT = {"tuned": Arm("real, augmented", PLAIN, warped=True),
           "pretrained": Arm("pre-trained; real, augmented, other pens", RATES, warped=True, pretrained=True),
           "pretrained+hands": Arm("pre-trained; real, augmented, other pens and hands",
                                   [{"hands": 0.5, **settings} for settings in RATES], warped=True, source="hands",
-                                  pretrained=True)}
+                                  pretrained=True),
+          "discriminant": Arm("pre-trained features, discriminant analysis; other pens", FIXED, warped=True, pretrained=True,
+                              fixed=True),
+          "discriminant+hands": Arm("pre-trained features, discriminant analysis; other pens and hands",
+                                    [{"hands": 0.5, **settings} for settings in FIXED], warped=True, source="hands",
+                                    pretrained=True, fixed=True),
+          "ensemble": Arm("discriminant analysis beside a network trained from there; other pens", FIXED, warped=True,
+                          pretrained=True, fixed=True, tuned=True)}
 ARMS = {"few": FEW, "rare": UNEVEN, "tail": UNEVEN, "predecessors": EARLIER, "script": SCRIPT}
 ARM_NAMES = list(dict.fromkeys(name for table in ARMS.values() for name in table))
 SCORES = dict.fromkeys(ocr_report.MEASURES, is_share)            # in a row
@@ -117,6 +131,17 @@ BASE64 = re.compile(r"([\w+/]{4})*([\w+/]{2}==|[\w+/]{3}=)?", re.ASCII)
 WARP = "warp"              # the name under which the tries of the warp are kept
 study_of = itemgetter("protocol", "steps", "generator_steps", "tries")        # of a row
 QUICK = {"few": ["real", "cvae", "tuned", "cgan+tuned", "cvae+tuned"], "rare": ["tuned", "cgan+tuned", "strokes+tuned"]}
+
+
+class Ensemble(nn.Module):
+    """Classifiers whose logits are added."""
+
+    def __init__(self, members):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images):
+        return sum(member(images) for member in self.members)
 
 
 def find_arm(protocol, name):
@@ -275,7 +300,7 @@ class Study(RowStudy):
         model = self.train(case, arm, settings, seed, synthetic)
         if name in ("real", "tuned") and attempt is None:
             case.filters[name] = model
-        row = {"settings": settings, "real_images": len(case.glyphs.x_train) if arm.real else 0, "batch": 64,
+        row = {"settings": settings, "real_images": len(case.glyphs.x_train) if arm.real else 0, "batch": BATCH,
                "real_sha256": images_hash(case.glyphs.x_train, case.glyphs.y_train), "rare": case.rare.tolist(), **facts,
                "seconds": round(time.perf_counter() - started, 2), "val": score(model, g.x_val, g.y_val, k, case.rare)}
         if attempt is None:
@@ -294,8 +319,13 @@ class Study(RowStudy):
             options["deformer"] = self.deformer[0]
         if arm.pretrained:
             options["backbone"] = self.backbone[0]
-        return train_classifier(x, y, self.steps, seed, "classical" if arm.warped else "none", synthetic, n_classes=k,
-                                device=self.context.device, balanced=arm.balance == "sampling", **options)
+        members, device = [], self.context.device
+        if arm.fixed:
+            members = [discriminant_classifier(x, y, views=self.steps * BATCH, seed=seed, n_classes=k, device=device, **options)]
+        if arm.tuned or not arm.fixed:
+            members.append(train_classifier(x, y, self.steps, seed, "classical" if arm.warped else "none", synthetic, n_classes=k,
+                                            device=device, balanced=arm.balance == "sampling", **options))
+        return Ensemble(members) if len(members) > 1 else members[0]
 
     def synthetic(self, case, protocol, n, seed, arm, settings):
         """((images, labels), facts for the row) of an arm's synthetic images; with "filter" those alone whose label a

@@ -23,10 +23,10 @@ from utils import onnx_session
 CLASSES = list("0123456789")
 
 
-def shaken():
+def shaken(groups):
     """A Checkpoint of a classifier with batch-norm statistics as training might leave them, its weights held by fp16."""
     torch.manual_seed(2)
-    network = models.Classifier(models.ClassifierConfig(10, 8, 40))
+    network = models.Classifier(models.ClassifierConfig(10, 8, 40, groups=groups))
     for m in network.modules():
         if isinstance(m, torch.nn.BatchNorm2d):
             for values, low, high in ((m.running_mean, -0.3, 0.3), (m.running_var, 0.5, 1.5), (m.weight.data, 0.5, 1.5),
@@ -38,10 +38,10 @@ def shaken():
     return models.Checkpoint("classifier", network.eval().requires_grad_(False), CLASSES, np.zeros((10, 256)), info)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """(checkpoint, its gradient file as the command wrote it)."""
-    folder, made = tmp_path_factory.mktemp("gradient"), shaken()
+@pytest.fixture(scope="module", params=[1, 2])
+def exported(tmp_path_factory, request):
+    """(checkpoint, its gradient file as the command wrote it), of one network and of two side by side."""
+    folder, made = tmp_path_factory.mktemp("gradient"), shaken(request.param)
     models.save(folder / "classifier.pth", made)
     export_onnx.main([str(folder / "classifier.pth"), "--gradient"])
     return made, folder / "classifier-gradient.onnx"
@@ -171,7 +171,8 @@ def test_methods_and_attacks_give_the_same_by_either_file(exported):
     network, image, label = models.load_classifier(path).model, torch.from_numpy(noisy(3, 5))[:, None], torch.arange(3)
     for name in saliency.METHODS.keys() - set(saliency.LOOKS_INSIDE):
         found, wanted = (saliency.METHODS[name](net, image, label) for net in (network, made.model))
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()), msg=name)
+        # means over many points, some of which lie where a ReLU turns
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-2 * float(wanted.abs().max()), msg=name)
     x, y = image, made.model(image).argmax(1)
     for attack in (attacks.fgsm, attacks.ATTACKS["apgd-dlr"]):
         bounded = attack(network, x, y, 0.01)

@@ -28,6 +28,23 @@ def test_shapes_and_ranges(classes):
     assert models.Classifier(models.ClassifierConfig(classes)).features(x).shape[1] <= 128
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+def test_networks_side_by_side_add_their_logits(margin):
+    torch.manual_seed(0)
+    members = [models.Classifier(models.ClassifierConfig(5, 4, 6, margin)).eval() for _ in range(3)]
+    for network in members:
+        for m in network.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                m.running_mean.uniform_(-0.3, 0.3), m.running_var.uniform_(0.5, 1.5)
+    x, _, _ = batch()
+    with torch.inference_mode():
+        whole = models.side_by_side(*members)
+        torch.testing.assert_close(whole(x), sum(network(x) for network in members), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(whole.features(x), torch.cat([network.features(x) for network in members], 1))
+        assert torch.equal(models.side_by_side(members[0])(x), members[0](x))
+    assert not whole.training and whole.cfg.groups == 3
+
+
 def test_the_score_of_an_auxiliary_classifier_gan_does_not_see_the_condition():
     x, y, t = batch()
     for projection in (False, True):

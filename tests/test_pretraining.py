@@ -8,8 +8,8 @@ import torch.nn.functional as F
 import export_onnx
 import models
 from datasets import strokes
-from training.classifier import ClassifierSettings, ClassifierTrainer, train_classifier
-from training.pretraining import BACKBONES, FOLDER, backbone_file, load_backbone, pretrain, start_from
+from training.classifier import train_classifier
+from training.pretraining import BACKBONES, FOLDER, backbone_file, load_backbone, note_variation, pretrain, start_from
 from utils.files import UserError
 
 SMALL = models.BackboneConfig(width=4, small=True)
@@ -75,12 +75,6 @@ def test_no_training_is_needed_to_start_from_it():
     assert torch.equal(network.head.weight, fresh.head.weight)              # of the seed
 
 
-def test_a_trainer_starts_from_its_backbone():
-    trainer = ClassifierTrainer(ClassifierSettings(pretrained=True), 7, "cpu")
-    shipped = load_backbone("classifier").net.state_dict()
-    assert all(torch.equal(v, shipped[k]) for k, v in trainer.classifier.net.state_dict().items())
-
-
 @pytest.mark.parametrize("name, least", [("classifier", 0.9), ("classifier-tiny", 0.8), ("small-classifier", 0.85)])
 def test_those_that_come_along_read_characters_that_they_have_not_seen(name, least):
     """Of another random script, by one image of each of 50: 2 % are right by chance."""
@@ -96,3 +90,15 @@ def test_backbones_are_small_and_have_seen_no_real_character():
         assert backbone_file(name).stat().st_size < 3_000_000
         assert list(models.load(backbone_file(name)).info["sources"]) == ["random-5000"]
     assert {p.stem for p in FOLDER.iterdir()} == set(BACKBONES)
+
+
+def test_variation_within_a_class_is_that_about_its_mean():
+    """What differs between classes has no part in it, and no feature varies where the backbone sees none."""
+    torch.manual_seed(0)
+    backbone = models.Backbone(SMALL).eval()
+    note_variation(backbone, *draw(0))
+    half = backbone.within.clone()
+    assert torch.allclose(half, half.T, atol=1e-6) and torch.linalg.eigvalsh(half).min() > -1e-5 and half.diagonal().max() > 0
+    images, labels = draw(0)
+    note_variation(backbone, images, np.arange(len(labels)))            # each image a class of its own
+    assert backbone.within.abs().max() < 1e-6

@@ -165,8 +165,13 @@ def test_few_images_do_not_take_all_steps(small_npz):
         args = resolved(glyphs, "--model", "classifier", *words)
         assert (args.pen > 0) == args.pretrained == (size == 128) and args.hands == 0
         run = Run(args, glyphs, torch.device("cpu"), 0.0)
-        epochs = train.DEFAULTS["classifier"]["passes"] if words else math.ceil(train.PRETRAINED_IMAGES / 140)
+        epochs = train.DEFAULTS["classifier"]["passes"] if words else math.ceil(train.VIEWS / 140)
         assert run.batches.size == size and train.max_epochs(run) == epochs
+    glyphs = data.load(small_npz).subset(train.TUNED, 0)
+    args = resolved(glyphs, "--model", "classifier")
+    run = Run(args, glyphs, torch.device("cpu"), 0.0)
+    assert args.tuned and train.max_epochs(run) == math.ceil(train.TUNED_IMAGES / run.batches.epoch_images)
+    assert not resolved(glyphs.subset(train.TUNED - 1, 0), "--model", "classifier").tuned
 
 
 def test_what_is_asked_for_counts_more_than_what_few_images_want(small_npz):

@@ -3,7 +3,6 @@
     network = train_classifier(x, y, steps=1000, seed=0, augment="classical")
     right = accuracy(network, glyphs.x_test, glyphs.y_test)
 """
-import copy
 import math
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from torch import nn
 import models
 from training.augment import redraw, shift, to_fields, warp
 from training.deformation import load_deformer, other_hands
+from training.discriminant import Discriminant
 from training.distributed import draw
 from training.pretraining import load_backbone, start_from
 from training.threads import ThreadTuner
@@ -38,7 +38,8 @@ class ClassifierSettings:
     elastic: float = 8.0             # see augment.warp; more where images are few: FEW_SETTINGS of train.py
     pen: float = 0.0                 # pixels by which strokes are written wider or thinner on either side; 0: as they are
     hands: float = 0.0               # share of the images that are written as other hands would (training/deformation.py)
-    pretrained: bool = False         # whether it starts from the backbone that comes along (training/pretraining.py)
+    pretrained: bool = False         # features of the backbone that comes along, a head in closed form (training/discriminant.py)
+    tuned: bool = False              # beside that a network that starts from the backbone and is trained, logits added
 
 
 @dataclass
@@ -53,7 +54,8 @@ class AdversarialClassifierSettings(ClassifierSettings):
 
 
 class ClassifierTrainer(Trainer):
-    """Cross-entropy with smoothed labels on warped images, AdamW (Loshchilov and Hutter 2019)."""
+    """Cross-entropy with smoothed labels on warped images, AdamW (Loshchilov and Hutter 2019). Where images are few a
+    discriminant analysis of a backbone's features takes the place of that, or stands beside it: see Settings."""
     name = "classifier"
     Settings = ClassifierSettings
     redraws = True
@@ -61,11 +63,17 @@ class ClassifierTrainer(Trainer):
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
         self.classifier = self.to_device(models.Classifier(self.config(n_classes)))
+        self.discriminant, self.members = None, [self.classifier]
         if settings.pretrained:
-            start_from(self.classifier, load_backbone(self.name))
-        self.rounded = copy.deepcopy(self.classifier).requires_grad_(False).eval()
-        self.networks = {"classifier": self.classifier}
-        self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
+            backbone = load_backbone(self.name)
+            start_from(self.classifier, backbone)
+            fixed = models.Classifier(self.config(n_classes))
+            self.discriminant = self.networks["discriminant"] = self.to_device(Discriminant(fixed, backbone))
+            self.members = [fixed, self.classifier] if settings.tuned else [fixed]
+        if self.classifier in self.members:
+            self.networks["classifier"] = self.classifier
+            self.optimizers = {"classifier": torch.optim.AdamW(self.classifier.parameters(), weight_decay=0.02, fused=True)}
+        self.rounded = models.side_by_side(*self.members).requires_grad_(False).eval()
         self.checkpoints = {self.name: ("classifier", self.rounded)}
         self.deformer = load_deformer().model.to(self.device) if settings.hands else None
 
@@ -88,16 +96,20 @@ class ClassifierTrainer(Trainer):
 
     def losses(self, batch):
         """One loss, as Trainer says."""
-        logits = self.logits(self.augment(batch))
+        images = self.augment(batch)
+        if self.discriminant:
+            logits = self.discriminant.add(images.contiguous(memory_format=torch.channels_last), batch.labels)
+        if self.optimizers:
+            logits = self.logits(images)
         with self.autocast():
             loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.settings.label_smoothing)
-        yield self.optimizers["classifier"], loss, {"loss": loss.detach()}
+        yield self.optimizers.get("classifier"), loss, {"loss": loss.detach()}
 
     @torch.no_grad()
     def finish(self, images, labels, thickness):
         """Make `rounded` the network of now, its larger weights rounded to what fp16 can hold: what is measured
         and saved is then to the bit what an ONNX file of half the size holds."""
-        self.rounded.load_state_dict(self.classifier.state_dict())
+        self.rounded.load_state_dict(models.side_by_side(*self.members).state_dict())
         for layer in self.rounded.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 layer.weight.copy_(layer.weight.half())

@@ -10,12 +10,13 @@ cosines between them and a prototype of each class (normalised softmax, Wang et 
 """
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import models
-from training.augment import warp
+from training.augment import redraw, to_fields, warp
 from training.trainer import has_bf16, learning_rate, set_lr
 
 BACKBONES = {"classifier": models.BackboneConfig(), "classifier-tiny": models.BackboneConfig(width=8, last=40),
@@ -26,6 +27,7 @@ LEARNING_RATE, WARM_UP, BATCH = 1e-2, 100, 256
 SCALE = 20.0               # of the cosines
 LABEL_SMOOTHING = 0.05
 ELASTIC = 15.0             # see augment.warp
+VARIED = {"pen": 0.5, "elastic": 12.0}     # see augment.redraw
 
 
 def pretrain(config, draw, n_classes, steps=3000, seed=0, batch=BATCH, say=None):
@@ -63,6 +65,17 @@ def pretrain(config, draw, n_classes, steps=3000, seed=0, batch=BATCH, say=None)
                     say(f"{100 * right:.1f} % of {n_classes:,} classes right, loss {float(loss.detach()):.2f}", step + 1, steps)
                 right = 0.0
     return backbone.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def note_variation(backbone, images, labels, seed=0):
+    """Set backbone.within, the covariance of its features within a class: of images uint8 [N, 28, 28] with labels int64 [N]
+    of characters that it has not learned, which vary more, each written with another pen and warped."""
+    rng, y = torch.Generator().manual_seed(seed), torch.from_numpy(labels)
+    features = torch.cat([backbone(redraw(to_fields(part).float(), rng, **VARIED)) for part in np.array_split(images, 50)])
+    count = torch.bincount(y)[:, None].clamp(min=1)
+    apart = features - (torch.zeros(len(count), features.shape[1]).index_add_(0, y, features) / count)[y]
+    backbone.within.copy_(apart.T @ apart / len(apart))
 
 
 def backbone_file(name):
