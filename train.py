@@ -32,6 +32,7 @@ from metrics import statistics
 from metrics.conditional import dial_metrics
 from training import distributed
 from training.classifier import AdversarialClassifierTrainer, predict_with_confidence
+from training.gan import digits_can_start
 from training.health import Health
 from training.pretraining import backbone_file
 from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
@@ -63,6 +64,7 @@ FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0}
 VIEWS, VIEWS_EACH = 12_800, 10       # ... by features of a backbone (docs/new_script.md), in so many views, of each at least
 TUNED = 3                  # images of a class from which another network stands beside that, which starts from the backbone ...
 TUNED_IMAGES = 130_000     # ... and is trained on so many images in all
+FEW_TO_DRAW = 100          # images of a class, their mean, up to which a GAN starts from the one that comes along (docs/models.md)
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -126,8 +128,9 @@ def parse_args(argv=None):
                 f"thinner on either side; {FEW_SETTINGS['pen']:g} where there are at most {FEW} images of a class")
     add_setting("--hands", cli.number(float, at_least=0, at_most=1), "share of a classifier's images that are written as other "
                 "hands would, learned on other scripts")
-    add("--plain", action="store_true", help="of a classifier: train from random weights on these images, warped as usual, where "
-        f"there are at most {FEW} of a class, too; else it then starts from what it has learned on random scripts")
+    add("--plain", action="store_true", help=f"begin with random weights where there are few images of a class, too: a classifier "
+        f"of at most {FEW} else reads by what it has learned on random scripts, a cgan of at most {FEW_TO_DRAW} starts from the one of "
+        "digits that comes along")
     cli.add_device_option(parser)
     add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, "
         "measured as the run goes on, as other processes come and go; with --epochs all, so that --resume is exact)")
@@ -157,8 +160,9 @@ def check_together(args, parser):
     for name in sorted({name for model in TRAINERS for name in settings_of(model)} - settings_of(args.model)):
         if getattr(args, name, None) is not None:
             parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
-    for name in ("plain", "pen", "hands"):
-        if getattr(args, name) and not TRAINERS[args.model].redraws:
+    trainer = TRAINERS[args.model]
+    for name, is_of_use in (("plain", trainer.has_start), ("pen", trainer.redraws), ("hands", trainer.redraws)):
+        if getattr(args, name) and not is_of_use:
             parser.error(f"--{name} does nothing for --model {args.model}: leave it out")
     if args.epochs and args.minutes:
         parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
@@ -214,6 +218,8 @@ def resolve(args, glyphs):
     own = settings_of(args.model)
     if args.diffaugment is None and "diffaugment" in own:
         args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE * len(glyphs.classes) else 0
+    if args.model == "cgan" and not args.plain and len(glyphs.x_train) <= FEW_TO_DRAW * len(glyphs.classes):
+        args.pretrained = digits_can_start(glyphs)
     if TRAINERS[args.model].redraws and not args.plain and np.median(sizes[sizes > 0]) <= FEW:
         for name, value in FEW_SETTINGS.items():
             if getattr(args, name, None) is None:
@@ -236,7 +242,7 @@ def max_epochs(run):
     """The most epochs that a run without --epochs takes, however fast the machine."""
     limits = DEFAULTS[run.args.model]
     images = limits["images"]
-    if getattr(run.args, "pretrained", False):
+    if run.trainer.redraws and run.args.pretrained:
         images = TUNED_IMAGES if run.args.tuned else max(VIEWS, VIEWS_EACH * len(run.glyphs.x_train))
     return min(math.ceil(images / run.batches.epoch_images), limits.get("passes", math.inf))
 

@@ -47,7 +47,8 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--width-weight")},
         "--diffaugment": ["2"]}),
     "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {
-        "--warp": ["1"], "--gan-weight": ["1"], "--plain": [None]}),
+        "--warp": ["1"], "--gan-weight": ["1"]}),
+    "train acgan": (train.main, ["--model", "acgan", "--dataset", "strokes", "--dry-run"], {"--plain": [None]}),
     "generate": (generate_digits.main, ["--generator", GENERATOR, "--num_digits", "1", "--out", "new"], {
         "--generator": FILES, "--num_digits": COUNTS, "--digits": ["", ",", "0,,1", "10", "-1", LONG, "\udcff", "a\nb"],
         "--style": CHOICES, "--thickness": ["-0.1", "1.1", NAN, "inf", "", "1e23"], "--seed": [*SEEDS, str(2 ** 64)],

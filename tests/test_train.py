@@ -3,6 +3,7 @@ import json
 import math
 import os
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -174,6 +175,19 @@ def test_few_images_do_not_take_all_steps(small_npz):
     assert not resolved(glyphs.subset(train.TUNED - 1, 0), "--model", "classifier").tuned
 
 
+def test_a_gan_of_few_images_starts_from_the_one_of_digits(small_npz):
+    """Not of MNIST itself, of many images, of another size, nor where it should not; an auxiliary-classifier GAN does not."""
+    glyphs = data.load(small_npz)                                  # 48 images of a class
+    assert resolved(glyphs).pretrained and not resolved(glyphs, "--plain").pretrained
+    assert not resolved(glyphs, "--model", "acgan").pretrained
+    x, y = np.repeat(glyphs.x_train, 3, 0), np.repeat(glyphs.y_train, 3)
+    wide = [str(i) for i in range(models.MANY + 1)]
+    for other in ({"name": "mnist"}, {"x_train": x, "y_train": y}, {"classes": wide}):
+        assert not resolved(replace(glyphs, **other)).pretrained
+    run = Run(resolved(glyphs), glyphs, torch.device("cpu"), 0.0)
+    assert train.max_epochs(run) == math.ceil(train.DEFAULTS["cgan"]["images"] / len(glyphs.x_train))
+
+
 def test_what_is_asked_for_counts_more_than_what_few_images_want(small_npz):
     glyphs = data.load(small_npz)
     few = resolved(glyphs.subset(2, 0), "--model", "classifier", "--pen", "0.5", "--hands", "0.25")
@@ -321,7 +335,7 @@ def test_a_generator_that_learns_nothing_is_said_in_the_terminal_and_in_the_reco
                                                                                    short):
     monkeypatch.setattr(health, "CHECK_STEPS", 10)
     monkeypatch.setattr(gan.ConditionalGAN, "end_step", lambda trainer, batch: None)         # what is sampled stays as it was
-    run_train("--dataset", small_npz, "--out", tmp_path, "--epochs", 2, "--batch", 44, "--device", "cpu")
+    run_train("--dataset", small_npz, "--plain", "--out", tmp_path, "--epochs", 2, "--batch", 44, "--device", "cpu")
     warnings = json.loads((tmp_path / "generator.json").read_text(encoding="utf-8"))["warnings"]
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING: ")]
     assert said == [f"WARNING: {text}" for text in warnings] and any("labels" in text for text in warnings)

@@ -58,7 +58,7 @@ class ClassifierTrainer(Trainer):
     discriminant analysis of a backbone's features takes the place of that, or stands beside it: see Settings."""
     name = "classifier"
     Settings = ClassifierSettings
-    redraws = True
+    redraws = has_start = True
 
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
@@ -143,7 +143,7 @@ class AdversarialClassifierTrainer(ClassifierTrainer):
     (arXiv:1706.06083), solved in few steps from a random start as in Wong et al. 2020 (arXiv:2001.03994)."""
     name = "classifier-adversarial"
     Settings = AdversarialClassifierSettings
-    redraws = False            # its images are attacked instead
+    redraws = has_start = False          # its images are attacked instead
     EPS = 0.3                  # how far any pixel may be changed, of [0, 1]
     ATTACK_STEPS = 2
 

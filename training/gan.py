@@ -1,6 +1,7 @@
 """Conditional GANs: the losses of both sides, the projection GAN and the auxiliary-classifier GAN."""
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,10 @@ from training.augment import shift
 from training.distributed import draw
 from training.trainer import Trainer
 from utils.distance_field import pen_width
+from utils.files import UserError
 
 PENALTY_EVERY = 16         # steps between two gradient penalties, which are scaled up by as much
+DIGITS = Path(__file__).parent.parent / "saved_models"       # the GAN that comes along
 
 
 @dataclass
@@ -27,6 +30,7 @@ class GANSettings:
     r1_end: float = 0.15             # ... and at the end, where the slope would grow and samples would suffer
     diffaugment: int = 0             # pixels by which the discriminator's images are shifted
     ema: float = 0.999               # memory of the averaged generator, per step
+    pretrained: bool = False         # whether it starts from the GAN of digits that comes along
 
 
 @dataclass
@@ -115,21 +119,45 @@ class AdversarialLoss:
         return loss, {"G": adversarial.detach(), "label": label.detach()}
 
 
+# ---- a start ------------------------------------------------------------------------------------
+
+def digits_can_start(glyphs):
+    """Whether the GAN that comes along can start one on this data set: it is there, of the same size, and has not learned on that
+    very data set, of which the images may be a part."""
+    try:
+        generator = models.load(DIGITS / "generator.pth", "generator")
+        models.load(DIGITS / "discriminator.pth", "discriminator")
+    except UserError:
+        return False
+    n_classes = len(glyphs.classes)
+    fits = replace(generator.model.cfg, n_classes=n_classes) == models.config_for("generator", n_classes)
+    return fits and generator.info["dataset"] != glyphs.name
+
+
+def start_from_digits(network, kind):
+    """Give a generator or discriminator the weights of the one that comes along, but for those that belong to its classes."""
+    trained = models.load(DIGITS / f"{kind}.pth", kind).model.state_dict()
+    network.load_state_dict({k: v if "label" in k else trained[k] for k, v in network.state_dict().items()})
+
+
 # ---- the GANs ------------------------------------------------------------------------------------
 
 class ConditionalGAN(Trainer):
     """A projection GAN with a loss of the pen's width for the thickness dial and an averaged generator. The same fake
     images, with the labels and thickness of the real ones, serve both half steps."""
     name, discriminator_name = "generator", "discriminator"
-    makes_images, Settings = True, GANSettings
+    makes_images, has_start, Settings = True, True, GANSettings
     projection, fake_labels = True, False
 
     def __init__(self, settings, n_classes, device, bf16=False):
         super().__init__(settings, device, bf16)
         self.generator = self.to_device(models.Generator(models.config_for("generator", n_classes)))
-        self.ema = ema_copy(self.generator)
         self.adversarial = AdversarialLoss(self, n_classes, self.projection, self.fake_labels)
         self.discriminator = self.adversarial.discriminator
+        if settings.pretrained:
+            start_from_digits(self.generator, "generator")
+            start_from_digits(self.discriminator, "discriminator")
+        self.ema = ema_copy(self.generator)
         # the layer that mixes noise and condition learns slowly, as StyleGAN's mapping does (Karras et al. 2019): at the
         # others' rate training breaks down from 1.5 times the default rate on
         mix = [p for n, p in self.generator.named_parameters() if n.startswith("mix.")]
@@ -163,4 +191,4 @@ class AuxiliaryClassifierGAN(ConditionalGAN):
     condition; the label enters by its label head alone, trained on real and fake images."""
     name, discriminator_name = "acgan", "acgan_discriminator"
     Settings = ACGANSettings
-    projection, fake_labels = False, True
+    has_start, projection, fake_labels = False, False, True

@@ -25,9 +25,10 @@ class Trainer:
     from) and `checkpoints` (file stem -> (kind, network): what a run saves). It defines `losses(batch)`, a
     Python generator of (optimizer, loss, {name: value to log}), each to be stepped before the next is asked
     for; of one that learns without gradients the optimizer is None. One that makes images has `ema`, the averaged generator that is sampled, scored and saved. One that `redraws`
-    its images where they are few has the settings pen, hands and elastic."""
+    its images where they are few has the settings pen, hands and elastic. One that `has_start` can begin with weights that come
+    along, where its setting `pretrained` says so."""
     name = ""
-    makes_images = redraws = False
+    makes_images = redraws = has_start = False
 
     def __init__(self, settings, device, bf16=False):
         self.settings, self.device, self.bf16 = settings, torch.device(device), bf16
