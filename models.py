@@ -320,7 +320,7 @@ class Backbone(ImageClassifier):
         self.cfg = cfg
         whole = SmallClassifier(1, cfg.width) if cfg.small else Classifier(ClassifierConfig(1, cfg.width, cfg.last))
         self.net, self.n_features = whole.net, whole.head.in_features
-        self.register_buffer("within", torch.eye(self.n_features))         # covariance of features of one class: see there
+        self.register_buffer("within", torch.eye(self.n_features))         # covariance of features within a class
 
     def forward(self, images):
         """images float [N, 1, 28, 28] in [0, 1] -> features float [N, n_features], non-negative."""

@@ -62,7 +62,7 @@ SHIFT = 1                  # pixels by which its images are then shifted
 FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens and more warped ...
 FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0}
 VIEWS, VIEWS_EACH = 12_800, 10       # ... by features of a backbone (docs/new_script.md), in so many views, of each at least
-TUNED = 3                  # images of a class from which another network stands beside that, which starts from the backbone ...
+TUNED = 40                 # images in all from which another network stands beside that, which starts from the backbone ...
 TUNED_IMAGES = 130_000     # ... and is trained on so many images in all
 FEW_TO_DRAW = 100          # images of a class, their mean, up to which a GAN starts from the one that comes along (docs/models.md)
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
@@ -129,8 +129,8 @@ def parse_args(argv=None):
     add_setting("--hands", cli.number(float, at_least=0, at_most=1), "share of a classifier's images that are written as other "
                 "hands would, learned on other scripts")
     add("--plain", action="store_true", help=f"begin with random weights where there are few images of a class, too: a classifier "
-        f"of at most {FEW} else reads by what it has learned on random scripts, a cgan of at most {FEW_TO_DRAW} starts from the one of "
-        "digits that comes along")
+        f"of at most {FEW} else reads by what it has learned on random scripts, a cgan of at most {FEW_TO_DRAW} starts from the "
+        "one of digits that comes along")
     cli.add_device_option(parser)
     add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, "
         "measured as the run goes on, as other processes come and go; with --epochs all, so that --resume is exact)")
@@ -225,7 +225,7 @@ def resolve(args, glyphs):
             if getattr(args, name, None) is None:
                 setattr(args, name, value)
         args.pretrained = backbone_file(args.model).is_file()
-        args.tuned = bool(args.pretrained and np.median(sizes[sizes > 0]) >= TUNED)
+        args.tuned = args.pretrained and len(glyphs.x_train) >= TUNED
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
     if args.minutes is None and not args.epochs:

@@ -19,7 +19,7 @@ MEASURES = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", 
 PROTOCOLS = {"few": "n real images of each class", "rare": "three rare classes of n images, the others in plenty",
              "tail": "the data set's own imbalance, the smallest class with n images",
              "predecessors": "about 500 real images in all against 10,000 synthetic ones (the protocol of earlier projects)",
-             "script": "n real images of each class of a new script, what hands do learned on other scripts"}
+             "script": "n real images of each class of a new script"}
 SOURCES = {"generator": "generators trained on the same real images", "simulator": "the stroke simulator",
            "scripts": "a generator that has learned on other scripts how hands vary",
            "pretraining": "pre-training on random scripts, which the stroke simulator draws,"}

@@ -79,14 +79,16 @@ def test_a_new_script(context, deformer, tmp_path):
 def test_pretrained_arms_stand_against_the_best_that_is_not(context, deformer, tmp_path):
     """And those with hands against the best without, pre-trained or not; the backbone is in their rows' keys."""
     context = replace(context, out=tmp_path, per_class=[1])
-    arms = ["pens", "pretrained", "pretrained+hands"]
+    arms = ["pens", "pretrained", "pretrained+hands", "discriminant", "ensemble"]
     rows = ocr.run_study(context, ["script"], arms, **BUDGET, deformer=str(deformer / "other.pth"))
     assert {(r["arm"], "backbone_sha256" in r, "deformer_sha256" in r) for r in rows} == {
-        ("pens", False, False), ("pretrained", True, False), ("pretrained+hands", True, True)}
+        ("pens", False, False), ("pretrained", True, False), ("pretrained+hands", True, True),
+        ("discriminant", True, False), ("ensemble", True, False)}
     compared = ocr_report.describe(context, rows, ocr.ARMS).numbers["protocols"][0]["comparisons"]
     against = {c["arm"]: (c["against"], c["question"]) for c in compared}
-    assert against["pretrained"] == ("pens", ("pretraining", "added"))
-    assert against["pretrained+hands"][1] == ("scripts", "added") and against["pretrained+hands"][0] in arms[:2]
+    assert all(against[name] == ("pens", ("pretraining", "added")) for name in ("pretrained", "discriminant", "ensemble"))
+    against_hands, question = against["pretrained+hands"]
+    assert question == ("scripts", "added") and against_hands in arms and "hands" not in against_hands
 
 
 def test_rows_of_an_earlier_deformer_do_not_count_beside_the_latest(context, deformer, tmp_path):

@@ -24,9 +24,9 @@ class Trainer:
     weights of the losses), and in __init__ `networks` and `optimizers` (dicts: the state that a run resumes
     from) and `checkpoints` (file stem -> (kind, network): what a run saves). It defines `losses(batch)`, a
     Python generator of (optimizer, loss, {name: value to log}), each to be stepped before the next is asked
-    for; of one that learns without gradients the optimizer is None. One that makes images has `ema`, the averaged generator that is sampled, scored and saved. One that `redraws`
-    its images where they are few has the settings pen, hands and elastic. One that `has_start` can begin with weights that come
-    along, where its setting `pretrained` says so."""
+    for; of one that learns without gradients the optimizer is None. One that makes images has `ema`, the averaged
+    generator that is sampled, scored and saved. One that `redraws` its images where they are few has the settings pen,
+    hands and elastic. One that `has_start` can begin with weights that come along, where its setting `pretrained` says so."""
     name = ""
     makes_images = redraws = has_start = False
 
