@@ -126,6 +126,8 @@ def parse_args(argv=None):
                 "the like; less where they turn one class into another; 0: shifts alone")
     add_setting("--pen", cli.number(float, at_least=0, at_most=4), "pixels by which a classifier's strokes are written wider or "
                 f"thinner on either side; {FEW_SETTINGS['pen']:g} where there are at most {FEW} images of a class")
+    add_setting("--noise", cli.number(float, at_least=0, at_most=1), "most standard deviation of noise that is added to a "
+                "classifier's images, of [0, 1]; 0.3: it then reads more of what is noisy, foggy or scratched (docs/notes.md)")
     add_setting("--hands", cli.number(float, at_least=0, at_most=1), "share of a classifier's images that are written as other "
                 "hands would, learned on other scripts")
     add("--plain", action="store_true", help=f"begin with random weights where there are few images of a class, too: a classifier "
@@ -161,7 +163,8 @@ def check_together(args, parser):
         if getattr(args, name, None) is not None:
             parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
     trainer = TRAINERS[args.model]
-    for name, is_of_use in (("plain", trainer.has_start), ("pen", trainer.redraws), ("hands", trainer.redraws)):
+    for name, is_of_use in (("plain", trainer.has_start), ("pen", trainer.redraws), ("noise", trainer.redraws),
+                            ("hands", trainer.redraws)):
         if getattr(args, name) and not is_of_use:
             parser.error(f"--{name} does nothing for --model {args.model}: leave it out")
     if args.epochs and args.minutes:

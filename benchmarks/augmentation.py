@@ -16,7 +16,8 @@ from training.classifier import accuracy, train_classifier
 from utils.cli import Parser, Progress, add_data_options, non_empty_path, number, run_command
 
 PARTS = {"nothing": {}, "moves": {"affine": 0.0, "elastic": 0.0}, "affine": {"affine": 1.0, "elastic": 0.0},
-         "elastic": {"affine": 0.0, "elastic": 8.0}, "both": {}, "both, other pens": {"pen": 1.0}}
+         "elastic": {"affine": 0.0, "elastic": 8.0}, "all": {}, "all, other pens": {"pen": 1.0},
+         "all, noise 0.1": {"noise": 0.1}, "all, noise 0.3": {"noise": 0.3}}
 
 
 def main(argv=None):

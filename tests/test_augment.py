@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datasets import strokes
-from training.augment import elastic_field, shift, warp
+from training.augment import add_noise, elastic_field, shift, warp
 
 
 def seeded(seed=0):
@@ -132,3 +132,15 @@ def test_elastic_displacement_is_as_large_as_documented_and_smooth():
 def test_images_of_a_batch_are_warped_each_in_its_own_way(digits):
     out = warp(digits[:1].expand(50, 1, 28, 28), seeded())
     assert len({o.numpy().tobytes() for o in out}) == 50
+
+
+def test_noise_is_as_strong_as_it_says_and_differs_from_image_to_image():
+    """Its standard deviation is uniform up to the most: half of that on average, on grey images, of which nothing is cut."""
+    grey, rng = torch.full((2000, 1, 28, 28), 0.5), torch.Generator().manual_seed(0)
+    noisy = add_noise(grey, rng, 0.1)
+    std = noisy.std((1, 2, 3))
+    assert abs(std.mean() - 0.05) < 0.003 and 0.095 < std.max() < 0.11 and std.min() < 0.005
+    assert abs(noisy.mean() - 0.5) < 1e-3
+    black_or_white = add_noise((grey > torch.rand(grey.shape)).float(), rng, 1.0)
+    assert black_or_white.min() == 0 and black_or_white.max() == 1
+    assert torch.equal(add_noise(grey, rng, 0.0), grey)

@@ -42,7 +42,7 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--width-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
         "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS,
         "--adversarial": [None], "--snapshots": COUNTS[1:], "--pen": ["5", *WEIGHTS],
-        "--hands": ["2", *WEIGHTS], "--resume": [None]}),
+        "--noise": ["2", *WEIGHTS], "--hands": ["2", *WEIGHTS], "--resume": [None]}),
     "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
         "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--width-weight")},
         "--diffaugment": ["2"]}),

@@ -210,7 +210,7 @@ def test_only_classifiers_that_redraw_their_images_say_so(small_npz):
     glyphs = data.load(small_npz).subset(5, 0)
     assert resolved(glyphs, "--model", "classifier-tiny").pen > 0
     assert resolved(glyphs, "--adversarial", "--model", "classifier").pen == 0
-    for words in (["--plain"], ["--pen", "1"], ["--hands", "0.5"]):
+    for words in (["--plain"], ["--pen", "1"], ["--noise", "0.3"], ["--hands", "0.5"]):
         one_line_error(train.main, "--adversarial", "--model", "classifier", *words)
 
 

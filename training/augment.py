@@ -69,6 +69,14 @@ def redraw(fields, rng, pen=1.0, **distortion):
     return render(with_pen(warp(fields + REACH, rng, **distortion) - REACH, more))
 
 
+def add_noise(images, rng, noise):
+    """Images float [N, 1, H, W] with a normal deviate added to every pixel, cut to [0, 1]; its standard deviation is drawn for each
+    image, uniformly in [0, noise]. rng: a CPU torch.Generator; all that is drawn comes from it."""
+    n = len(images)
+    std = noise * draw(torch.rand, (n, 1, 1, 1), generator=rng).to(images.device)
+    return (images + std * draw(torch.randn, (n, *images.shape[1:]), generator=rng).to(images.device)).clamp(0, 1)
+
+
 @functools.cache
 def bumps(size):
     """Gaussians of SIGMA around knots SIGMA pixels apart, 2 SIGMA beyond both ends; unit rows: float32

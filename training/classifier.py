@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import models
-from training.augment import redraw, shift, to_fields, warp
+from training.augment import add_noise, redraw, shift, to_fields, warp
 from training.deformation import load_deformer, other_hands
 from training.discriminant import Discriminant
 from training.distributed import draw
@@ -37,6 +37,7 @@ class ClassifierSettings:
     label_smoothing: float = 0.05
     elastic: float = 8.0             # see augment.warp; more where images are few: FEW_SETTINGS of train.py
     pen: float = 0.0                 # pixels by which strokes are written wider or thinner on either side; 0: as they are
+    noise: float = 0.0               # most standard deviation of noise that is added to an image: see augment.add_noise
     hands: float = 0.0               # share of the images that are written as other hands would (training/deformation.py)
     pretrained: bool = False         # features of the backbone that comes along, a head in closed form (training/discriminant.py)
     tuned: bool = False              # beside that a network that starts from the backbone and is trained, logits added
@@ -85,10 +86,12 @@ class ClassifierTrainer(Trainer):
         s, warp_by = self.settings, self.settings.warp
         distortion = {"degrees": 15 * warp_by, "scale": 0.15 * warp_by, "shear": 0.15 * warp_by,
                       "elastic": s.elastic * warp_by}
-        if not (s.pen or s.hands):
-            return warp(batch.images, batch.rng, **distortion)
-        glyphs = other_hands(self.deformer, batch.fields, s.hands, batch.rng) if s.hands else batch.fields
-        return redraw(glyphs, batch.rng, s.pen, **distortion)
+        if s.pen or s.hands:
+            glyphs = other_hands(self.deformer, batch.fields, s.hands, batch.rng) if s.hands else batch.fields
+            images = redraw(glyphs, batch.rng, s.pen, **distortion)
+        else:
+            images = warp(batch.images, batch.rng, **distortion)
+        return add_noise(images, batch.rng, s.noise) if s.noise else images
 
     def logits(self, images):
         with self.autocast():
@@ -231,7 +234,7 @@ def join_sets(*sets):
 
 def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, share=0.5, first=0.0, n_classes=None,
                      device="cpu", elastic=8.0, affine=1.0, class_weights=None, balanced=False, lr=3e-3, batch=64,
-                     label_smoothing=0.0, mixup=0.0, pen=0.0, deformer=None, hands=0.5,
+                     label_smoothing=0.0, mixup=0.0, pen=0.0, noise=0.0, deformer=None, hands=0.5,
                      backbone=None):
     """Train a models.SmallClassifier for `steps` steps of `batch` images, a fresh one or one that starts from a `backbone`
     (models.Backbone); returns it in eval mode.
@@ -243,17 +246,17 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     [n_classes], of the loss. augment: "none" or "classical", a fresh affine and elastic warp (augment.warp)
     of every image, real or not, at every step; `affine` scales its usual ranges, `elastic` is the strength
     of the rest. With `pen` they are written with pens up to so many pixels wider or thinner on either side, too
-    (augment.redraw); with a `deformer` (models.Deformer) the share `hands` of a batch as other hands write. mixup: a
-    of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang et al. 2018), 0: none. AdamW,
-    warm-up, then a cosine to zero.
+    (augment.redraw), with `noise` noise is added (augment.add_noise); with a `deformer` (models.Deformer) the share `hands` of a
+    batch as other hands write. mixup: a of Beta(a, a), from which the weight of a batch's pairs of images is drawn (Zhang
+    et al. 2018), 0: none. AdamW, warm-up, then a cosine to zero.
 
     Whatever is random follows from the seed; the global random state is left as it was. Raises UserError
     where there is no image, or for another `augment`."""
     device = torch.device(device)
     if augment not in ("none", "classical"):
         raise UserError(f"augment {augment!r}: choose none or classical")
-    if (pen or deformer) and augment == "none":
-        raise UserError("other pens and hands come with the classical distortions: set augment to classical")
+    if (pen or noise or deformer) and augment == "none":
+        raise UserError("other pens, noise and other hands come with the classical distortions: set augment to classical")
     images, labels, origin = join_sets((x, y), synthetic)
     is_synthetic = origin == 1
     n_classes = n_classes or int(labels.max()) + 1
@@ -293,6 +296,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
                 inputs = redraw(inputs, warp_rng, pen, **distortion)
             elif augment == "classical":
                 inputs = warp(inputs, warp_rng, **distortion)
+            inputs = add_noise(inputs, warp_rng, noise) if noise else inputs
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             mixed = [(1.0, targets)]
             if mixup:
