@@ -124,12 +124,12 @@ class ClassifierGraph(nn.Module):
         self.net = nn.Sequential(*[fold_batch_norm(layer, bn) if isinstance(layer, nn.Conv2d) else layer
                                    for layer, bn in zip(layers, [*layers[1:], None])
                                    if not isinstance(layer, nn.BatchNorm2d)])
-        self.head = c.head
+        self.head, self.n_features = c.head, c.n_features
 
     def forward(self, image):
-        features = self.net(image.unsqueeze(1).float() * (2 / 255) - 1)
-        logits = self.head(features)
-        return logits, logits.softmax(1), features
+        h = self.net(image.unsqueeze(1).float() * (2 / 255) - 1)
+        logits = self.head(h)
+        return logits, logits.softmax(1), h if self.n_features == self.head.in_features else h[:, :self.n_features]
 
 
 class GradientGraph(ClassifierGraph):
@@ -339,7 +339,7 @@ def autograd(network, image, label):
     """What a classifier-gradient gives for these arrays, by torch: logits, gradient, loss_gradient, float64 arrays.
     `network`: a classifier in float64."""
     x, y = torch.from_numpy(image).double().requires_grad_(), torch.from_numpy(label)
-    logits = network.head(network.features(x.unsqueeze(1)))
+    logits = network.head(network.net(2 * x.unsqueeze(1) - 1))                            # not forward(), which makes it float32
     scores = logits.gather(1, y[:, None]).sum(), F.cross_entropy(logits, y, reduction="sum")
     return [a.detach().numpy() for a in (logits, *(torch.autograd.grad(s, x, retain_graph=True)[0] for s in scores))]
 

@@ -252,12 +252,12 @@ class ImageClassifier(nn.Module):
     """What classifiers share: `net` makes features of images, `head` logits of features."""
 
     def features(self, images):
-        """images float [N, 1, 28, 28] in [0, 1] -> float [N, d], non-negative."""
-        return self.net(2 * images - 1)
+        """images float [N, 1, 28, 28] in [0, 1] -> float [N, d], non-negative; of networks side by side those of the first."""
+        return self.net(2 * images - 1)[:, :self.n_features]
 
     def forward(self, images):
         """images float [N, 1, 28, 28] in [0, 1] -> logits float32 [N, n_classes]."""
-        return self.head(self.features(images)).float()
+        return self.head(self.net(2 * images - 1)).float()
 
 
 class Classifier(ImageClassifier):
@@ -273,7 +273,7 @@ class Classifier(ImageClassifier):
                        conv(c, c, groups=cfg.groups), nn.BatchNorm2d(c), nn.ReLU()]
             n = c
         self.net = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())         # [N, channels at 7x7]
-        self.head = nn.Linear(n, cfg.n_classes)
+        self.head, self.n_features = nn.Linear(n, cfg.n_classes), n // cfg.groups
 
 
 def side_by_side(*networks):
@@ -301,7 +301,7 @@ class SmallClassifier(ImageClassifier):
             n = c
         self.net = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(),                 # [N, 4 * width * 9]
                                  nn.Linear(9 * n, 4 * width), nn.ReLU(), nn.Dropout(0.25))
-        self.head = nn.Linear(4 * width, n_classes)
+        self.head, self.n_features = nn.Linear(4 * width, n_classes), 4 * width
 
 
 @dataclass
@@ -319,7 +319,7 @@ class Backbone(ImageClassifier):
         super().__init__()
         self.cfg = cfg
         whole = SmallClassifier(1, cfg.width) if cfg.small else Classifier(ClassifierConfig(1, cfg.width, cfg.last))
-        self.net, self.n_features = whole.net, whole.head.in_features
+        self.net, self.n_features = whole.net, whole.n_features
         self.register_buffer("within", torch.eye(self.n_features))         # covariance of features within a class
 
     def forward(self, images):

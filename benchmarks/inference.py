@@ -61,9 +61,9 @@ def eager(checkpoint, arrays):
 
     def classes():
         with torch.inference_mode():
-            features = checkpoint.model.features(models.from_uint8(torch.from_numpy(arrays["image"])))
+            features = checkpoint.model.net(2 * models.from_uint8(torch.from_numpy(arrays["image"])) - 1)
             logits = checkpoint.model.head(features)
-            return [a.numpy() for a in (logits, logits.softmax(1), features)]
+            return [a.numpy() for a in (logits, logits.softmax(1), features[:, :checkpoint.model.n_features])]
 
     return images if checkpoint.role == "generator" else classes
 
