@@ -83,7 +83,6 @@ PENS = [{"pen": 1.0}, {"pen": 0.6}, {"pen": 1.0, "label_smoothing": 0.1}, {"pen"
 RATES = [{"pen": 1.0}, {"pen": 1.0, "lr": 1e-3}, {"pen": 0.6}, {"pen": 0.6, "lr": 1e-3}]
 FIXED = [{"pen": 1.0}, {"pen": 0.6}]
 HANDS = [{"pen": 1.0, "hands": 0.5}, {"pen": 1.0, "hands": 0.9}, {"pen": 0.6, "hands": 0.5}, {"pen": 1.0, "hands": 0.25}]
-
 SYNTHETIC = {"cgan": "CGAN", "acgan": "ACGAN", "cvae": "CVAE", "strokes": "stroke simulator"}
 
 

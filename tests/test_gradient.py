@@ -172,8 +172,8 @@ def test_methods_and_attacks_give_the_same_by_either_file(exported):
     network, image, label = models.load_classifier(path).model, torch.from_numpy(noisy(3, 5))[:, None], torch.arange(3)
     for name in saliency.METHODS.keys() - set(saliency.LOOKS_INSIDE):
         found, wanted = (saliency.METHODS[name](net, image, label) for net in (network, made.model))
-        # means over many points, some of which lie where a ReLU turns
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-2 * float(wanted.abs().max()), msg=name)
+        loose = 1e-2 if name in ("SmoothGrad", "integrated gradients") else 1e-3       # means over points, some where a ReLU turns
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=loose * float(wanted.abs().max()), msg=name)
     x, y = image, made.model(image).argmax(1)
     for attack in (attacks.fgsm, attacks.ATTACKS["apgd-dlr"]):
         bounded = attack(network, x, y, 0.01)

@@ -31,6 +31,11 @@ def shift(images, pixels, rng):
     return padded[sample, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
 
 
+def distortion(affine=1.0, elastic=8.0):
+    """Options of warp(): its usual ranges of affine distortion times `affine`, and the strength of the elastic one."""
+    return {"degrees": 15 * affine, "scale": 0.15 * affine, "shear": 0.15 * affine, "elastic": elastic}
+
+
 def warp(images, rng, degrees=15, scale=0.15, shear=0.15, pixels=2, elastic=8.0):
     """Distort every image in its own way, affinely and elastically, by one bilinear resampling.
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import models
-from training.augment import add_noise, redraw, shift, to_fields, warp
+from training.augment import add_noise, distortion, redraw, shift, to_fields, warp
 from training.deformation import load_deformer, other_hands
 from training.discriminant import Discriminant
 from training.distributed import draw
@@ -84,13 +84,12 @@ class ClassifierTrainer(Trainer):
     def augment(self, batch):
         """The images that the network is trained on: float32 [B, 1, 28, 28] in [0, 1]."""
         s, warp_by = self.settings, self.settings.warp
-        distortion = {"degrees": 15 * warp_by, "scale": 0.15 * warp_by, "shear": 0.15 * warp_by,
-                      "elastic": s.elastic * warp_by}
+        ranges = distortion(warp_by, s.elastic * warp_by)
         if s.pen or s.hands:
             glyphs = other_hands(self.deformer, batch.fields, s.hands, batch.rng) if s.hands else batch.fields
-            images = redraw(glyphs, batch.rng, s.pen, **distortion)
+            images = redraw(glyphs, batch.rng, s.pen, **ranges)
         else:
-            images = warp(batch.images, batch.rng, **distortion)
+            images = warp(batch.images, batch.rng, **ranges)
         return add_noise(images, batch.rng, s.noise) if s.noise else images
 
     def logits(self, images):
@@ -274,7 +273,7 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     next_synthetic = shuffled_passes(torch.where(is_synthetic)[0], rngs[1])
     next_balanced = class_balanced(labels, is_synthetic, share, rngs[2])
     mixup_rng = np.random.default_rng(seed)
-    distortion = {"degrees": 15 * affine, "scale": 0.15 * affine, "shear": 0.15 * affine, "elastic": elastic}
+    ranges = distortion(affine, elastic)
     images, bf16 = images.to(device), has_bf16(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -293,9 +292,9 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
             if fields is not None:
                 inputs = fields[chosen.to(device)].float()
                 inputs = other_hands(deformer, inputs, hands, warp_rng) if deformer else inputs
-                inputs = redraw(inputs, warp_rng, pen, **distortion)
+                inputs = redraw(inputs, warp_rng, pen, **ranges)
             elif augment == "classical":
-                inputs = warp(inputs, warp_rng, **distortion)
+                inputs = warp(inputs, warp_rng, **ranges)
             inputs = add_noise(inputs, warp_rng, noise) if noise else inputs
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             mixed = [(1.0, targets)]

@@ -15,7 +15,7 @@ from torch import nn
 
 import models
 from training import distributed
-from training.augment import redraw, to_fields
+from training.augment import distortion, redraw, to_fields
 from training.deformation import other_hands
 from training.pretraining import start_from
 
@@ -87,9 +87,8 @@ def discriminant_classifier(x, y, backbone, views, seed=0, n_classes=None, devic
     network = models.SmallClassifier(n_classes or int(y.max()) + 1, backbone.cfg.width)
     discriminant, rng = Discriminant(network, backbone).to(device), torch.Generator().manual_seed(seed)
     fields, labels = to_fields(x).to(device), torch.as_tensor(y).to(device)
-    distortion = {"degrees": 15 * affine, "scale": 0.15 * affine, "shear": 0.15 * affine, "elastic": elastic}
     for chosen in (torch.arange(views) % len(fields)).split(500):
         glyphs = fields[chosen].float()
         glyphs = other_hands(deformer, glyphs, hands, rng) if deformer else glyphs
-        discriminant.add(redraw(glyphs, rng, pen, **distortion), labels[chosen])
+        discriminant.add(redraw(glyphs, rng, pen, **distortion(affine, elastic)), labels[chosen])
     return network
