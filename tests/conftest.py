@@ -78,8 +78,8 @@ def train_models(folder):
 
 
 def kill_and_resume(folder):
-    """`three_kills`: trainings that are killed in earnest and resumed, a finished process."""
-    return command("benchmarks/kill.py", "--kills", 3, "--models", "cgan", "--epochs", 2, "--seed", 9)
+    """`kills`: trainings that are killed in earnest and resumed, a finished process."""
+    return command("benchmarks/kill.py", "--kills", 2, "--models", "cgan", "--epochs", 2, "--seed", 9)
 
 
 def drive_browser(folder):
@@ -104,7 +104,7 @@ def train_in_several_processes(folder):
         [sys.executable, *words], capture_output=True, text=True, timeout=300, env=ENVIRONMENT, check=False)
 
 
-EARLY = {"trained": train_models, "three_kills": kill_and_resume, "browsed": drive_browser,
+EARLY = {"trained": train_models, "kills": kill_and_resume, "browsed": drive_browser,
          "several": train_in_several_processes}
 POOL, FUTURES = ThreadPoolExecutor(1), {}
 FOLDER = tempfile.TemporaryDirectory()
@@ -130,8 +130,8 @@ def trained():
 
 
 @pytest.fixture(scope="session")
-def three_kills():
-    return FUTURES["three_kills"].result()
+def kills():
+    return FUTURES["kills"].result()
 
 
 @pytest.fixture(scope="session")

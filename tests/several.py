@@ -101,7 +101,7 @@ def compare_losses():
     x, y = kill.strokes.generate(60, seed=5)
     glyphs = processes.data.Glyphs("drawn", list("0123456789"), x, y, *[x[:0], y[:0]] * 2, "strokes", "MIT", True)
     gaps = {}
-    for model, *steps in (("cgan", 20), ("acgan", 6), ("cvae", 110, 94), ("classifier-tiny", 200),
+    for model, *steps in (("cgan", 10), ("acgan", 6), ("cvae", 110, 94), ("classifier-tiny", 100),
                           ("classifier-adversarial", 6)):
         one, two = (processes.trained(size, glyphs, model, steps[0], 2, *steps[1:])[0] for size in (1, 2))
         gaps[model] = processes.differences(one, two)[-1]

@@ -14,6 +14,7 @@ from training.classifier import (
     CLASSIFIER_TRAINERS,
     AdversarialClassifierTrainer,
     ClassifierTrainer,
+    TinyClassifierTrainer,
     accuracy,
     class_balanced,
     fit_temperature,
@@ -135,9 +136,8 @@ def test_temperatures_have_bounds():
     assert fit_temperature(z * 0, np.zeros(9, int)) in (pytest.approx(low), pytest.approx(high))
 
 
-@pytest.mark.parametrize("name", CLASSIFIER_TRAINERS)
-def test_calibration_makes_probabilities_fit_and_changes_no_answer(name):
-    trainer = make(CLASSIFIER_TRAINERS[name])
+def test_calibration_makes_probabilities_fit_and_changes_no_answer():
+    trainer = make(TinyClassifierTrainer)
     for i in range(30):
         take_step(trainer, stroke_batch(i), lr=3e-3)
     x, y = X[40:], Y[40:]
@@ -273,7 +273,7 @@ def test_classifier_is_a_function_of_its_seed_and_leaves_the_global_state_alone(
 
 
 def test_it_learns():
-    network = train_classifier(X[:300], Y[:300], steps=100, seed=0)
+    network = train_classifier(X[:300], Y[:300], steps=60, seed=0)
     assert accuracy(network, X[300:], Y[300:]) > 0.8
 
 

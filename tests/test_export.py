@@ -137,18 +137,16 @@ def test_weights_that_fp16_cannot_hold_stay_as_they_are():
         assert [t.data_type for t in graph.initializer] == [stored]
 
 
-@pytest.mark.parametrize("kind", ["generator", "cvae"])
-def test_a_rounded_generator_is_stored_in_half_to_the_bit(kind, tmp_path):
+def test_a_rounded_generator_is_stored_in_half_to_the_bit(tmp_path):
     """All large weights in two bytes, and the image the network's own, though a batch norm stands between."""
     torch.manual_seed(3)
-    config, network_type = models.MODELS[kind]
-    network = network_type(config(3)).eval().requires_grad_(False)
+    network = models.CVAE(models.CVAEConfig(3)).eval().requires_grad_(False)          # it holds a generator
     for name, values in network.state_dict().items():
         if name.endswith("running_var"):
             values.copy_(torch.rand(values.shape) * 30 + 1e-3)
     network = models.rounded_to_half(network)
     table = np.tile(np.linspace(1, 5, 256), (3, 1))
-    checkpoint = models.Checkpoint(kind, network, list("abc"), table, {"dataset": "strokes", "license": "MIT"})
+    checkpoint = models.Checkpoint("cvae", network, list("abc"), table, {"dataset": "strokes", "license": "MIT"})
     proto, graph = export_onnx.build(checkpoint)
     export_onnx.store_as_half(proto.graph, graph, exact=True)
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())

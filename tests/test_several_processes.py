@@ -25,7 +25,7 @@ def rows_and_record(several, name, model):
 # ---- the arithmetic ------------------------------------------------------------------------------
 
 def test_two_processes_give_the_losses_of_one(seen):
-    """In float64, as an optimizer makes a large step of a gradient that is zero but for rounding (docs/scale.md); 200 steps
+    """In float64, as an optimizer makes a large step of a gradient that is zero but for rounding (docs/scale.md); 100 steps
     of a classifier, some of each other kind of loss, those around a refit of the prior of a CVAE."""
     assert set(seen["gaps"]) == {"cgan", "acgan", "cvae", "classifier-tiny", "classifier-adversarial"}
     assert max(seen["gaps"].values()) < 1e-9
