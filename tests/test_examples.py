@@ -11,6 +11,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+import data
+from datasets import strokes
 from utils import onnx_session
 
 EXAMPLES = ROOT / "examples"
@@ -82,6 +84,34 @@ def test_faults_are_one_line(example, tmp_path, monkeypatch, capsys):
             example.main(words)
         lines = capsys.readouterr().err.splitlines()
         assert end.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and expected in lines[0]
+
+
+def test_other_hands_write_a_character_with_the_pen_that_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import hands_numpy
+    monkeypatch.chdir(tmp_path)
+    glyphs = strokes.generate(2, seed=3, kind="random-9-1", labels=np.array([2, 5]))[0]
+    for name, glyph in zip(("a.png", "b.png"), glyphs):
+        Image.fromarray(255 - glyph).resize((200, 200)).save(name)
+    sheets = {}
+    for name, *words in (("sheet",), ("same",), ("thin", "--width", "1.5"), ("other", "--seed", "1")):
+        hands_numpy.main(["a.png", "b.png", "--num", "6", "--out", f"{name}.png", *words])
+        sheet = 255 - np.asarray(Image.open(f"{name}.png"))
+        assert sheet.shape == (2 * 28, 7 * 28)
+        sheets[name] = sheet.reshape(2, 28, 7, 28).transpose(0, 2, 1, 3)                    # [picture, support and hands]
+    support, hands = sheets["sheet"][:, 0], sheets["sheet"][:, 1:]
+    assert hands_numpy.pen_width(support[0]) == pytest.approx(data.pen_width(support)[0])
+    assert np.array_equal(sheets["same"], sheets["sheet"]) and np.array_equal(sheets["other"][:, 0], support)
+    assert len({hand.tobytes() for hand in [*hands[0], *sheets["other"][0]]}) == 6 + 7      # no two alike, nor as the support
+    wide, thin = (data.pen_width(sheets[name][0, 1:]).mean() for name in ("sheet", "thin"))
+    assert abs(wide - data.pen_width(support)[0]) < 0.5 and thin < wide - 0.6
+    apart = [abs(hands[i] / 255.0 - support[j] / 255.0).mean() for i in (0, 1) for j in (0, 1)]
+    assert max(apart[0], apart[3]) < min(apart[1], apart[2]), "each still looks most like its own"
+    capsys.readouterr()
+    for words in (["none.png"], ["a.png", "--width", "0"], ["a.png", "--out", "no/such/place.png"]):
+        with pytest.raises(SystemExit) as end:
+            hands_numpy.main(words)
+        assert end.value.code == 2 and capsys.readouterr().err.startswith("error: ")
 
 
 def test_readme_names_all_of_the_contract():
