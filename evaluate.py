@@ -35,10 +35,10 @@ STUDIES = {"quality": generators.measure, "classifier": classifier.measure, "ocr
            "saliency": saliency_checks.measure}
 # the model files that a study's figures depend on
 ALL_GENERATORS, COMPARED = ["generator.*", "acgan.*", "cvae.*"], ["generator.*", "cvae.*", "classifier*.pth"]
-PARALLEL = ("ocr", "robustness")       # studies of many trainings: --jobs
 MODEL_FILES = {"quality": [*ALL_GENERATORS, "classifier.onnx"], "classifier": ["classifier.pth"], "ocr": [],
                "epochs": ["*_epochs/*.pth", "classifier.onnx"], "runtime": ALL_GENERATORS, "robustness": COMPARED,
                "saliency": [*COMPARED, "*_epochs/*.pth"]}
+PARALLEL = ("ocr", "robustness")       # studies of many trainings: --jobs
 RESULTS, DOCUMENT = Path("results"), Path("docs/results.md")
 
 

@@ -261,7 +261,7 @@ def with_gradient(checkpoint):
 
 
 def export(checkpoint, path):
-    """Write `checkpoint` (models.Checkpoint of a generator or classifier) as an ONNX file, verified against torch.
+    """Write `checkpoint` (a models.Checkpoint whose role is in CONTRACT) as an ONNX file, verified against torch.
 
     Returns {"bytes": ..., "max_difference": ...}, the latter from verify(). Raises UserError, and leaves no file,
     where it is more than TOLERANCE."""
@@ -291,7 +291,7 @@ def batches_of(kind):
 
 
 def verify(path, checkpoint):
-    """(the largest difference between a file in onnxruntime and its network in torch over VERIFY_BATCHES, the largest
+    """(the largest difference between a file in onnxruntime and its network in torch over batches_of(its role), the largest
     that is allowed), in grey levels or logits; of gradients see verify_gradient(). inf where shapes differ, nan where an
     output is nan."""
     session, meta = open_session(path, checkpoint.role)
@@ -322,7 +322,7 @@ def verify_gradient(session, checkpoint):
     of gradients to torch's autograd in fp64, over SLOW_BATCHES. AT_KINKS of the images do not count."""
     network, n = copy.deepcopy(checkpoint.model).double(), len(checkpoint.classes)
     of_logits, of_gradients = [], []
-    for batch in [b for b in SLOW_BATCHES if b in VERIFY_BATCHES]:
+    for batch in sorted({*SLOW_BATCHES} & {*VERIFY_BATCHES}):                    # tests have fewer
         arrays = random_inputs(checkpoint.role, batch, n, seed=batch)
         for output, expected in zip(session.run(None, arrays), autograd(network, **arrays), strict=True):
             if output.shape != expected.shape:

@@ -24,8 +24,7 @@ from utils.files import UserError
 from utils.onnx_classifier import open_classifier_gradient
 
 VERSION = 2        # of the checkpoint format
-CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_list, "weights": dict,
-           # of a checkpoint
+CONTENT = {"kind": str, "config": {str: (bool, int, float)}, "classes": is_name_list, "weights": dict,          # of a checkpoint
            "width_table": torch.Tensor,
            "info": {**{f"{key}?": str for key in ("model", "dataset", "dataset_sha256", "license", "source")},
                     "sources?": {str: str}, "figures?": {str: object}}}
@@ -526,7 +525,7 @@ def n_parameters(model):
 
 
 def load_classifier(path):
-    """A classifier to explain or attack: load() of a .pth, or a classifier-gradient.onnx as a Checkpoint without an
+    """A classifier to explain or attack: load() of a .pth, or a classifier-gradient.onnx as a Checkpoint without a
     width_table. Raises UserError for any other file."""
     if Path(path).suffix != ".onnx":
         return load(path, "classifier")

@@ -214,6 +214,13 @@ def sobel(images):
     return torch.hypot(across, down)
 
 
+def overlay(glyph, values):
+    """A map, a tensor [H, W], over its glyph, uint8 [H, W], as figures.overlay() draws it: red for the class, blue against
+    it. A few extreme pixels would leave the others pale: the scale ends at the largest but for half a percent."""
+    values = values.cpu().numpy()
+    return figures.overlay(glyph, values, np.quantile(np.abs(values), 0.995), scale=1)
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 def main(argv=None):
@@ -222,7 +229,7 @@ def main(argv=None):
     add("classifier", type=non_empty_path, help="a classifier of train.py: the .pth, or its -gradient.onnx")
     add("images", help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
     add("--out", type=new_file, default="saliency.png", help="the picture that is written: a row for each image")
-    add("--method", choices=[*METHODS, "all"], default="all")
+    add("--method", choices=[*METHODS, "all"], default="all", help="one kind of map (default: all)")
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
     add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")
     add_data_options(parser)
@@ -250,9 +257,8 @@ def main(argv=None):
         captions.append(f"{classes[target]}: {probabilities[target]:.1%}")
         print(f"{name}: {classes[answer]} ({probabilities[answer]:.1%})" + (
             f", not {captions[-1]}" if target != answer else ""))
-        maps = [METHODS[method](checkpoint.model, x, target)[0].numpy() for method in methods]
-        # a few extreme pixels would leave the others pale
-        rows.append([image, *(figures.overlay(image, m, np.quantile(abs(m), 0.995), scale=1) for m in maps)])
+        maps = [METHODS[method](checkpoint.model, x, target)[0] for method in methods]
+        rows.append([image, *(overlay(image, m) for m in maps)])
     footer = "Red: for the class, blue: against it; white to dark red where a map has no sign. Each map has its own scale."
     figures.save(figures.grid(rows, captions, ["image", *methods], "", footer, scale=5), args.out)
     print(args.out)

@@ -35,8 +35,8 @@ from training.classifier import AdversarialClassifierTrainer, predict_with_confi
 from training.gan import digits_can_start
 from training.health import Health
 from training.pretraining import backbone_file
-from training.preview import PREVIEW_CLASSES, Preview, save_loss_curves
-from training.run import TRAINERS, LossLog, Run, clear_away, has_ended, read_state
+from training.preview import Preview, save_loss_curves
+from training.run import TRAINERS, LossLog, Run, clear_away, has_ended, read_state, train_step
 from training.threads import ThreadTuner
 from training.trainer import has_bf16, learning_rate
 from utils import charts, cli, figures
@@ -264,21 +264,6 @@ def plan_epochs(run, steps_per_second):
 
 # ---- the loop ------------------------------------------------------------------------------------
 
-def train_step(trainer, batch, lr):
-    """One step of every optimizer; of a GAN the discriminator's first. -> {name: loss, a tensor}"""
-    trainer.set_lr(lr)
-    losses = {}
-    for optimizer, loss, parts in trainer.losses(batch):         # forward
-        if optimizer:
-            optimizer.zero_grad()
-            loss.backward()
-            distributed.average_gradients(optimizer)
-            optimizer.step()
-        losses |= parts
-    trainer.end_step(batch)                                      # the averaged weights follow
-    return distributed.average_losses(losses)
-
-
 def train(run, progress):
     """Take steps, log, draw, save, until all epochs are done. Raises UserError where a loss is no number."""
     trainer, batches, settings = run.trainer, run.batches, run.trainer.settings
@@ -388,7 +373,7 @@ def measure_classifier(run):
         scores = statistics.classification_scores(table)
         scores["ece"] = statistics.expected_calibration_error(confidence, answers == labels)
         measured |= {f"{split}_{k}": round(scores[k], 4) for k in ("accuracy", "balanced_accuracy", "ece")}
-    if len(g.x_test) and len(g.classes) <= PREVIEW_CLASSES:
+    if len(g.x_test) and len(g.classes) <= charts.MATRIX_CLASSES:
         title = f"{run.title}: test images by class and answer"
         figures.save(charts.heatmap(table, g.classes, g.classes, title=title), run.path("_confusion.png"))
     return measured

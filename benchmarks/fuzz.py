@@ -234,7 +234,7 @@ def study_context(path, rows):
 def read_ocr(path):
     known = study_context(path, "ocr.jsonl")
     rows = [r for r in ocr.open_cache(known).index.values() if r.get("version") == ocr.VERSION]
-    if shown := ocr.longest(rows):
+    if shown := ocr.rows_to_show(rows):
         ocr.ocr_report.describe(known, shown, ocr.ARMS)
 
 

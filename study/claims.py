@@ -6,10 +6,10 @@
             claims.release("ab12")
 
 A claim is a hard link to the worker's own file: a link is made at once or, where there is one already, not at all, also
-in network folders. While the worker lives it touches that file, and with it all its claims, and keeps it locked. A claim is stale when its worker's lock is gone, which the system sees to however a process of this
-machine ends, or when a worker of another machine has been silent for a while: by the clock of the machine that keeps
-the folder. Two workers that take a stale claim in the same instant may both do that job: it is done twice, to the same
-end.
+in network folders. While the worker lives it touches that file, and with it all its claims, and keeps it locked. A
+claim is stale when its worker's lock is gone, which the system sees to however a process of this machine ends, or when
+a worker of another machine has been silent for a while: by the clock of the machine that keeps the folder. Two workers
+that take a stale claim in the same instant may both do that job: it is done twice, to the same end.
 """
 import contextlib
 import os

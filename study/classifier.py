@@ -12,8 +12,6 @@ from study.report import Figure, Section, Table
 from training.classifier import predict_probabilities
 from utils import charts, figures
 
-MATRIX_CLASSES = 50           # up to which the confusion matrix is given
-
 
 def measure(context):
     """Accuracy, precision and recall by class, calibration; mistakes are shown with context.show_real."""
@@ -30,7 +28,7 @@ def measure(context):
                "parameters": models.n_parameters(network),
                "calibration": {"confidence": confidence, "accuracy": accuracy,
                                "images": (fraction * n).round().astype(int)}}
-    if len(g.classes) <= MATRIX_CLASSES:
+    if len(g.classes) <= charts.MATRIX_CLASSES:
         numbers["confusion"] = matrix
     section = describe(numbers, g.classes)
     if context.show_real and len(wrong):

@@ -54,18 +54,24 @@ def read_record(path):
         raise UserError(f"{path} is no record of train.py: train again, or remove it") from e
 
 
+def generator_file(context, stem):
+    """<stem>.onnx, else <stem>.pth, of the folder of models; None where there is neither."""
+    files = (context.models / f"{stem}{suffix}" for suffix in (".onnx", ".pth"))
+    return next((path for path in files if path.is_file()), None)
+
+
 def open_generators(context, stems=tuple(GENERATORS)):
     """The usable generator files of the folder, the .onnx where there is one: ({stem: source of open_generator}, notes).
     What is missing, broken or draws other classes than those of the data set becomes a sentence in `notes`."""
     sources, notes = {}, []
     for stem in stems:
-        files = [p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file()]
+        path = generator_file(context, stem)
         try:
-            if not files:
+            if path is None:
                 raise UserError(f"there is no `{stem}.onnx` and no `{stem}.pth`")
-            source = open_generator(files[0])
+            source = open_generator(path)
             if source.classes != context.glyphs.classes:
-                raise UserError(f"`{files[0].name}` draws other classes than those of {context.glyphs.name}")
+                raise UserError(f"`{path.name}` draws other classes than those of {context.glyphs.name}")
             sources[stem] = source
         except UserError as e:
             notes.append(f"No {GENERATORS[stem]}: {e}.")

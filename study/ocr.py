@@ -37,8 +37,8 @@ from training.classifier import predict, predict_probabilities, train_classifier
 from training.deformation import DEFAULT_DEFORMER, load_deformer
 from training.discriminant import discriminant_classifier
 from training.pretraining import backbone_file, load_backbone
-from training.run import is_duration, train_generator
-from utils.checked_json import is_share, matches
+from training.run import train_generator
+from utils.checked_json import is_duration, is_share, matches
 from utils.files import UserError
 
 NETWORK = "small-classifier"           # whose backbone it is
@@ -186,7 +186,7 @@ def make_case(glyphs, protocol, n, seed):
     return Case(replace(glyphs, x_train=glyphs.x_train[chosen], y_train=glyphs.y_train[chosen]), rare)
 
 
-def image_counts(protocol, context):
+def counts_of(protocol, context):
     """The values of n of a protocol: those of --per-class that make sense for it, else its own."""
     counts = np.unique(context.glyphs.y_train, return_counts=True)[1]
     if protocol == "predecessors":
@@ -323,7 +323,7 @@ class Study(RowStudy):
             members = [discriminant_classifier(x, y, views=self.steps * BATCH, seed=seed, n_classes=k, device=device, **options)]
         if arm.tuned or not arm.fixed:
             members.append(train_classifier(x, y, self.steps, seed, "classical" if arm.warped else "none", synthetic, n_classes=k,
-                                            device=device, balanced=arm.balance == "sampling", **options))
+                                            device=device, batch=BATCH, balanced=arm.balance == "sampling", **options))
         return Ensemble(members) if len(members) > 1 else members[0]
 
     def synthetic(self, case, protocol, n, seed, arm, settings):
@@ -400,7 +400,7 @@ def run_study(context, protocols=None, arms=None, **budget):
         known = [name for name, arm in ARMS[protocol].items() if arm.source != "strokes" or script]
         usual = QUICK.get(protocol, known) if context.quick else [name for name in known if name != "strokes"]
         jobs += study.jobs(protocol, [name for name in known if name in (arms or usual)],
-                           image_counts(protocol, context), context.seeds)
+                           counts_of(protocol, context), context.seeds)
     measured = [job for job in jobs if job[4] is None]
     if not measured:
         raise UserError("nothing to run: these protocols have no such arms or numbers of images on "
@@ -409,7 +409,7 @@ def run_study(context, protocols=None, arms=None, **budget):
     return [study.cache.get(study.key(*job)) for job in measured]
 
 
-def longest(rows, ran=()):
+def rows_to_show(rows, ran=()):
     """Of all rows those to show: of each protocol the largest complete tables of one study (steps and tries), the one
     that was just run, else one with chosen settings."""
     now, studies, chosen = {r["protocol"]: study_of(r) for r in ran}, {}, {}
@@ -442,11 +442,11 @@ def measure(context):
         rows = [r for r in open_cache(context).index.values()
                 if r.get("sha256") == context.glyphs.sha256 and r.get("version") == VERSION]
         return list({(r["arm"], r["n"], r["seed"], r["try"], *study_of(r)): r for r in rows}.values())      # the latest
-    shown = longest(stored()) if context.quick and not context.ocr else []
+    shown = rows_to_show(stored()) if context.quick and not context.ocr else []
     protocol = {"form": "full", "per_class": None} if shown else {}
     if not shown:
         ran = run_study(context, **context.ocr)        # stored() is read after it
-        shown = longest(stored(), ran)
+        shown = rows_to_show(stored(), ran)
     parts = {(r["n"], *study_of(r)) for r in shown}
     rows = [r for r in stored() if (r["n"], *study_of(r)) in parts]                # with the tries before
     generators = {(r["protocol"], r["n"], r["seed"], r.get("generator_seconds", 0)) for r in rows}

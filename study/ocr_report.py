@@ -27,7 +27,7 @@ QUESTIONS = {"strokes": "simulator", "hands": "scripts", "": "pretraining"}     
 USES = {"added": "beside classical augmentation", "bare": "where nothing is augmented",
         "instead": "in place of augmentation", "alone": "without real images"}
 HOLM = ("Holm's correction is for all comparisons of this table that ask the same: synthetic images of generators or of "
-        "the simulator, beside or in place of augmentation, with nothing augmented, or alone. McNemar: on how many seeds "
+        "the simulator, learned hands, or pre-training, beside or in place of augmentation, with nothing augmented, or alone. McNemar: on how many seeds "
         "its test finds more, or fewer, test images classified correctly, p < .05.")
 
 
@@ -75,7 +75,7 @@ class Protocol:
         return comparisons
 
     def images(self, n):
-        text = "all images" if n == "all" else f"{n} images"
+        text = "all images" if n == "all" else f"{n} image{'s' * (n != 1)}"
         return text + {"rare": " per rare class", "tail": " in the smallest class"}.get(self.name, " per class")
 
     def paragraphs(self):
@@ -143,7 +143,7 @@ class Protocol:
                          *([format_points(a["mean"], a["half"]), format_p(a["p"])] if rare else []),
                          f"{c['mcnemar_better']} / {c['mcnemar_worse']} of {c['seeds']}"])
         if rows:
-            tables.append(Table(f"Arms with synthetic images against arms without: {self.about}",
+            tables.append(Table(f"Arms against the best arm without what they add: {self.about}",
                                 [*columns, "McNemar: seeds better / worse"], rows, HOLM))
         n, by_arm = max(self.by_n.items(), key=lambda item: len(item[1]))
         names = [f.replace("_", " ").replace("ece", "ECE").replace("f1", "F1") for f in fields]

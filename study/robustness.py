@@ -16,15 +16,14 @@ import attacks
 import models
 from generate_digits import sample_all
 from metrics.statistics import format_interval, format_percent, format_points, holm, paired_t_test, t_interval
-from study.context import GENERATORS, example_glyphs, join_names, open_classifier, open_generators
+from study.context import GENERATORS, example_glyphs, generator_file, join_names, open_classifier, open_generators
 from study.corruptions import CORRUPTIONS, corrupt
 from study.jobs import RowStudy, run
 from study.report import Figure, Section, Table
 from study.run_cache import RunCache
 from training.classifier import accuracy, train_classifier
-from training.run import is_duration
 from utils import charts, figures
-from utils.checked_json import is_share, matches
+from utils.checked_json import is_duration, is_share, matches
 
 VERSION = 1                # of what a row of the study means
 CLASSIFIERS = {"classifier": "classifier", "classifier-adversarial": "adversarially trained classifier",
@@ -122,9 +121,9 @@ class Study(RowStudy):
         self.size = size
         sources, self.notes = open_generators(context, ("generator", "cvae"))
         self.hashes = {}
-        for stem in sources:               # the file that open_generators opened
-            path = next(p for p in (context.models / f"{stem}.onnx", context.models / f"{stem}.pth") if p.is_file())
-            self.hashes[GENERATORS[stem]] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for stem in sources:
+            content = generator_file(context, stem).read_bytes()
+            self.hashes[GENERATORS[stem]] = hashlib.sha256(content).hexdigest()[:12]
         self.sources = {GENERATORS[stem]: source for stem, source in sources.items()}
         self.arms = {"real": ("none", []), "+ classical": ("classical", [])}          # augment, generators of images
         self.arms |= {f"+ {name}": ("none", [name]) for name in self.sources}

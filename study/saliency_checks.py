@@ -13,7 +13,7 @@ import models
 import saliency
 from generate_digits import open_generator, sample_all
 from metrics.statistics import format_interval, format_percent, holm, paired_t_test, rank_correlation, t_interval
-from saliency import METHODS
+from saliency import METHODS, overlay
 from study.context import GENERATORS, example_glyphs, join_names, open_classifier, open_generators
 from study.report import Figure, Section, Table
 from training.classifier import accuracy, predict, train_classifier
@@ -179,12 +179,6 @@ def measure_epochs(context, arms, size, test, x, y):
 
 
 # ---- figures of glyphs ---------------------------------------------------------------------------
-
-def overlay(glyph, values):
-    """A map [H, W] over its glyph, uint8 [H, W]; red for the class, blue against it."""
-    values = values.cpu().numpy()              # a few extreme pixels would leave the others pale
-    return figures.overlay(glyph, values, np.quantile(np.abs(values), 0.995), scale=1)
-
 
 def classes_figure(network, classes, images, labels, origin):
     """The maps of every method on one glyph of each class."""

@@ -1,4 +1,4 @@
-"""What test_distributed.py looks at: trainings in several processes, in FOLDER, and FOLDER/seen.json. They are forked from
+"""What test_several_processes.py looks at: trainings in several processes, in FOLDER, and FOLDER/seen.json. They are forked from
 this process, which has no threads, so that torch is imported once.
 
     python tests/several.py FOLDER

@@ -319,12 +319,12 @@ def test_a_discriminator_learns_to_tell_real_from_fake():
 
 def test_it_may_start_from_digits_but_for_the_classes():
     started, digits = (ConditionalGAN(GANSettings(pretrained=True), 4, "cpu"),
-                       models.load(gan.DIGITS / "generator.pth").model.state_dict())
+                       models.load(gan.SHIPPED / "generator.pth").model.state_dict())
     for network in (started.generator, started.ema):
         mine = network.state_dict()
         assert {k for k, v in mine.items() if not torch.equal(v, digits[k])} == {"condition.label.weight"}
     fresh = started.discriminator.state_dict()
-    trained = models.load(gan.DIGITS / "discriminator.pth").model.state_dict()
+    trained = models.load(gan.SHIPPED / "discriminator.pth").model.state_dict()
     assert {k for k, v in fresh.items() if not torch.equal(v, trained[k])} == {
         "condition.label.weight", "label_head.weight", "label_head.bias"}
 
@@ -332,5 +332,5 @@ def test_it_may_start_from_digits_but_for_the_classes():
 def test_digits_cannot_start_where_they_are_missing(tmp_path, monkeypatch):
     glyphs = Glyphs("own", list("abcd"), *[np.zeros((4, 28, 28), np.uint8), np.arange(4)] * 3, "s", "l")
     assert gan.digits_can_start(glyphs)
-    monkeypatch.setattr(gan, "DIGITS", tmp_path)
+    monkeypatch.setattr(gan, "SHIPPED", tmp_path)
     assert not gan.digits_can_start(glyphs)

@@ -352,10 +352,10 @@ def test_of_several_budgets_the_one_just_run_is_shown_else_the_longest():
         return [{"protocol": protocol, "n": 4, "arm": a, "seed": s, "steps": steps, "generator_steps": 1, "tries": tries,
                  "try": None} for s in range(seeds) for a in ("real", "cvae")]
     stored = rows(10, 3) + rows(20, 2) + rows(30, 5, tries=1) + rows(10, 2, protocol="rare")
-    assert ocr.longest(stored) == rows(10, 3) + rows(10, 2, protocol="rare")
-    assert ocr.longest(stored, rows(20, 2)[:1]) == rows(20, 2) + rows(10, 2, protocol="rare")
-    assert ocr.longest(stored, rows(30, 5, tries=1)) == rows(30, 5, tries=1) + rows(10, 2, protocol="rare")
-    assert ocr.longest([]) == []
+    assert ocr.rows_to_show(stored) == rows(10, 3) + rows(10, 2, protocol="rare")
+    assert ocr.rows_to_show(stored, rows(20, 2)[:1]) == rows(20, 2) + rows(10, 2, protocol="rare")
+    assert ocr.rows_to_show(stored, rows(30, 5, tries=1)) == rows(30, 5, tries=1) + rows(10, 2, protocol="rare")
+    assert ocr.rows_to_show([]) == []
 
 
 def test_numbers_of_images_are_those_that_mean_something(context):
@@ -364,7 +364,7 @@ def test_numbers_of_images_are_those_that_mean_something(context):
     said = []
 
     def sizes(protocol, *asked):
-        return ocr.image_counts(protocol, Context(glyphs, None, None, 2, list(asked), False, say=lambda *a: said.append(a)))
+        return ocr.counts_of(protocol, Context(glyphs, None, None, 2, list(asked), False, say=lambda *a: said.append(a)))
     assert sizes("tail") == [5] and sizes("rare") == [5, 10, 20, 50] and sizes("few") == [10, 50, None]
     assert not said and sizes("tail", 4, 10) == [4] and "up to 8" in said[0][0]
     assert sizes("few", 10, 10, None) == [10, 10, None] and sizes("rare", None) == []

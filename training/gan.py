@@ -14,12 +14,12 @@ from utils.distance_field import pen_width
 from utils.files import UserError
 
 PENALTY_EVERY = 16         # steps between two gradient penalties, which are scaled up by as much
-DIGITS = Path(__file__).parent.parent / "saved_models"       # the GAN that comes along
+SHIPPED = Path(__file__).parent.parent / "saved_models"       # the GAN that comes along
 
 
 @dataclass
 class GANSettings:
-    """Learning rate and weights of the losses; chosen by short trials on MNIST (docs/notes.md)."""
+    """Learning rate and weights of the losses; chosen by short trials on MNIST (docs/models.md)."""
     lr: float = 2e-3                 # training breaks down at 1.5 to 2 times this
     warm_up: int = 50                # steps
     final_lr: float = 0.02           # share of lr at the end
@@ -125,8 +125,8 @@ def digits_can_start(glyphs):
     """Whether the GAN that comes along can start one on this data set: it is there, of the same size, and has not learned on that
     very data set, of which the images may be a part."""
     try:
-        generator = models.load(DIGITS / "generator.pth", "generator")
-        models.load(DIGITS / "discriminator.pth", "discriminator")
+        generator = models.load(SHIPPED / "generator.pth", "generator")
+        models.load(SHIPPED / "discriminator.pth", "discriminator")
     except UserError:
         return False
     n_classes = len(glyphs.classes)
@@ -136,7 +136,7 @@ def digits_can_start(glyphs):
 
 def start_from_digits(network, kind):
     """Give a generator or discriminator the weights of the one that comes along, but for those that belong to its classes."""
-    trained = models.load(DIGITS / f"{kind}.pth", kind).model.state_dict()
+    trained = models.load(SHIPPED / f"{kind}.pth", kind).model.state_dict()
     network.load_state_dict({k: v if "label" in k else trained[k] for k, v in network.state_dict().items()})
 
 

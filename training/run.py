@@ -29,7 +29,7 @@ from training.threads import ThreadTuner
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
 from utils.archive import read_archive, write_archive
-from utils.checked_json import matches, parse_json, read_json
+from utils.checked_json import is_duration, matches, parse_json, read_json
 from utils.files import UserError, atomic
 
 TRAINERS = {"cgan": ConditionalGAN, "acgan": AuxiliaryClassifierGAN, "cvae": ConditionalVAE} | CLASSIFIER_TRAINERS
@@ -304,14 +304,9 @@ def is_count(value):
     return type(value) is int and 0 <= value < 1 << 40
 
 
-def is_duration(value):
-    return matches(value, float) and value >= 0
-
-
 def is_frame(value):
     """Whether a stored value is a frame of the preview: images uint8 [N, 28, 28] and a caption."""
-    return (matches(value, [object]) and len(value) == 2 and matches(value[0], torch.Tensor) and isinstance(value[1],
-        str)
+    return (matches(value, [object]) and len(value) == 2 and matches(value[0], torch.Tensor) and isinstance(value[1], str)
             and value[0].dtype == torch.uint8 and value[0].shape[1:] == (28, 28) and len(value[0]) > 0)
 
 
@@ -389,6 +384,21 @@ def describe_machine(device):
             "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}}
 
 
+def train_step(trainer, batch, lr):
+    """One step of every optimizer; of a GAN the discriminator's first. -> {name: loss, a tensor}"""
+    trainer.set_lr(lr)
+    losses = {}
+    for optimizer, loss, parts in trainer.losses(batch):         # forward
+        if optimizer:
+            optimizer.zero_grad()
+            loss.backward()
+            distributed.average_gradients(optimizer)
+            optimizer.step()
+        losses |= parts
+    trainer.end_step(batch)                                      # the averaged weights follow
+    return distributed.average_losses(losses)
+
+
 # ---- without a command line ----------------------------------------------------------------------
 
 def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0, **settings):
@@ -410,12 +420,7 @@ def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0,
         for step in range(steps):
             batches.refit_prior(trainer, step)
             batch = batches.batch(step, whole_epochs)
-            trainer.set_lr(learning_rate(step, whole_epochs, settings.lr, settings.warm_up, settings.final_lr))
-            for optimizer, loss, _ in trainer.losses(batch):
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            trainer.end_step(batch)
+            train_step(trainer, batch, learning_rate(step, whole_epochs, settings.lr, settings.warm_up, settings.final_lr))
             tuner.tick()
         trainer.finish(*batches.all())
     return TorchGenerator(trainer.ema, glyphs.classes)

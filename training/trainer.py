@@ -1,5 +1,5 @@
 """What the training of every model has in common. A Trainer turns batches into losses; the loop belongs to whoever
-trains (train.train_step, run.train_generator)."""
+trains (run.train_step)."""
 import contextlib
 import math
 from dataclasses import dataclass

@@ -80,7 +80,8 @@ class ConditionalVAE(Trainer):
     @torch.no_grad()
     def finish(self, images, labels, thickness):
         """Fit the prior of the averaged network to the codes of these images, of at most MAX_CODES of a class. ->
-        {"kl": nats per image, "active_units": values of the code whose mean varies by more than 0.01 (Burda et al. 2016)}
+        {"kl": nats per image, "active_units": values of the code whose mean varies by more than 0.01 (Burda et al. 2016)};
+        {} where the codes are no numbers any more.
         """
         chosen = np.sort(np.concatenate(members(labels.cpu().numpy())))
         parts = [self.ema.encoder(models.from_uint8(images[i]), labels[i], thickness[i])

@@ -25,6 +25,7 @@ COLOURS = [figures.ACCENT, (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 1
            (128, 128, 128), (136, 34, 85), (140, 140, 30), (110, 70, 190), (120, 70, 30)]
 DASHES = [(), (9, 4), (2, 3), (9, 3, 2, 3)]  # lengths on, off, ... in pixels
 MARKERS = [_shape(24, radii=[1]), _shape(4, 1 / 8), _shape(3), _shape(4), _shape(3, 1 / 2), _shape(8, 0, (1.5, 0.6))]
+MATRIX_CLASSES = 50                          # up to which a confusion matrix can be read
 FAINT, SMOOTHING = (232, 232, 232), 3        # of rules; shapes are drawn that much larger, then reduced
 tick_text = "{:,.6g}".format                 # 0.25, 1,500, 2e+07, 3e-05
 

@@ -90,6 +90,11 @@ def is_share(value):
     return matches(value, float) and 0 <= value <= 1
 
 
+def is_duration(value):
+    """Whether JSON is a number of seconds: finite, not negative."""
+    return matches(value, float) and value >= 0
+
+
 def is_name_list(value):
     """Whether JSON is a list of names of classes, at least one."""
     return matches(value, [str]) and 0 < len(value) and all(0 < len(name) <= 1000 for name in value)
