@@ -127,7 +127,8 @@ def parse_args(argv=None):
     add_setting("--pen", cli.number(float, at_least=0, at_most=4), "pixels by which a classifier's strokes are written wider or "
                 f"thinner on either side; {FEW_SETTINGS['pen']:g} where there are at most {FEW} images of a class")
     add_setting("--noise", cli.number(float, at_least=0, at_most=1), "most standard deviation of noise that is added to a "
-                "classifier's images, of [0, 1]; 0.3: it then reads more of what is noisy, foggy or scratched (docs/notes.md)")
+                f"classifier's images, of [0, 1], which then reads more of what is noisy, foggy or scratched; 0 where there are at most {FEW} "
+                "images of a class")
     add_setting("--hands", cli.number(float, at_least=0, at_most=1), "share of a classifier's images that are written as other "
                 "hands would, learned on other scripts")
     add("--plain", action="store_true", help=f"begin with random weights where there are few images of a class, too: a classifier "
@@ -223,12 +224,16 @@ def resolve(args, glyphs):
         args.diffaugment = SHIFT if len(glyphs.x_train) < SCARCE * len(glyphs.classes) else 0
     if args.model == "cgan" and not args.plain and len(glyphs.x_train) <= FEW_TO_DRAW * len(glyphs.classes):
         args.pretrained = digits_can_start(glyphs)
-    if TRAINERS[args.model].redraws and not args.plain and np.median(sizes[sizes > 0]) <= FEW:
-        for name, value in FEW_SETTINGS.items():
-            if getattr(args, name, None) is None:
-                setattr(args, name, value)
-        args.pretrained = backbone_file(args.model).is_file()
-        args.tuned = args.pretrained and len(glyphs.x_train) >= TUNED
+    if TRAINERS[args.model].redraws:
+        are_few = np.median(sizes[sizes > 0]) <= FEW
+        if are_few and args.noise is None:
+            args.noise = 0.0
+        if are_few and not args.plain:
+            for name, value in FEW_SETTINGS.items():
+                if getattr(args, name, None) is None:
+                    setattr(args, name, value)
+            args.pretrained = backbone_file(args.model).is_file()
+            args.tuned = args.pretrained and len(glyphs.x_train) >= TUNED
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
     if args.minutes is None and not args.epochs:

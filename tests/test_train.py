@@ -192,7 +192,11 @@ def test_what_is_asked_for_counts_more_than_what_few_images_want(small_npz):
     glyphs = data.load(small_npz)
     few = resolved(glyphs.subset(2, 0), "--model", "classifier", "--pen", "0.5", "--hands", "0.25")
     assert (few.pen, few.hands, few.elastic, few.pretrained) == (0.5, 0.25, 20.0, True)
+    assert few.noise == resolved(glyphs.subset(2, 0), "--model", "classifier", "--plain").noise == 0
     many = resolved(glyphs, "--model", "classifier", "--hands", "0.5")
+    assert many.noise > 0 == resolved(glyphs, "--model", "classifier", "--noise", "0").noise
+    for words in (["--adversarial", "--model", "classifier"], ["--model", "classifier-tiny"]):
+        assert resolved(glyphs, *words).noise == 0
     assert (many.pen, many.hands, many.elastic, many.pretrained) == (0.0, 0.5, 8.0, False)
     run = Run(many, glyphs, torch.device("cpu"), 0.0)
     batch = run.batches.batch(0, 10)

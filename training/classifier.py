@@ -37,7 +37,7 @@ class ClassifierSettings:
     label_smoothing: float = 0.05
     elastic: float = 8.0             # see augment.warp; more where images are few: FEW_SETTINGS of train.py
     pen: float = 0.0                 # pixels by which strokes are written wider or thinner on either side; 0: as they are
-    noise: float = 0.0               # most standard deviation of noise that is added to an image: see augment.add_noise
+    noise: float = 0.3               # most standard deviation of noise that is added to an image: see augment.add_noise
     hands: float = 0.0               # share of the images that are written as other hands would (training/deformation.py)
     pretrained: bool = False         # features of the backbone that comes along, a head in closed form (training/discriminant.py)
     tuned: bool = False              # beside that a network that starts from the backbone and is trained, logits added
@@ -46,12 +46,14 @@ class ClassifierSettings:
 @dataclass
 class TinyClassifierSettings(ClassifierSettings):
     lr: float = 6e-3
+    noise: float = 0.0               # what it costs so small a network was not measured
 
 
 @dataclass
 class AdversarialClassifierSettings(ClassifierSettings):
     warm_up: int = 200
     label_smoothing: float = 0.0
+    noise: float = 0.0
 
 
 class ClassifierTrainer(Trainer):
