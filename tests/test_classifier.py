@@ -64,9 +64,15 @@ def test_without_warp_images_are_only_moved():
     changes = {}
     for strength in (0.0, 1.0):
         batch.rng.manual_seed(0)
-        warped = make(ClassifierTrainer, warp=strength).augment(batch)
+        warped = make(ClassifierTrainer, warp=strength, noise=0.0).augment(batch)
         changes[strength] = (warped.sum((1, 2, 3)) / batch.images.sum((1, 2, 3)) - 1).abs().max()
     assert changes[0.0] < 1e-4 and changes[1.0] > 0.05
+
+
+def test_noise_is_added_unless_there_is_to_be_none():
+    clean, noisy = (make(ClassifierTrainer, warp=0.0, **more).augment(stroke_batch()) for more in ({"noise": 0.0}, {}))
+    std = (noisy - clean).std((1, 2, 3))
+    assert std.max() < 0.3 and std.std() > 0.02 and noisy.min() >= 0 and noisy.max() <= 1
 
 
 def test_sizes():
