@@ -69,14 +69,16 @@ def test_samples_are_what_was_asked(samples):
 @pytest.mark.skipif(not os.environ.get("GLYPHS_DATA"), reason="needs real MNIST: set GLYPHS_DATA to its folder")
 def test_on_real_mnist(samples):
     glyphs = data.load("mnist")
-    for name, n, wanted in (("classifier", 10_000, 0.997), ("classifier-tiny", 10_000, 0.994), ("classifier-adversarial", 4000, 0.985)):
+    extractor = Extractor(SHIPPED / "classifier.onnx")
+    test, real, drawn = (extractor.measure(x) for x in (glyphs.x_test, glyphs.x_train[:2000], samples[0]))
+    assert np.mean(test.answers == glyphs.y_test) >= 0.997
+    # the first half of the test images is the harder one
+    for name, n, wanted in (("classifier", 4000, 0.995), ("classifier-tiny", 10_000, 0.994), ("classifier-adversarial", 4000, 0.99)):
         session, _ = open_session(SHIPPED / f"{name}.onnx", "classifier")
         parts = [session.run(["probabilities"], {"image": images})[0] for images in np.array_split(glyphs.x_test[:n], 10)]
         probabilities = np.concatenate(parts)
         right = probabilities.argmax(1) == glyphs.y_test[:n]
         assert right.mean() >= wanted
         assert expected_calibration_error(probabilities.max(1), right) <= 0.006        # 0.001 by chance
-    extractor = Extractor(SHIPPED / "classifier.onnx")
-    test, real, drawn = (extractor.measure(x) for x in (glyphs.x_test[:2000], glyphs.x_train[:2000], samples[0]))
     # 2,000 of each: mostly bias, the same for both
     assert fid(test.moments, drawn.moments) < 1.6 * fid(test.moments, real.moments)
