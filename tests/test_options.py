@@ -39,12 +39,12 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--minutes": RATES, "--per-class": COUNTS, "--seed": SEEDS, "--batch": COUNTS, "--balance": ["2", *WEIGHTS],
         "--diffaugment": ["14", "-1", "1.5", ""], "--lr": [n for n in RATES if n != "1e23"],
         "--label-weight": WEIGHTS, "--g-label-weight": WEIGHTS,
-        "--width-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
+        "--width-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--gan-weight-end": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
         "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS,
         "--adversarial": [None], "--snapshots": COUNTS[1:], "--pen": ["5", *WEIGHTS],
         "--noise": ["2", *WEIGHTS], "--hands": ["2", *WEIGHTS], "--resume": [None]}),
     "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
-        "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--width-weight")},
+        "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--gan-weight-end", "--width-weight")},
         "--diffaugment": ["2"]}),
     "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {
         "--warp": ["1"], "--gan-weight": ["1"]}),

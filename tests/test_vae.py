@@ -56,13 +56,14 @@ def test_the_adversarial_loss_sets_in_later():
 
 
 def test_the_adversarial_part_is_weighed_against_the_reconstruction():
-    """Late in a run: pixels + KL + 10 (G + 0.5 label + 0.5 ink), from what is drawn with the batch's own conditions."""
-    vae, asked = make(ConditionalVAE), []
+    """In the middle of a run: pixels + KL + 6 (G + 0.5 label + 0.5 width), from what is drawn with the batch's own
+    conditions, where the weight of what is in brackets goes from 2 to 18."""
+    vae, asked = make(ConditionalVAE, gan_weight=2, gan_weight_end=18), []
     vae.vae.register_forward_pre_hook(lambda network, inputs: asked.append(inputs[1:]))
-    batch = make_batch(step=1, progress=0.9)
+    batch = make_batch(step=1, progress=0.5)
     (_, _, d_parts), (_, loss, parts) = vae.losses(batch)
     logged = d_parts | parts
-    expected = logged["pixels"] + logged["KL"] + 10 * (logged["G"] + 0.5 * logged["label"] + 0.5 * logged["width"])
+    expected = logged["pixels"] + logged["KL"] + 6 * (logged["G"] + 0.5 * logged["label"] + 0.5 * logged["width"])
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-4, atol=1e-3)
     (y, t), = asked
     assert torch.equal(y, batch.labels) and torch.equal(t, batch.thickness)

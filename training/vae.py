@@ -19,7 +19,8 @@ MAX_CODES = 20_000         # codes of a class that its mixture is fitted to
 @dataclass
 class VAESettings(GANSettings):
     g_label_weight: float = 0.5
-    gan_weight: float = 10.0         # of the adversarial loss, against a reconstruction of about 70 nats; 0: a plain VAE
+    gan_weight: float = 20.0         # of the adversarial loss, against a reconstruction of about 70 nats; 0: a plain VAE ...
+    gan_weight_end: float = 200.0    # ... and at the end: by then codes have their places, and what is left to learn are textures
 
 
 class ConditionalVAE(Trainer):
@@ -65,9 +66,14 @@ class ConditionalVAE(Trainer):
 
             g_loss, parts = self.adversarial.generator_loss(batch, fake)
             width = width_loss(fake, x)
-            loss = loss + self.settings.gan_weight * (g_loss + self.settings.width_weight * width)
+            loss = loss + self.adversarial_weight(batch.progress) * (g_loss + self.settings.width_weight * width)
             parts["width"] = width.detach()
         yield self.optimizers["vae"], loss, parts
+
+    def adversarial_weight(self, progress):
+        """Of the adversarial loss, by the share of the run: from gan_weight to gan_weight_end in equal ratios."""
+        start, end = self.settings.gan_weight, self.settings.gan_weight_end
+        return start * (end / start) ** progress
 
     def end_step(self, batch):
         for part in ("encoder", "decoder"):                # the prior is fitted, not averaged
