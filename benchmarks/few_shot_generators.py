@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from deformer import load_script
 from torch import nn
+from whose_hands import balanced_accuracy
 
 import data
 import models
-from metrics.statistics import classification_scores, confusion_matrix, t_interval
-from training.classifier import predict, train_classifier
+from metrics.statistics import t_interval
+from training.classifier import train_classifier
 from training.discriminant import discriminant_classifier
 from training.gan import PENALTY_EVERY, GANSettings, ema_copy, update_ema, width_loss
 from training.pretraining import load_backbone
@@ -217,18 +218,12 @@ def read_with(vae, g, n, draw, backbone, tuned, n_val):
         images = drawn(vae, few, VIEWS, draw, vectors)
         sets |= {f"{HEAD}, {way}, {share:g}": mixed(few, *images, share) for share in SHARES}
     for name, (x, y) in sets.items():
-        found[name] = accuracy(discriminant_classifier(x, y, backbone, VIEWS, draw, n_classes), g, n_val)
+        found[name] = balanced_accuracy(discriminant_classifier(x, y, backbone, VIEWS, draw, n_classes), g, n_val)
     for name, images in {TUNED: None, f"{TUNED}, by support": drawn(vae, few, 2000, draw)}.items() if tuned else ():
         network = train_classifier(few.x_train, few.y_train, TUNED_STEPS, draw, "classical", images, n_classes=n_classes,
                                    pen=1.0, backbone=backbone)
-        found[name] = accuracy(network, g, n_val)
+        found[name] = balanced_accuracy(network, g, n_val)
     return found
-
-
-def accuracy(network, g, n):
-    """Balanced accuracy in % on n validation images."""
-    table = confusion_matrix(g.y_val[:n], predict(network, g.x_val[:n]), len(g.classes))
-    return 100 * classification_scores(table)["balanced_accuracy"]
 
 
 @torch.no_grad()

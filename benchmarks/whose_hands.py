@@ -38,6 +38,12 @@ def with_variation_of(backbone, scripts, seed=0):
     return backbone
 
 
+def balanced_accuracy(network, g, n):
+    """Mean over the classes, in %, on n validation images."""
+    table = confusion_matrix(g.y_val[:n], predict(network, g.x_val[:n]), len(g.classes))
+    return 100 * classification_scores(table)["balanced_accuracy"]
+
+
 def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
     add = parser.add_argument
@@ -60,8 +66,7 @@ def main(argv=None):
                 few = g.subset(n, draw)
                 for source, network in sources.items():
                     made = discriminant_classifier(few.x_train, few.y_train, network, VIEWS, draw, len(g.classes))
-                    table = confusion_matrix(g.y_val[:args.n], predict(made, g.x_val[:args.n]), len(g.classes))
-                    found[source].append(100 * classification_scores(table)["balanced_accuracy"])
+                    found[source].append(balanced_accuracy(made, g, args.n))
                 say(f"{name}, {n} of each", draw + 1, args.draws)
             gains = {source: t_interval(np.subtract(values, found["random"])) for source, values in found.items()}
             print(f"{name}, {n} of each: " + ", ".join(f"{source} {np.mean(values):.1f} ({gains[source][0]:+.1f} ± {gains[source][1]:.1f})"
