@@ -21,11 +21,11 @@ def key_text(key):
 class RunCache:
     """A file of finished rows, one JSON object a line, and a folder beside it of rows that are not yet in that file.
 
-    A single process appends to the file; a kill in the middle of a write leaves a line without an end, which is cut off
-    when the file is opened next. Several (`shared`: see jobs.py), perhaps of several machines, each write a row into a
+    A single process appends to the file; a kill in the middle of a write leaves a line without an end, which is not read and
+    is cut off by the next append. Several (`shared`: see jobs.py), perhaps of several machines, each write a row into a
     file of its own in the folder, <path>.jobs/<digest of its key>.json, whole or not at all: nothing is appended to by
     two, nothing is lost where one dies, and a row that two have made is one row. Who knows to be alone puts them into
-    the one file, merge().
+    the one file, merge(), and removes them from the folder after that: who reads the folder first misses none.
 
     `form` (see checked_json.matches) is what {**key, **row} must look like. Raises UserError for a file that is no such
     cache."""
@@ -35,14 +35,10 @@ class RunCache:
         self.folder = self.path.with_suffix(".jobs")
         self.shared = False                                          # whether add() writes into the folder
         self.loose = {}                                              # name of a file in the folder -> its line
-        content = self.path.read_bytes() if self.path.is_file() else b""
-        whole = content[:content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
-            self._take(line, f"{self.path}, line {number}, which should be a row of a study,")
-        if whole != content:
-            with atomic(self.path) as tmp:
-                tmp.write_bytes(whole)
         self.refresh()
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        for number, line in enumerate(content[:content.rfind(b"\n") + 1].splitlines(), 1):
+            self._take(line, f"{self.path}, line {number}, which should be a row of a study,")
 
     def _take(self, line, what):
         """Add a stored line to the index; returns its row."""
@@ -74,7 +70,9 @@ class RunCache:
 
     def _append(self, lines):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "ab", buffering=0) as f:
+        with open(self.path, "a+b", buffering=0) as f:
+            f.seek(0)
+            f.truncate(f.read().rfind(b"\n") + 1)
             f.write(lines)
             os.fsync(f.fileno())
 
@@ -82,7 +80,10 @@ class RunCache:
         """Read the rows that others have finished since; returns them."""
         rows = []
         for path in sorted(path for path in self.folder.glob("*.json") if path.name not in self.loose):
-            line = path.read_bytes()
+            try:
+                line = path.read_bytes()
+            except FileNotFoundError:                        # merged by another in between
+                continue
             rows.append(self._take(line, f"{path}, which should be a row of a study,"))
             self.loose[path.name] = line
         return rows
@@ -90,8 +91,9 @@ class RunCache:
     def merge(self):
         """Put the rows of the folder into the file. Only for a process that is alone: others might do the same."""
         self.refresh()
-        if self.loose:
-            self._append(b"".join(self.loose.values()))
-            for name in self.loose:
-                (self.folder / name).unlink(missing_ok=True)
-            self.loose = {}
+        paths = [path for name in self.loose if (path := self.folder / name).exists()]     # others another has merged
+        if paths:
+            self._append(b"".join(self.loose[path.name] for path in paths))
+            for path in paths:
+                path.unlink(missing_ok=True)
+        self.loose = {}

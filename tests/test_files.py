@@ -157,6 +157,11 @@ def test_a_shared_lock_is_shared_and_the_last_one_is_alone(tmp_path, other_proce
     assert not list(tmp_path.iterdir())
 
 
+def test_who_asks_whether_he_is_alone_keeps_his_share(tmp_path):
+    with exclusive(tmp_path / "a.lock", shared=True) as one, exclusive(tmp_path / "a.lock", shared=True) as other:
+        assert not one() and not other()
+
+
 def test_a_lock_file_means_nothing_without_its_lock(tmp_path):
     """Its text may name a process id that another program has by now."""
     path = tmp_path / "a.lock"

@@ -200,13 +200,33 @@ def test_cache_keeps_rows_and_refuses_foreign_files(tmp_path):
     assert first.add({"arm": "a", "n": None}, {"accuracy": 0.5}) == {"arm": "a", "n": None, "accuracy": 0.5}
     with open(path, "ab") as f:
         f.write(b'{"key": {"arm": "b"')
+    left = path.read_bytes()
     second = RunCache(path)
     assert second.get({"n": None, "arm": "a"})["accuracy"] == 0.5 and second.get({"arm": "b"}) is None
+    assert path.read_bytes() == left                            # who reads writes nothing: another may be at it
     second.add({"arm": "b"}, {"accuracy": 0.25})
     assert [r["accuracy"] for r in RunCache(path).index.values()] == [0.5, 0.25]
     path.write_text('{"key": 3}\n')
     with pytest.raises(UserError, match="line 1"):
         RunCache(path)
+
+
+def test_no_row_is_missed_while_another_merges(tmp_path):
+    class Late(RunCache):
+        def refresh(self):
+            other.merge()
+            return super().refresh()
+    other = RunCache(tmp_path / "rows.jsonl")
+    other.shared = True
+    for arm in "ab":
+        other.add({"arm": arm}, {"accuracy": 0.5})
+        assert Late(tmp_path / "rows.jsonl").get({"arm": arm})
+    third = RunCache(tmp_path / "rows.jsonl")
+    other.add({"arm": "c"}, {"accuracy": 0.5})
+    third.refresh()
+    other.merge()
+    third.merge()                                               # what it has seen there is in the file already
+    assert (tmp_path / "rows.jsonl").read_text().count("accuracy") == 3 and not list(tmp_path.glob("rows.jobs/*"))
 
 
 @pytest.mark.parametrize("change", [

@@ -101,8 +101,14 @@ def exclusive(path, shared=False):
         os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}; choose another folder") from e
+
+    def is_alone():
+        if lock(descriptor) is True:
+            return True
+        lock(descriptor, shared=True)                # a refused attempt loses what was held
+        return False
     try:
-        yield lambda: lock(descriptor) is True
+        yield is_alone
     finally:
         with contextlib.suppress(OSError):
             if not shared or lock(descriptor) is not False:
