@@ -372,8 +372,8 @@ def main(argv=None):
         if not args.out:
             return print_summary(g)
         x, y, name, classes = g.x_train, g.y_train, g.name, g.classes
-        arrays = {"x_train": np.concatenate([x, g.x_val]), "y_train": np.concatenate([y, g.y_val]),
-                  "x_test": g.x_test, "y_test": g.y_test, "chars": np.array(classes)}
+        arrays = {"x_train": np.concatenate([x, g.x_val]), "y_train": np.concatenate([y, g.y_val]), "chars": np.array(classes)}
+        arrays |= {"x_test": g.x_test, "y_test": g.y_test} if len(g.x_test) else {}
     if args.out.suffix == ".npz":
         with atomic(args.out) as tmp, open(tmp, "wb") as f:
             np.savez_compressed(f, **arrays)

@@ -44,12 +44,12 @@ def parse_args(argv=None):
     add("--floor", type=non_empty_path, default="auto",
         help="a second real set; none; auto: NAME:train for NAME:test, else halves of REAL")
     add("--train", type=non_empty_path, help="training images for copies (default: NAME:train for NAME:test)")
-    add("--pairs", metavar="PNG", type=new_file,
+    add("--pairs", metavar="PNG", type=new_file(".png"),
         help="picture of the fakes closest to training images (implies copies)")
     add("--bootstrap", type=number(int, at_least=0, at_most=10_000),
         help="resamplings for the interval of FID, or 0 (default: 100 up to 512 features)")
     add("--infinity", action="store_true", help="FID extrapolated to infinitely many images, too")
-    add("--save-stats", metavar="NPZ", type=new_file, help="write the statistics of REAL")
+    add("--save-stats", metavar="NPZ", type=new_file(".npz"), help="write the statistics of REAL")
     add_data_options(parser, center=False)
     add("--seed", type=number(int, at_least=0, below=2 ** 32), default=0, help="of subsets and resampling")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -104,6 +104,9 @@ def run(args):
     if "copies" in names and not (train and has_features):
         raise UserError("copies needs images as FAKE, real images that were not trained on as REAL (mnist:test), "
                         "and the training images by --train")
+    training_set = read(train) if "copies" in names else None
+    if training_set and training_set.features is None:
+        raise UserError(f"--train {train} holds statistics: copies needs the training images themselves")
     table = None
     if "conditional" in names and is_named:
         glyphs = data.load(dataset, args.data_dir)
@@ -120,7 +123,7 @@ def run(args):
         result["floor"] = {"real": name_1, "fake": name_2}
         result["floor"] |= comparison.compare(set_1, set_2, bootstrap=0, infinity=infinity, **options)
     if "copies" in names:
-        result["copies"] = {"train": train} | copies(real, fake, read(train), args.pairs, args.seed)
+        result["copies"] = {"train": train} | copies(real, fake, training_set, args.pairs, args.seed)
     return result
 
 
@@ -129,7 +132,7 @@ def floor_sets(args, other, real, n_fake, read):
     rng = np.random.default_rng(args.seed)
     if other not in ("auto", "none"):
         return args.real, real, other, read(other, rng, n_fake)
-    if other == "none" or real.features is None or len(real.features) < 8:
+    if other == "none" or real.features is None or len(real.features) < 2 * (DC_K + 1):
         return None
     half, rest = np.array_split(rng.permutation(len(real.features)), 2)
     return f"{args.real}, one half", real.take(half), "the other half", real.take(rest)

@@ -211,8 +211,11 @@ def main(argv=None):
     args = parse_args(argv)
     n, out = args.num_digits, Path(args.out or DEFAULT_OUT[args.format])
     kind = "folder" if args.format == "png" else "file"
-    if out.exists() and out.is_dir() != (kind == "folder"):
-        raise UserError(f"--out {out}: --format {args.format} writes a {kind}, which this is not; choose another name")
+    ending = Path(DEFAULT_OUT[args.format]).suffix
+    if out.exists() and out.is_dir() != (kind == "folder") or out.suffix.lower() != ending and (
+            ending or out.suffix.lower() in (".npz", ".png")):
+        raise UserError(f"--out {out}: --format {args.format} writes a {kind}, as {DEFAULT_OUT[args.format]}; choose another "
+                        "name, or --format")
     source = open_generator(args.generator)
     options = {"seed": args.seed, "style": args.style, "thickness": args.thickness,
                "digits": None if args.digits is None else class_indices(args.digits, source.classes)}

@@ -119,7 +119,7 @@ def parse_args(argv=None):
     add_setting("--g-label-weight", weight, "of that of the generator; more makes samples alike")
     add_setting("--width-weight", weight, "of the loss that makes a sample's pen as wide as it should be")
     add_setting("--gan-weight", weight, "of the cvae's adversarial loss, which sharpens, at the start; 0: a plain one")
-    add_setting("--gan-weight-end", weight, "and at the end")
+    add_setting("--gan-weight-end", positive, "and at the end")
     add_setting("--r1", weight, "gradient penalty at real and fake images (pixels in [-1, 1]) at the start")
     add_setting("--r1-end", weight, "and at the end")
     add_setting("--ema", cli.number(float, above=0, below=1), "memory of the averaged generator, per step")
@@ -165,8 +165,8 @@ def check_together(args, parser):
         if getattr(args, name, None) is not None:
             parser.error(f"--{name.replace('_', '-')} does nothing for --model {args.model}: leave it out")
     trainer = TRAINERS[args.model]
-    for name, is_of_use in (("plain", trainer.has_start), ("pen", trainer.redraws), ("noise", trainer.redraws),
-                            ("hands", trainer.redraws)):
+    for name, is_of_use in (("plain", trainer.has_start), ("warp", trainer.redraws), ("pen", trainer.redraws),
+                            ("noise", trainer.redraws), ("hands", trainer.redraws)):
         if getattr(args, name) and not is_of_use:
             parser.error(f"--{name} does nothing for --model {args.model}: leave it out")
     if args.epochs and args.minutes:
@@ -335,6 +335,8 @@ def stop_at_nan(run):
         raise UserError(f"the loss is not a number at step {step}, before anything was saved: try a lower --lr")
     run.load_state(read_state(run.state))
     run.finish()
+    for ending in (".onnx", "-gradient.onnx"):                # an earlier run's: not of these weights
+        run.path(ending).unlink(missing_ok=True)
     run.save_checkpoints()
     run.warnings.append(f"the loss was not a number at step {step}: these are the weights of step {run.step}")
     run.write_record(seconds=round(run.wall_seconds, 1))

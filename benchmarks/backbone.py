@@ -28,7 +28,7 @@ def main(argv=None):
         help="characters of the random script to learn")
     add("--steps", type=number(int, above=0), default=3000, help="of 256 images")
     add("--seed", type=number(int, at_least=0), default=0)
-    add("--out", type=new_file, default="backbone.pth", help="the .pth to write")
+    add("--out", type=new_file(".pth"), default="backbone.pth", help="the .pth to write")
     args = parser.parse_args(argv)
     started, kind, digest = time.perf_counter(), f"random-{args.classes}", hashlib.sha256()
 

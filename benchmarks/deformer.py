@@ -59,7 +59,7 @@ def main(argv=None):
     add("--data-dir", type=non_empty_path, help="where named ones lie (default: $GLYPHS_DATA, else data/)")
     add("--steps", type=number(int, above=0), default=6000, help="of 128 pairs")
     add("--seed", type=number(int, at_least=0), default=0)
-    add("--out", type=new_file, default="deformer.pth", help="the .pth to write")
+    add("--out", type=new_file(".pth"), default="deformer.pth", help="the .pth to write")
     args = parser.parse_args(argv)
     started = time.perf_counter()
     scripts = {Path(name).stem: load_script(name, args.data_dir) for name in args.scripts}

@@ -193,7 +193,7 @@ def main(argv=None):
     add("--draws", type=number(int, above=1, at_most=100), default=5, help="of the few images")
     add("--tuned", type=image_counts, default=[], help="images of each character with which networks are trained, too")
     add("--n", type=number(int, above=0), default=1000, help="validation images")
-    add("--out", type=new_file, default="few_shot.png", help="the picture to write")
+    add("--out", type=new_file(".png"), default="few_shot.png", help="the picture to write")
     args = parser.parse_args(argv)
     g, say = data.load(args.target, args.data_dir), Progress()
     vae = train([load_script(name, args.data_dir)[:2] for name in args.sources], args.steps, 0, say)

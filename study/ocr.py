@@ -231,7 +231,7 @@ class Study(RowStudy):
             raise UserError(f"{self.deformer_path} was trained on {self.glyphs.name}: train one on other scripts, "
                             "with benchmarks/deformer.py, and name it with --deformer")
         digest = hashlib.sha256(self.deformer_path.read_bytes()).hexdigest()[:16]
-        return checkpoint.model, {"deformer_sha256": digest, "sources": list(checkpoint.info["sources"])}
+        return checkpoint.model.to(self.context.device), {"deformer_sha256": digest, "sources": list(checkpoint.info["sources"])}
 
     @cached_property
     def backbone(self):

@@ -49,12 +49,13 @@ def test_types_refuse_with_one_line_that_names_the_option_and_the_help(option_ty
 
 def test_places_to_write_to(tmp_path):
     (tmp_path / "file").touch()
-    for kind, good, bad in ((cli.new_file, ["file", "new", "no/such/file"], [".", ""]),
+    for kind, good, bad in ((cli.new_file(""), ["file", "new", "no/such/file"], [".", ""]),
+                            (cli.new_file(".png"), ["a.png", "a.b.PNG"], ["a.npz", "a", "png", ""]),
                             (cli.new_folder, [".", "new", "no/such"], ["file", "file/below", ""])):
         for name in good:
             assert parse(kind, str(tmp_path / name)) == str(tmp_path / name)
         for name in bad:
-            with pytest.raises(UserError, match="is a (file|folder): name a|is empty"):
+            with pytest.raises(UserError, match="is a (file|folder): name a|is empty|called .*png"):
                 parse(kind, str(tmp_path / name) if name else "")
 
 
@@ -83,10 +84,14 @@ def test_help_shows_defaults_where_there_are_any(capsys):
         parser.parse_args(["--data-dir", ""])
 
 
-def test_default_folders():
+def test_default_folders(tmp_path, monkeypatch):
     assert str(cli.default_folder("results", "mnist")) == "results"
     assert cli.default_folder("results", "k49") == cli.default_folder("results", "/elsewhere/k49.npz")
     assert cli.default_folder("results", "k49").name == "k49"
+    for name in ("scans.2024", "scans.2025"):
+        assert cli.default_folder("results", f"some/{name}/").name == name
+    monkeypatch.chdir(tmp_path)
+    assert cli.default_folder("results", ".").name == tmp_path.name
 
 
 # ---- progress ------------------------------------------------------------------------------------

@@ -244,6 +244,12 @@ def test_any_data_set_into_one_file(tmp_path, capsys):
     again = data.load(tmp_path / "letters.npz")
     assert again.classes == g.classes and np.array_equal(again.x_test, g.x_test)
     assert len(again.x_train) + len(again.x_val) == len(g.x_train) + len(g.x_val)
+    for path in (tmp_path / "letters").glob("*/*"):                       # one of each class: nothing is held out
+        if path != min(path.parent.iterdir()):
+            path.unlink()
+    data.main([str(tmp_path / "letters"), "--out", str(tmp_path / "few.npz")])
+    few = data.load(tmp_path / "few.npz")
+    assert len(few.x_train) == len(few.classes) and len(few.x_test) == 0
 
 
 def test_simulators_draw_anew(tmp_path):

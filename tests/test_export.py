@@ -163,7 +163,8 @@ def test_a_rounded_generator_is_stored_in_half_to_the_bit(tmp_path):
 @pytest.fixture
 def tiny(exported, monkeypatch):
     """The small classifier, whose graph has been built already."""
-    monkeypatch.setattr(export_onnx, "VERIFY_BATCHES", (1, 7))
+    for batches in ("VERIFY_BATCHES", "SLOW_BATCHES"):
+        monkeypatch.setattr(export_onnx, batches, (1, 7))
     monkeypatch.setattr(export_onnx, "build", lambda checkpoint: BUILT[checkpoint.kind])
     return exported[0]
 
@@ -297,7 +298,7 @@ def test_metadata_that_lies_is_found(tmp_path, exported):
     ("--check cvae.onnx --on small.npz", "wants a classifier"), ("discriminator.pth --out d.onnx", "discriminator"),
     ("--check cvae.pth", "cvae.pth"), ("cvae.pth --int8", "not a classifier"),
     ("''", "empty"), ("cvae.pth --out ''", "empty"), ("--check cvae.onnx --on ''", "empty"),
-    ("cvae.pth --int8 --check", "--check writes nothing"), ("cvae.onnx --check --out x", "--check writes nothing"),
+    ("cvae.pth --int8 --check", "--check writes nothing"), ("cvae.onnx --check --out x.onnx", "--check writes nothing"),
     ("cvae.pth --on small.npz", "--on needs --check"), ("cvae.pth --dataset mnist", "--dataset needs --int8")])
 def test_bad_input_of_the_command(exported, small_npz, monkeypatch, words, message):
     folder = exported[1].parent

@@ -121,6 +121,16 @@ def test_copies_and_their_picture(tmp_path, capsys):
     result = json.loads(printed.out)
     assert result["copies"]["exact_copies"] == 1 and result["copies"]["near_copies"] > 0.9 and "floor" not in result
     assert (tmp_path / "pairs.png").stat().st_size > 500
+    run(capsys, train, "--features", "pixels", "--save-stats", tmp_path / "stats.npz")
+    with pytest.raises(UserError, match="stats.npz holds statistics: copies needs"):
+        run(capsys, real, train, "--features", "pixels", "--metrics", "copies", "--train", tmp_path / "stats.npz")
+
+
+@pytest.mark.parametrize("n, has_floor", [(11, False), (12, True)])
+def test_a_floor_of_halves_takes_as_many_images_as_its_metrics(tmp_path, capsys, n, has_floor):
+    real, fake = write_set(tmp_path / "real.npz", n, 0), write_set(tmp_path / "fake.npz", 30, 1)
+    result = json.loads(run(capsys, real, fake, "--features", "pixels", "--json", "--bootstrap", 0).out)
+    assert "coverage" in result and ("floor" in result) == has_floor
 
 
 def test_conditional_numbers_classes_by_name():

@@ -90,6 +90,14 @@ def test_losses_that_went_wrong_are_found(losses, said):
     assert len(after(run, watcher, 2 * CHECK_STEPS, losses | {"pixels": 90.0})) == bool(said)
 
 
+def test_losses_that_set_in_late_are_judged_by_their_own_steps():
+    """A CVAE's discriminator begins in the middle of a window."""
+    run, watcher = watched(as_real)
+    after(run, watcher, CHECK_STEPS - 10, {"pixels": 90.0})
+    after(run, watcher, 10, {"D": 1.39, "G": 0.7})
+    assert not watcher.suspected
+
+
 def test_one_class_or_images_that_are_all_alike_are_not_judged():
     ones = FEW.x_train[FEW.y_train == 1]
     one = data.Glyphs("one", ["1"], ones, np.zeros(len(ones), np.int64), *[X[:0], Y[:0]] * 2, "strokes", "CC0", True)

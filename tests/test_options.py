@@ -30,7 +30,7 @@ PATHS = ["", " ", "nothing/here", "~nosuchuser/x", LONG, "a\nb", "a\0b", "\x1b[2
 FILES = [*PATHS, "folder", "empty", "noise"]                                # where a model file belongs
 SETS = [*PATHS, "empty", "noise", "noise.npz", "noise.csv", "noise.png", "folder"]       # where a set of images belongs
 OWN = ["", "~nosuchuser/x", LONG, "empty", "noise.npz", "noise.csv", "folder", "nothing", "mnist:test"]    # a data set
-NEW_FILES = ["", " ", "folder"]
+NEW_FILES = ["", " ", "folder", "new.txt"]
 NEW_FOLDERS = ["", " ", "empty", "empty/below"]
 
 TABLE = {       # command: (its main, words that are sound, {option: values that are not})
@@ -39,7 +39,7 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--minutes": RATES, "--per-class": COUNTS, "--seed": SEEDS, "--batch": COUNTS, "--balance": ["2", *WEIGHTS],
         "--diffaugment": ["14", "-1", "1.5", ""], "--lr": [n for n in RATES if n != "1e23"],
         "--label-weight": WEIGHTS, "--g-label-weight": WEIGHTS,
-        "--width-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--gan-weight-end": WEIGHTS, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
+        "--width-weight": WEIGHTS, "--gan-weight": WEIGHTS, "--gan-weight-end": RATES, "--r1": WEIGHTS, "--r1-end": WEIGHTS, "--ema": ["1", *RATES],
         "--warp": WEIGHTS, "--device": CHOICES, "--precision": CHOICES, "--save-every": RATES, "--threads": COUNTS,
         "--adversarial": [None], "--snapshots": COUNTS[1:], "--pen": ["5", *WEIGHTS],
         "--noise": ["2", *WEIGHTS], "--hands": ["2", *WEIGHTS], "--resume": [None]}),
@@ -48,11 +48,13 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--diffaugment": ["2"]}),
     "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {
         "--warp": ["1"], "--gan-weight": ["1"]}),
+    "train --adversarial": (train.main, ["--adversarial", "--model", "classifier", "--dataset", "strokes", "--dry-run"], {
+        option: ["0.5"] for option in ("--warp", "--pen", "--noise", "--hands")}),
     "train acgan": (train.main, ["--model", "acgan", "--dataset", "strokes", "--dry-run"], {"--plain": [None]}),
     "generate": (generate_digits.main, ["--generator", GENERATOR, "--num_digits", "1", "--out", "new"], {
         "--generator": FILES, "--num_digits": COUNTS, "--digits": ["", ",", "0,,1", "10", "-1", LONG, "\udcff", "a\nb"],
         "--style": CHOICES, "--thickness": ["-0.1", "1.1", NAN, "inf", "", "1e23"], "--seed": [*SEEDS, str(2 ** 64)],
-        "--format": CHOICES, "--font": FILES, "--out": ["", " ", "empty", "empty/below"]}),
+        "--format": CHOICES, "--font": FILES, "--out": ["", " ", "empty", "empty/below", "new.npz"]}),
     "evaluate": (evaluate.main, ["--models", "folder", "--dataset", "strokes"], {
         "--models": ["", " ", "nothing", "empty", LONG], "--dataset": OWN, "--data-dir": ["", " "], "--font": FILES,
         "--out": NEW_FOLDERS, "--only": ["", "ocr,", *CHOICES], "--seeds": COUNTS, "--device": CHOICES,
@@ -72,7 +74,7 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         text: ["set.npz"] for text in SETS if not text.startswith("-")}),
     "fid FAKE": (fid.main, ["--features", "pixels", "set.npz"], {text: [None] for text in SETS}),
     "export": (export_onnx.main, [CLASSIFIER, "--out", "new.onnx"], {
-        "--out": NEW_FILES, "--check": [None], "--on": [*SETS, "set.npz"], "--dataset": OWN, "--int8": ["--check"],
+        "--out": NEW_FILES, "--data-dir": ["", " "], "--check": [None], "--on": [*SETS, "set.npz"], "--dataset": OWN, "--int8": ["--check"],
         "--gradient": ["--check", "--int8"]}),
     "export FILE": (export_onnx.main, [], {text: [None] for text in FILES}),
     "export --check": (export_onnx.main, ["--check"], {text: [None] for text in FILES}),

@@ -57,6 +57,13 @@ def test_threads_follow_a_process_that_comes_and_goes(monkeypatch):
     assert during.count(1) > 0.95 * len(during)
 
 
+def test_the_process_gets_its_threads_back(monkeypatch):
+    machine = Machine(monkeypatch, 8, lambda now: False)
+    with threads.ThreadTuner():
+        assert machine.threads == 1
+    assert machine.threads == 8
+
+
 def test_a_hiccup_is_soon_forgotten(monkeypatch):
     machine = Machine(monkeypatch, 2, lambda now: 10 < now < 10.5).run(30)
     assert machine.share(2, since=15) > 0.97

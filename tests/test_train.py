@@ -453,6 +453,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_weights(killed, tmp_pat
     state = torch.load(folder / "generator.resume.pth", weights_only=True)
     state["settings"]["lr"] = 1e30                      # blows up within a few steps
     torch.save(state, folder / "generator.resume.pth")
+    (folder / "generator.onnx").write_bytes(b"of an earlier run")
     error = one_line_error(train.main, "--resume", "--out", folder)
     assert "not a number" in error and "generator.pth" in error and f"step {state['step']} " in error
     kept = weights(folder / "generator.pth")

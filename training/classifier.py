@@ -52,6 +52,7 @@ class TinyClassifierSettings(ClassifierSettings):
 @dataclass
 class AdversarialClassifierSettings(ClassifierSettings):
     warm_up: int = 200
+    warp: float = 0.0
     label_smoothing: float = 0.0
     noise: float = 0.0
 
@@ -277,13 +278,12 @@ def train_classifier(x, y, steps=1000, seed=0, augment="none", synthetic=None, s
     mixup_rng = np.random.default_rng(seed)
     ranges = distortion(affine, elastic)
     images, bf16 = images.to(device), has_bf16(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ThreadTuner() as tuner:
         torch.manual_seed(seed)
         network = models.SmallClassifier(n_classes).to(device, memory_format=torch.channels_last).train()
         if backbone:
             start_from(network, backbone)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02, fused=True)
-        tuner = ThreadTuner()
         for step in range(steps):
             if balanced and step >= first * steps:
                 chosen = next_balanced(batch)

@@ -38,21 +38,21 @@ class Health:
         real, labels = g.x_train[few].astype(np.float32).reshape(-1, 28 * 28), g.y_train[few]
         self.means = np.stack([real[labels == k].mean(0) for k in self.classes])
         self.real_variance, self.real_fidelity = self.variance(real, labels), self.fidelity(real, labels)
-        self.totals, self.steps, self.suspected = {}, 0, set()
+        self.totals, self.suspected = {}, set()          # name of a loss -> its sum, over so many steps
 
     def watch(self, losses):
         """Take in the losses of a step; returns the new findings, mostly none, as [text]."""
         for name in losses.keys() & {"D", "G"}:
-            self.totals[name] = self.totals.get(name, 0.0) + losses[name]
-        self.steps += 1
+            total, steps = self.totals.get(name, (0.0, 0))
+            self.totals[name] = total + losses[name], steps + 1
         if self.run.step % CHECK_STEPS:
             return []
-        means = {name: float(total) / self.steps for name, total in self.totals.items()}
+        means = {name: float(total) / steps for name, (total, steps) in self.totals.items()}
         findings = {**judge_losses(means), **self.judge_samples()}
         new = [f"{text} (step {self.run.step:,})" for kind, text in findings.items()
                if kind in self.suspected and not any(text.split(":")[0] in old for old in self.run.warnings)]
         self.run.warnings += new
-        self.totals, self.steps, self.suspected = {}, 0, set(findings)
+        self.totals, self.suspected = {}, set(findings)
         return new
 
     def judge_samples(self):

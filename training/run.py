@@ -409,14 +409,13 @@ def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0,
     images are shifted by 2 pixels unless told otherwise, as it would learn few images by heart. The global random
     state is left as it was."""
     device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ThreadTuner() as tuner:
         torch.manual_seed(seed)
         trainer = TRAINERS[model]
         settings = trainer.Settings(**{"diffaugment": 2, **settings})
         trainer = trainer(settings, len(glyphs.classes), device, has_bf16(device))
         batches = Batches(glyphs, seed, 128, balance, device)
         whole_epochs = math.ceil(steps / batches.per_epoch) * batches.per_epoch       # the learning rate's horizon
-        tuner = ThreadTuner()
         for step in range(steps):
             batches.refit_prior(trainer, step)
             batch = batches.batch(step, whole_epochs)

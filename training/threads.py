@@ -18,19 +18,26 @@ MOST = torch.get_num_threads()
 
 
 class ThreadTuner:
-    """Sets the number of threads by the seconds that steps take: `tuner.add(seconds)` or `tuner.tick()` after each.
+    """Sets the number of threads by the seconds that steps take: `tuner.add(seconds)` or `tuner.tick()` after each. As a
+    context manager it gives the process back the number that it had.
 
     It begins with one, tries twice as many, up to MOST, where cores are idle, and half as many when steps have become
     slower. A trial lasts WINDOW steps, or until it has clearly lost; the faster number stays."""
 
     def __init__(self):
-        self.threads = torch.get_num_threads()
+        self.threads = self.at_first = torch.get_num_threads()
         self.before = None                     # while another number is tried: (threads, seconds a step) of before
         self.chosen = 0.0                      # seconds a step when the number was chosen; 0: not chosen yet
         self.retry, self.since_trial = 0.0, 0.0
         self.idle = idle_seconds()             # at the last trial or look
         self.ticked = time.perf_counter()
         self._set(1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._set(self.at_first)
 
     def tick(self):
         """Take note of a step that has lasted since the last tick."""

@@ -60,11 +60,16 @@ def non_empty_path(text):
     return text
 
 
-def new_file(text):
-    """An argparse type: a path to write a file to, as str: not empty, no folder."""
-    if Path(non_empty_path(text)).is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file")
-    return text
+def new_file(ending):
+    """An argparse type: a path to write a file with this ending to, as str: not empty, no folder."""
+    def checked(text):
+        path = Path(non_empty_path(text))
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text} is a folder: name a file")
+        if path.suffix.lower() != ending:
+            raise argparse.ArgumentTypeError(f"{text}: what is written there is called *{ending}")
+        return text
+    return checked
 
 
 def new_folder(text):
@@ -131,8 +136,9 @@ def choose_device(name):
 
 
 def default_folder(base, dataset):
-    """Where the files of a data set go by default: `base` itself for mnist, else base/<name>."""
-    return Path(base) / ("" if dataset == "mnist" else Path(dataset).stem)
+    """Where the files of a data set go by default: `base` itself for mnist, else base/<name>, as data.load names it."""
+    path = Path(dataset).resolve()
+    return Path(base) / ("" if dataset == "mnist" else path.stem if path.suffix.lower() in (".npz", ".csv") else path.name)
 
 
 def format_duration(seconds):
