@@ -62,7 +62,7 @@ def parse_args(argv=None):
     add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
     add("--jobs", type=cli.number(int, above=0, at_most=1000), help=f"share the trainings of {' and '.join(PARALLEL)} "
         "among so many processes of one thread each, and with those of other machines that are given the same --out "
-        "(default: one training after the other, on all threads)")
+        "(default: one training after the other, on as many threads as are fastest)")
     add("--show-real", action="store_true", help="show real images, too; leave them out of what you pass on")
     cli.add_device_option(parser)
     add("--report", action="store_true", help="only write report.html and docs/results.md anew from what is stored")

@@ -133,8 +133,8 @@ def parse_args(argv=None):
     add_setting("--hands", cli.number(float, at_least=0, at_most=1), "share of a classifier's images that are written as other "
                 "hands would, learned on other scripts")
     add("--plain", action="store_true", help=f"begin with random weights where there are few images of a class, too: a classifier "
-        f"of at most {FEW} else reads by what it has learned on random scripts, a cgan of at most {FEW_TO_DRAW} starts from the "
-        "one of digits that comes along")
+        f"of at most {FEW} else reads by what it has learned on random scripts, a cgan of at most {FEW_TO_DRAW}, "
+        f"and at most {models.MANY} classes, starts from the one of digits that comes along")
     cli.add_device_option(parser)
     add("--threads", type=cli.number(int, above=0, at_most=1024), help="of the CPU (default: as many as are fastest, "
         "measured as the run goes on, as other processes come and go; with --epochs all, so that --resume is exact)")

@@ -56,12 +56,12 @@ def _grid_point(chances):
     return tuple(line[chances.index(len(line))] + chances.uniform(-NEAR, NEAR) for line in (COLUMNS, ROWS))
 
 
-def _far_point(chances, start, least=SHORTEST):
+def _far_point(chances, start):
     """A place near the grid that is not too near `start`: the farthest of a few where none is."""
     places = []
     for _ in range(4):
         places.append(_grid_point(chances))
-        if math.dist(places[-1], start) >= least:
+        if math.dist(places[-1], start) >= SHORTEST:
             return places[-1]
     return max(places, key=lambda place: math.dist(place, start))
 

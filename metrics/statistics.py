@@ -158,6 +158,6 @@ def format_interval(mean, half_width, digits=2, scale=100, sign=""):
     return f"{scale * mean:{sign}.{digits}f}" + (f" ± {scale * half_width:.{digits}f}" if is_known else "")
 
 
-def format_points(mean, half_width=None, digits=2):
+def format_points(mean, half_width=None):
     """(0.013, 0.004) -> "+1.30 ± 0.40": percentage points with their sign."""
-    return format_interval(mean, half_width, digits, sign="+")
+    return format_interval(mean, half_width, sign="+")

@@ -37,7 +37,7 @@ def measure(context):
 
 
 def describe(numbers, classes):
-    """The Section of numbers, measured now or stored; those stored by earlier versions lack the calibration."""
+    """The Section of numbers, measured now or stored."""
     n, errors = sum(numbers["support"]), numbers["errors"]
     low, high = map(format_percent, numbers["wilson"])
     answer = (f"It reads {format_percent(numbers['accuracy'])} of {n:,} test images correctly (95 % Wilson "
@@ -47,9 +47,8 @@ def describe(numbers, classes):
     rows = {"Accuracy": "accuracy", "Balanced accuracy": "balanced_accuracy", "Macro precision": "macro_precision",
             "Macro recall": "macro_recall", "Macro F1": "macro_f1", "Calibration error (ECE)": "ece"}
     totals = Table("The classifier on the test images", ["", "Value"],
-                   [[title, format_percent(numbers[key])] for title, key in rows.items()])
-    if "parameters" in numbers:
-        totals.rows.append(["Parameters", f"{numbers['parameters']:,}"])
+                   [*([title, format_percent(numbers[key])] for title, key in rows.items()),
+                    ["Parameters", f"{numbers['parameters']:,}"]])
     scores = [numbers[key] for key in ("support", "precision", "recall", "f1")]
     by_class = Table("By class", ["Class", "Images", "Precision", "Recall", "F1"], [
         [name, f"{images:,}", *(format_percent(v) if images else "-" for v in values)]
@@ -58,8 +57,7 @@ def describe(numbers, classes):
                       numbers=numbers, answer=answer)
     if "confusion" in numbers:
         section.figures.append(confusion_figure(np.asarray(numbers["confusion"]), classes))
-    if "calibration" in numbers:
-        section.figures.append(calibration_figure(**numbers["calibration"]))
+    section.figures.append(calibration_figure(**numbers["calibration"]))
     return section
 
 

@@ -139,9 +139,8 @@ def quality_table(numbers):
     rows += [row(f"FID within a class, {which}", f"intra_fid/{which}", three) for which in ("mean", "worst")]
     rows += [row("Worst class", "intra_fid/worst_class", str, "-"),
              row("Specks, pieces of fewer than 5 pixels, per image", "specks", three),
-             row("Near-copies of training images", "copies/near_copies", format_percent, "1.00 %")]
-    if all("moved_copies" in r["copies"] for r in results):              # not in numbers of earlier versions
-        rows.append(row("Near-copies by pixels, also moved", "copies/moved_copies", format_percent, "1.00 %"))
+             row("Near-copies of training images", "copies/near_copies", format_percent, "1.00 %"),
+             row("Near-copies by pixels, also moved", "copies/moved_copies", format_percent, "1.00 %")]
     names = [GENERATORS[stem] for stem in numbers["models"]]
     return Table("Quality of the samples", ["", *names, "Real images (floor)"], rows,
                  f"N = {numbers['n']:,}. FID, KID: lower is nearer to real images. Floor: as many training images "

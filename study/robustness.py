@@ -190,7 +190,7 @@ def differences(measures):
 # ---- text, tables, charts of the numbers ---------------------------------------------------------
 
 def describe(numbers):
-    """The Section of numbers, measured now or stored; those stored by earlier versions lack the curves of the study."""
+    """The Section of numbers, measured now or stored."""
     section = Section("robustness", "What breaks the classifier, and do synthetic images help?", [], numbers=numbers,
                       protocol={"seeds": numbers["protocol"]["seeds"], "per_class": None})
     answer = (f"{describe_attacks(section)}; " if "attacks" in numbers else "") + describe_study(section)
@@ -201,6 +201,7 @@ def describe(numbers):
 def describe_attacks(section):
     """Add text and tables on the trained files; returns the answer, a clause."""
     results = [(*key.rsplit(", ", 1), r) for key, r in section.numbers["attacks"].items()]
+    columns, protocol = section.numbers["corruptions"], section.numbers["protocol"]
     bound, names = results[0][1], list(results[0][2]["attacks"])
     robust = [f"{format_percent(r['robust'], 1)} ({name})" for name, b, r in results if b == bound]
     flags = [f"{name}, {b}: {flag}" for name, b, r in results for flag in r["flags"]]
@@ -219,10 +220,8 @@ def describe_attacks(section):
         f"{results[0][2]['n']:,} test images. Attacks run one after the other on images not yet misclassified, so that "
         "each column counts all before it; robust: read correctly after all of them, an upper bound. Square needs no "
         "gradient: it detects gradients that mislead the others. Published on MNIST, L-infinity 0.3, by AutoAttack's "
-        "table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020)."))
-    columns, protocol = section.numbers["corruptions"], section.numbers["protocol"]
-    if "targeted" in protocol:           # numbers of earlier versions know no apgd-t
-        section.tables[-1].note += f" apgd-t: towards nine classes, {protocol['targeted']} steps each."
+        "table: 88.5 % (Madry et al. 2018), 82.9 % (fast training, Wong et al. 2020). apgd-t: towards nine classes, "
+        f"{protocol['targeted']} steps each."))
     first = next(iter(columns.values()))
     kinds = ["clean", "mean", *sorted((k for k in first if k not in ("clean", "mean")), key=first.get)]
     section.tables.append(Table(
@@ -261,8 +260,7 @@ def describe_study(section):
               "generators learned from the whole training split: they can add variety, not knowledge."),
         Table("Gain over real images alone", ["Trained on", *heads.values()], gains,
               "Percentage points, differences paired by seed ± half the 95 % t-interval.")]
-    if "curves" in study:
-        section.figures += study_charts(study, protocol)
+    section.figures += study_charts(study, protocol)
     if gained:
         return f"training with images of the {join_names(gained)} makes a classifier measurably more robust"
     if generators:

@@ -60,11 +60,13 @@ def test_files_of_the_training_are_shown_as_they_are(tmp_path):
 
 def test_classifier_with_a_class_that_has_no_test_image():
     matrix = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
-    numbers = {**statistics.classification_scores(matrix), "wilson": [0.5, 0.98], "ece": 0.01, "errors": 1, "confusion": matrix.tolist()}
+    numbers = {**statistics.classification_scores(matrix), "wilson": [0.5, 0.98], "ece": 0.01, "errors": 1,
+               "confusion": matrix.tolist(), "parameters": 5,
+               "calibration": {"confidence": [0.5, 0.9], "accuracy": [0.5, 0.9], "images": [10, 20]}}
     section = classifier.describe(numbers, ["a", "b", "c"])
     assert "87.50 % of 8 test images correctly" in section.answer and "1 incorrectly" in section.answer
     assert section.tables[1].rows[2] == ["c", "0", "-", "-", "-"]
-    assert "a as b (1)" in section.figures[0].caption and len(section.figures) == 1
+    assert "a as b (1)" in section.figures[0].caption and len(section.figures) == 2
 
 
 def test_speed_without_a_record_and_with_one_file():

@@ -21,7 +21,7 @@ MAPS = {"sequential": [(255, 255, 255), (205, 224, 241), (118, 173, 214), (37, 1
         "heat": [(255, 255, 255), (255, 222, 150), (250, 150, 60), (205, 50, 30), (110, 0, 25)],
         "diverging": [(0, 70, 150), (120, 175, 220), (255, 255, 255), (245, 155, 110), (165, 30, 20)]}
 MARGIN, MAX_WIDTH = 20, 1200           # pixels: around a page; of a sheet, which then wraps its classes
-MAX_NAME, MAX_CLASSES = 240, 64        # pixels of a label, which is then cut; on a sheet
+LABEL_WIDTH, SHEET_CLASSES = 240, 64        # pixels of a label, which is then cut; on a sheet
 SCALE = 2                              # side of a glyph's pixel on a sheet
 GIF_FRAMES, GIF_GREYS = 12, 8          # ten classes then take about 250 kB
 # Pillow's own font, then those of Linux, macOS and Windows that have Greek, Arabic, Japanese, ... letters ...
@@ -193,7 +193,7 @@ def _table(rows, row_labels, column_labels, scale, gap_x=4, gap_y=4):
     if not shapes:
         raise UserError("a grid needs at least one picture")
     height, width = np.max(shapes, axis=0).tolist()
-    heads, sides = ([fit(name, TEXT, MAX_NAME) for name in labels] for labels in (column_labels, row_labels))
+    heads, sides = ([fit(name, TEXT, LABEL_WIDTH) for name in labels] for labels in (column_labels, row_labels))
     cell = max([width, *(text_width(name, TEXT) + 6 for name in heads)])
     left = max([0, *(text_width(name, TEXT) + 12 for name in sides)])
     top = 24 if heads else 4
@@ -228,10 +228,10 @@ def _mosaic(images, columns):
 def sheet(images, labels, classes, thickness=None, title="", footer=""):
     """A sheet of samples: a column per class, several samples wide where there are many; thin above thick.
     images uint8 [N, h, w] (ink 255), labels int [N], classes list[str], thickness float [N] in [0, 1] or None
-    (one block). Of more than MAX_CLASSES classes evenly spaced ones are shown; the footer says how many."""
+    (one block). Of more than SHEET_CLASSES classes evenly spaced ones are shown; the footer says how many."""
     images, labels = np.asarray(images), np.asarray(labels)
     present = np.unique(labels)
-    shown = present[evenly_spaced(len(present), MAX_CLASSES)]
+    shown = present[evenly_spaced(len(present), SHEET_CLASSES)]
     names = [class_name(classes, k) for k in shown]
     if len(shown) < len(classes):
         footer += f" {len(shown)} of {len(classes):,} classes shown."
@@ -244,7 +244,7 @@ def sheet(images, labels, classes, thickness=None, title="", footer=""):
     tile = images.shape[2] * SCALE + 4
     wide = round(math.sqrt(len(labels) / len(present) / len(shown)))         # then the sheet is about a square
     wide = max(1, min(wide, MAX_WIDTH // (tile * len(shown))))
-    column = max(wide * tile, *(min(text_width(name, TEXT), MAX_NAME) + 10 for name in names))
+    column = max(wide * tile, *(min(text_width(name, TEXT), LABEL_WIDTH) + 10 for name in names))
     bands = min(len(shown), math.ceil(len(shown) * column / MAX_WIDTH))
     parts = []
     for band in np.array_split(np.arange(len(shown)), bands):
