@@ -1,7 +1,7 @@
 """Compares the models of a folder, runs the studies, and writes results/: a JSON file each, report.html, the figures.
 
     python evaluate.py                                  # every study, the quick form: minutes on 2 CPU cores
-    python evaluate.py --only robustness --full         # one of them, the full form, hours; the others stay
+    python evaluate.py --only robustness --full         # one of them, the full form; the others stay
     python evaluate.py --only ocr --full --jobs 8       # its trainings in 8 processes; more machines may join in
     python evaluate.py --only ocr --protocols rare --per-class 10,20 --arms tuned,cgan+tuned,cvae      # resumable
     python evaluate.py --dataset kmnist                 # models of saved_models/kmnist, results in results/kmnist
@@ -58,8 +58,9 @@ def parse_args(argv=None):
     add("--out", type=cli.new_folder, help="folder to write to (default: results for mnist, else results/<dataset>)")
     add("--only", type=cli.names_from(STUDIES), help=f"comma-separated, of {','.join(STUDIES)} (default: all)")
     add("--seeds", type=cli.number(int, above=0, at_most=1000),
-        help="repetitions of whatever is trained (default: 3, with --full 5)")
-    add("--full", action="store_true", help="the full study, hours, instead of the quick one, minutes")
+        help="repetitions of whatever is trained (default: 3, with --full 5; the quick robustness and saliency take at most 2, "
+        "epochs 1)")
+    add("--full", action="store_true", help="the full study, which takes up to hours, instead of the quick one")
     add("--jobs", type=cli.number(int, above=0, at_most=1000), help=f"share the trainings of {' and '.join(PARALLEL)} "
         "among so many processes of one thread each, and with those of other machines that are given the same --out "
         "(default: one training after the other, on as many threads as are fastest)")

@@ -31,7 +31,7 @@ from torch import nn
 
 import data
 import models
-from utils.cli import Parser, new_file, non_empty_path, run_command
+from utils.cli import Parser, add_data_options, new_file, non_empty_path, run_command
 from utils.files import UserError, atomic
 from utils.onnx_session import CONTRACT, Session, open_session, random_inputs
 
@@ -90,14 +90,19 @@ class GeneratorGraph(nn.Module):
         self.project.weight_and_scale = g.project.weight, scale.repeat(49)                # for store_as_half
         self.project.weight.data = g.project.weight * scale.repeat(49)[:, None]
         self.project.bias.data = shift.repeat(49)
-        self.up = fold_batch_norm(g.net[2], g.net[3])
-        self.middle, self.last = fold_batch_norm(g.net[5], g.net[6]), fold_batch_norm(g.net[8])
+        self.residual = fold_batch_norm(*g.net[2][:2]) if g.cfg.residual else None
+        net = g.net[3 if g.cfg.residual else 2:]
+        self.up = fold_batch_norm(net[0], net[1])
+        self.middle, self.last = fold_batch_norm(net[3], net[4]), fold_batch_norm(net[6])
 
     def forward(self, noise, label, thickness):
         # Gather reads negative indices from the end: send them past it, so that they fail like too large ones
         label = torch.where(label < 0, self.n_classes, label)
         h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1))).relu()
-        h = self.up(h.view(-1, 7, 7, self.c0).permute(0, 3, 1, 2)).relu()                 # [N, 4 * c1, 8, 8]
+        h = h.view(-1, 7, 7, self.c0).permute(0, 3, 1, 2)
+        if self.residual is not None:
+            h = h + self.residual(h).relu()
+        h = self.up(h).relu()                                                             # [N, 4 * c1, 8, 8]
         h = interleave(h)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)                              # [N, c1, 14, 14]
         h = self.last(self.middle(h).relu())                                              # [N, 4, 14, 14]
         return interleave((models.to_range(h) * 255).round().to(torch.uint8)).squeeze(3)
@@ -287,7 +292,7 @@ def export(checkpoint, path):
 
 def batches_of(kind):
     """The batch sizes with which files of a kind are tried."""
-    return SLOW_BATCHES if kind == "deformer" else VERIFY_BATCHES
+    return SLOW_BATCHES if kind in ("deformer", "classifier-gradient") else VERIFY_BATCHES
 
 
 def verify(path, checkpoint):
@@ -319,10 +324,10 @@ def verify(path, checkpoint):
 
 def verify_gradient(session, checkpoint):
     """verify() of a classifier-gradient: the largest difference of logits or, relative to the largest value in an image,
-    of gradients to torch's autograd in fp64, over SLOW_BATCHES. AT_KINKS of the images do not count."""
+    of gradients to torch's autograd in fp64, over batches_of() its kind. AT_KINKS of the images do not count."""
     network, n = copy.deepcopy(checkpoint.model).double(), len(checkpoint.classes)
     of_logits, of_gradients = [], []
-    for batch in sorted({*SLOW_BATCHES} & {*VERIFY_BATCHES}):                    # tests have fewer
+    for batch in batches_of("classifier-gradient"):
         arrays = random_inputs(checkpoint.role, batch, n, seed=batch)
         for output, expected in zip(session.run(None, arrays), autograd(network, **arrays), strict=True):
             if output.shape != expected.shape:
@@ -419,7 +424,7 @@ def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
     add = parser.add_argument
     add("file", type=non_empty_path, help="a .pth of train.py, or with --check an .onnx")
-    add("--out", type=new_file, help="the ONNX file (default: beside the checkpoint, with .onnx)")
+    add("--out", type=new_file(".onnx"), help="the ONNX file (default: beside the checkpoint, with .onnx)")
     add("--check", action="store_true", help="check an ONNX file against the contract, write nothing")
     add("--on", type=non_empty_path, metavar="IMAGES",
         help="with --check of a classifier: labelled images to classify, such as mnist:test, a folder or an .npz")
@@ -429,6 +434,7 @@ def main(argv=None):
         "saliency maps and attacks without PyTorch")
     add("--dataset", type=non_empty_path,
         help="with --int8: the data set, where the checkpoint's own name does not find it")
+    add_data_options(parser)
     args = parser.parse_args(argv)
     if args.check and (args.int8 or args.gradient or args.out):
         parser.error("--check writes nothing: leave --int8, --gradient and --out away")
@@ -437,12 +443,12 @@ def main(argv=None):
     if args.on and not args.check or args.dataset and not args.int8:
         parser.error("--on needs --check, --dataset needs --int8")
     if args.check:
-        return check_and_print(args.file, args.on)
+        return check_and_print(args)
     checkpoint = models.load(args.file, "classifier" if args.int8 or args.gradient else None)
     ending = ".int8.onnx" if args.int8 else "-gradient.onnx" if args.gradient else ".onnx"
     out = Path(args.out or str(Path(args.file).with_suffix("")) + ending)
     if args.int8:
-        result = quantize_int8(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"]))
+        result = quantize_int8(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"], args.data_dir, center=not args.no_center))
         print(f"{out}: {result['bytes']:,} bytes, classifies {result['val_accuracy']:.2f} % of the validation split "
               f"correctly, in fp32 {result['fp32_val_accuracy']:.2f} %")
     else:
@@ -450,13 +456,14 @@ def main(argv=None):
         print(f"{out}: {result['bytes']:,} bytes, torch and onnxruntime differ by at most {result['max_difference']:g}")
 
 
-def check_and_print(path, on):
-    """check(), and a classifier's accuracy on images as data.read_images() takes them, if there are any."""
+def check_and_print(args):
+    """check(), and a classifier's accuracy on the images of --on, as data.read_images() takes them, if there are any."""
+    path, on = args.file, args.on
     kind, meta = check(path)
     print(f"{path}: a {kind} of {meta['dataset']}, {len(meta['classes'])} classes, opset {OPSET}, batches "
           f"{', '.join(map(str, batches_of(kind)))}: as promised")
     if on:
-        images, labels, _, classes = data.read_images(on)
+        images, labels, _, classes = data.read_images(on, args.data_dir, center=not args.no_center)
         if kind != "classifier":
             raise UserError(f"--on wants a classifier: {path} is a {kind}")
         if labels is None:

@@ -229,7 +229,7 @@ def main(argv=None):
     add("classifier", type=non_empty_path, help="a classifier of train.py: the .pth, or its -gradient.onnx")
     add("images", help="a picture of a glyph, of any size, or a set of images as fid.py takes them, such as mnist:test")
     add("--out", type=new_file(".png"), default="saliency.png", help="the picture that is written: a row for each image")
-    add("--method", choices=[*METHODS, "all"], default="all", help="one kind of map (default: all)")
+    add("--method", choices=[*METHODS, "all"], default="all", help="one kind of map")
     add("--class", dest="target", metavar="NAME", help="the class to explain (default: the answer to each image)")
     add("--n", type=number(int, above=0, at_most=100), default=5, help="how many images of a set, evenly spaced")
     add_data_options(parser)

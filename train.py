@@ -4,8 +4,8 @@
     python train.py --model classifier                # reads digits, and is the feature extractor of fid.py
     python train.py --dataset strokes --epochs 2 --out try
 
-Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl), a sheet of
-samples, a GIF of the training and the loss curves. A run that was stopped goes on with --resume, on a CPU to
+Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl) and the loss curves; a
+generator a sheet of samples and a GIF of the training, a classifier its -gradient.onnx and a confusion matrix. A run that was stopped goes on with --resume, on a CPU to
 the same weights bit for bit where --epochs is given; without it the clock decides how many epochs fit (the
 record tells how many, and when).
 """

@@ -189,7 +189,7 @@ def main(argv=None):
     add("--sources", nargs="+", required=True, type=non_empty_path, help="others to learn on, data sets or random-K")
     add("--data-dir", type=non_empty_path, help="where named ones lie (default: $GLYPHS_DATA, else data/)")
     add("--steps", type=number(int, above=0), default=6000, help="of training the generator")
-    add("--per-class", type=image_counts, default=[1, 3, 5, 10], help="images of each character (default: 1,3,5,10)")
+    add("--per-class", type=image_counts, default=[1, 3, 5, 10], help="images of each character")
     add("--draws", type=number(int, above=1, at_most=100), default=5, help="of the few images")
     add("--tuned", type=image_counts, default=[], help="images of each character with which networks are trained, too")
     add("--n", type=number(int, above=0), default=1000, help="validation images")

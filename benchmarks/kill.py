@@ -1,6 +1,6 @@
 """Kills trainings at random moments, resumes each, and compares the weights with those of a run that was never killed.
 
-    python benchmarks/kill.py                                 # 50 kills over all models, ten minutes on 2 CPU cores
+    python benchmarks/kill.py                                 # 50 kills over all models, about two minutes
     python benchmarks/kill.py --kills 3 --models cgan,cvae,classifier --seed 1
 
 Every other kill comes at a random moment of the run; the rest at a random one of its file operations, just before a file

@@ -291,11 +291,11 @@ def report(x, y, scans, pens, lines, clean, args):
 
 def main(argv=None):
     parser = Parser(description=__doc__)
-    parser.add_argument("--dataset", default="mnist", help="of 28 x 28 glyphs (default: mnist)")
+    parser.add_argument("--dataset", default="mnist", help="of 28 x 28 glyphs")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--split", choices=["train", "test"], default="train")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_MODEL, help="classifier.onnx that reads them")
-    parser.add_argument("--simulation", type=int, choices=[1, 2], default=2, help="see above (default: 2)")
+    parser.add_argument("--simulation", type=int, choices=[1, 2], default=2, help="see above")
     parser.add_argument("--dots", default="", metavar="CLASSES", help="classes that hands write as a dot (Arabic: 0)")
     parser.add_argument("--num", type=number(int, 1), default=2000)
     parser.add_argument("--seed", type=number(int, 0), default=0)

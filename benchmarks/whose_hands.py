@@ -48,7 +48,7 @@ def main(argv=None):
     parser = Parser(__doc__.split("\n")[0])
     add = parser.add_argument
     add("--scripts", nargs="+", required=True, type=non_empty_path, help="data sets, two or more, each in turn the new one")
-    add("--per-class", type=image_counts, default=[1, 3, 10], help="images of each character (default: 1,3,10)")
+    add("--per-class", type=image_counts, default=[1, 3, 10], help="images of each character")
     add("--draws", type=number(int, above=1, at_most=100), default=5, help="of the few images")
     add("--n", type=number(int, above=0), default=1000, help="validation images")
     add_data_options(parser)

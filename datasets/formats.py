@@ -215,7 +215,9 @@ def read_csv(path):
             if len(row) != SIDE * SIDE or not is_whole.all() or not label.strip():
                 raise UserError(f"{path}, line {number}: expected a label and {SIDE * SIDE} whole numbers from 0 to "
                                 f"255, not these {len(row)} values")
-            labels.append(label.decode("utf-8", "replace").strip(' "')[:64])
+            labels.append(label.decode("utf-8", "replace").strip(' "'))
+            if len(labels[-1]) > MAX_NAME:
+                raise UserError(f"{path}, line {number}: a label of {len(labels[-1]):,} characters; possible are {MAX_NAME}")
             pixels += values.astype(np.uint8).tobytes()
             if len(labels) > MAX_IMAGES:
                 raise UserError(f"{path} has more lines than the limit of {MAX_IMAGES:,}; take a part of it")

@@ -14,10 +14,11 @@ def batch(n=12, classes=10):
 @pytest.mark.parametrize("classes", [2, 10, 49])
 def test_shapes_and_ranges(classes):
     x, y, t = batch(classes=classes)
-    generator = models.Generator(models.GeneratorConfig(classes)).eval()
-    made = generator(torch.randn(12, generator.cfg.latent), y, t)
-    assert made.shape == (12, 1, 28, 28) and made.dtype == torch.float32
-    assert 0 <= made.min() and made.max() <= 1
+    for config in (models.GeneratorConfig(classes), models.config_for("generator", classes)):
+        generator = models.Generator(config).eval()
+        made = generator(torch.randn(12, generator.cfg.latent), y, t)
+        assert made.shape == (12, 1, 28, 28) and made.dtype == torch.float32
+        assert 0 <= made.min() and made.max() <= 1
     score, logits = models.Discriminator(models.DiscriminatorConfig(classes))(x, y, t)
     assert score.shape == (12,) and logits.shape == (12, classes)
     for classifier in (models.Classifier(models.ClassifierConfig(classes)), models.SmallClassifier(classes)):

@@ -239,7 +239,7 @@ def test_csv_with_and_without_header(tmp_path):
     ("7," + "0," * 783 + "256", "0 to 255"), ("7," + "0," * 783 + "-1", "0 to 255"),
     ("7," + "0," * 783 + "0.5", "0 to 255"), ("," + "0," * 783 + "5", "a label and 784"),
     ("7," + "0," * 400 + "x," + "0," * 382 + "0", "0 to 255"), ("7," + "0," * 783 + "nan", "0 to 255"),
-    ("7,1,2,3", "not these 3 values")])
+    ("7,1,2,3", "not these 3 values"), ("b" * 257 + ",0" * 784, "2: a label of 257")])
 def test_csv_faults_name_the_line(tmp_path, line, word):
     good = "7," + "0," * 783 + "0"
     (tmp_path / "a.csv").write_text(good + "\n" + line + "\n")
