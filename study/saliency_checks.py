@@ -212,7 +212,7 @@ def overlay_figure(key, networks, classes, images, labels, origin):
 # ---- text, tables, charts of the numbers ---------------------------------------------------------
 
 def describe(numbers):
-    """The Section of numbers, measured now or stored; those of earlier versions lack some curves and intervals."""
+    """The Section of numbers, measured now or stored."""
     last, beats, c = {m: numbers["randomisation"][m] for m in METHODS}, numbers["beats"], numbers["completeness"]
     learned = [m for m in last if last[m]["ink"][-1] < UNLIKE and last[m]["all"][-1] < ALIKE]
     better = [m for m in last if all({"random", "edges"} <= set(beats[kind][m]) for kind in beats)]
@@ -234,7 +234,7 @@ def describe(numbers):
         section.paragraphs.append("Agreement between training arms needs at least two arms and two seeds.")
     if numbers.get("epochs"):
         rows = [[*key.split(), format_percent(r["accuracy"], 1), *(format_interval(
-            r[m], r.get("half", {}).get(m), scale=1) for m in OVERLAID)] for key, r in numbers["epochs"].items()]
+            r[m], r["half"][m], scale=1) for m in OVERLAID)] for key, r in numbers["epochs"].items()]
         columns = ["generator", "epoch", "test accuracy", *(f"{m}: agreement with real" for m in OVERLAID)]
         section.tables.append(Table("Classifiers by the generator's epoch", columns, rows, "Agreement: rank "
                               "correlation with maps of a classifier trained on real images, 95 % intervals."))
@@ -243,9 +243,7 @@ def describe(numbers):
 
 def describe_randomisation(section):
     """Add the table and the charts of measure_randomisation's numbers."""
-    means, sizes = section.numbers["randomisation"], section.numbers["protocol"]
-    unknown = dict.fromkeys(("all", "ink"), [math.nan] * len(means["stages"]))
-    halves = section.numbers.get("randomisation_half", dict.fromkeys(METHODS, unknown))
+    means, halves, sizes = (section.numbers[key] for key in ("randomisation", "randomisation_half", "protocol"))
     rows = [[m, *(format_interval(means[m][region][stage], halves[m][region][stage], scale=1)
                   for region in ("all", "ink") for stage in (0, -1))] for m in METHODS]
     section.tables.append(Table(
@@ -272,7 +270,7 @@ def describe_perturbation(section):
     for kind, areas in numbers["perturbation"].items():
         for name, area in areas.items():
             verdicts = [f"{key.replace('_', ' ')} {join_names(numbers[key][kind][name])}"
-                        for key in ("beats", "loses_to") if numbers.get(key, {}).get(kind, {}).get(name)]
+                        for key in ("beats", "loses_to") if numbers[key][kind].get(name)]
             mean = format_interval(area["mean"], area["half"], 3, scale=1)
             cells.setdefault(name, [name]).extend([mean, "; ".join(verdicts)])
     section.tables.append(Table(
@@ -282,7 +280,7 @@ def describe_perturbation(section):
         "loses: paired t-test, p < 0.05 after Holm's correction over the table. Random, edges (Sobel) and ink (darkest "
         "first) know no classifier. Gradient and SmoothGrad order by magnitude. Deleting blank pixels changes nothing, "
         "which favours every order that begins with ink."))
-    for kind, curves in numbers.get("perturbation_curves", {}).items():
+    for kind, curves in numbers["perturbation_curves"].items():
         plot = charts.curves({name: (np.linspace(0, 1, len(values)), values) for name, values in curves.items()},
                              f"{kind.capitalize()}: {'lower' if kind == 'deletion' else 'higher'} is better",
                              f"fraction of pixels {kind.removesuffix('ion')}ed, most relevant first",
@@ -305,9 +303,8 @@ def describe_agreement(section):
         "seeds, too. Intervals are over images, for these classifiers. Below the floor: paired t-test, p < 0.05 after "
         "Holm's correction over the table, and the mean lies under every pair of one arm. Test accuracy of the arms: "
         f"{accuracies}."))
-    if "spread" in arms:
-        plot = charts.bars(arms["spread"], "Do two classifiers look at the same pixels?", size=(1000, 440),
-                           y_title="rank correlation of their maps", footer="Other seed: two classifiers of one arm, "
-                           "the noise floor. Two names: one of each arm. Lines: lowest and highest pair.")
-        section.figures.append(Figure("saliency_agreement", plot, "Bars by method: how alike the maps of two "
-                                      "classifiers are, in one arm and between arms."))
+    plot = charts.bars(arms["spread"], "Do two classifiers look at the same pixels?", size=(1000, 440),
+                       y_title="rank correlation of their maps", footer="Other seed: two classifiers of one arm, "
+                       "the noise floor. Two names: one of each arm. Lines: lowest and highest pair.")
+    section.figures.append(Figure("saliency_agreement", plot, "Bars by method: how alike the maps of two "
+                                  "classifiers are, in one arm and between arms."))

@@ -75,6 +75,14 @@ def test_section_says_what_it_measured(glyphs, network, tmp_path, monkeypatch):
     assert again.tables == section.tables and again.answer == section.answer
 
 
+def numbers(falls, beats, areas):
+    """What describe() takes, of maps whose likeness falls so, that beat these orders by these areas."""
+    return {"protocol": {"ranked": 4, "seeds": 2}, "completeness": {"mean": 0, "max": 0, "images": 6}, "beats": beats,
+            "loses_to": {kind: {} for kind in beats}, "perturbation": areas, "perturbation_curves": {},
+            "randomisation": {"stages": ["linear 2", "conv 1"], **falls}, "randomisation_half": falls,
+            "arms": {"agreement": []}}
+
+
 def test_answer_follows_the_numbers(monkeypatch):
     monkeypatch.setattr(saliency_checks, "charts", Mock())
 
@@ -82,10 +90,7 @@ def test_answer_follows_the_numbers(monkeypatch):
         falls = {m: {"all": [0.9, ink], "ink": [0.9, ink]} for m in saliency.METHODS}
         by_kind = {kind: dict.fromkeys(saliency.METHODS, beats) for kind in ("deletion", "insertion")}
         areas = {kind: {"Grad-CAM": {"mean": 0.5, "half": None}} for kind in by_kind}
-        return saliency_checks.describe({
-            "protocol": {"ranked": 4, "seeds": 2}, "completeness": {"mean": 0, "max": 0, "images": 6}, "beats": by_kind,
-            "perturbation": areas, "randomisation": {"stages": ["linear 2", "conv 1"], **falls},
-            "arms": {"agreement": []}}).answer
+        return saliency_checks.describe(numbers(falls, by_kind, areas)).answer
     assert answer(0.9, []).startswith("Maps of no method passed both")
     assert "Grad-CAM passed both" in answer(0.1, ["random", "edges"])
 
@@ -95,10 +100,7 @@ def test_a_method_must_fall_on_ink_and_on_all_pixels(monkeypatch):
     for every, ink, passes in ((0.1, 0.1, True), (0.1, 0.9, False), (0.9, 0.1, False)):
         falls = {m: {"all": [0.9, every], "ink": [0.9, ink]} for m in saliency.METHODS}
         beats = {kind: {m: ["random", "edges"] for m in saliency.METHODS} for kind in ("deletion", "insertion")}
-        answer = saliency_checks.describe({
-            "protocol": {"ranked": 4, "seeds": 2}, "completeness": {"mean": 0, "max": 0, "images": 6}, "beats": beats,
-            "perturbation": {}, "randomisation": {"stages": ["linear 2", "conv 1"], **falls},
-            "arms": {"agreement": []}}).answer
+        answer = saliency_checks.describe(numbers(falls, beats, {})).answer
         assert ("no method" not in answer) is passes
 
 
