@@ -448,7 +448,8 @@ def main(argv=None):
     ending = ".int8.onnx" if args.int8 else "-gradient.onnx" if args.gradient else ".onnx"
     out = Path(args.out or str(Path(args.file).with_suffix("")) + ending)
     if args.int8:
-        result = quantize_int8(checkpoint, out, data.load(args.dataset or checkpoint.info["dataset"], args.data_dir, center=not args.no_center))
+        glyphs = data.load(args.dataset or checkpoint.info["dataset"], args.data_dir, center=not args.no_center)
+        result = quantize_int8(checkpoint, out, glyphs)
         print(f"{out}: {result['bytes']:,} bytes, classifies {result['val_accuracy']:.2f} % of the validation split "
               f"correctly, in fp32 {result['fp32_val_accuracy']:.2f} %")
     else:

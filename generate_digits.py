@@ -211,9 +211,9 @@ def main(argv=None):
     args = parse_args(argv)
     n, out = args.num_digits, Path(args.out or DEFAULT_OUT[args.format])
     kind = "folder" if args.format == "png" else "file"
-    ending = Path(DEFAULT_OUT[args.format]).suffix
-    if out.exists() and out.is_dir() != (kind == "folder") or out.suffix.lower() != ending and (
-            ending or out.suffix.lower() in (".npz", ".png")):
+    is_another = out.exists() and out.is_dir() != (kind == "folder")
+    ending = out.suffix.lower() if out.suffix.lower() in (".npz", ".png") else ""       # a folder's name may have a dot
+    if is_another or ending != Path(DEFAULT_OUT[args.format]).suffix:
         raise UserError(f"--out {out}: --format {args.format} writes a {kind}, as {DEFAULT_OUT[args.format]}; choose another "
                         "name, or --format")
     source = open_generator(args.generator)
