@@ -38,7 +38,7 @@ CODE = 16                  # of what it does not say
 THINNEST, THICKEST = 1.5, 4.5        # pens in pixels, 0 and 1 on the dial
 BATCH, LEARNING_RATE, GAN_WEIGHT = 128, 1e-3, 10.0
 FIT_STEPS, FIT_RATE = 200, 0.03      # of a class's vector
-VIEWS, SHARES = 600, (0.25, 0.5)     # of the few images, and of these the part that is drawn
+VIEWS, SHARES = 600, (0.25, 0.5)     # of the few images, or twice as many as they are; and of these the part that is drawn
 TUNED_STEPS = 600                    # of a network that is trained from the backbone on
 HEAD, TUNED = "head", "trained"      # what reads
 
@@ -175,10 +175,10 @@ def drawn(vae, few, count, seed, vectors=None):
     return models.to_uint8(vae.draw(v, dial(support), rng)).numpy(), labels
 
 
-def mixed(few, images, labels, share):
-    """VIEWS images and labels, of which `share` are from these, the others the few real ones in turn."""
-    count = round(share * VIEWS)
-    turn = np.arange(VIEWS - count) % len(few.x_train)
+def mixed(few, images, labels, share, views):
+    """So many images and labels, of which `share` are from these, the others the few real ones in turn."""
+    count = round(share * views)
+    turn = np.arange(views - count) % len(few.x_train)
     return np.concatenate([few.x_train[turn], images[:count]]), np.concatenate([few.y_train[turn], labels[:count]])
 
 
@@ -213,12 +213,13 @@ def main(argv=None):
 def read_with(vae, g, n, draw, backbone, tuned, n_val):
     """{what was learned from: accuracy} for one draw of n images of each class."""
     few, n_classes, found = g.subset(n, draw), len(g.classes), {}
-    sets = {HEAD: mixed(few, few.x_train, few.y_train, 0)}
+    views = max(VIEWS, 2 * len(few.x_train))                     # then all real ones are among them
+    sets = {HEAD: mixed(few, few.x_train, few.y_train, 0, views)}
     for way, vectors in (("by support", None), ("fitted", class_vectors(vae, few, n_classes, draw))):
-        images = drawn(vae, few, VIEWS, draw, vectors)
-        sets |= {f"{HEAD}, {way}, {share:g}": mixed(few, *images, share) for share in SHARES}
+        images = drawn(vae, few, views, draw, vectors)
+        sets |= {f"{HEAD}, {way}, {share:g}": mixed(few, *images, share, views) for share in SHARES}
     for name, (x, y) in sets.items():
-        found[name] = balanced_accuracy(discriminant_classifier(x, y, backbone, VIEWS, draw, n_classes), g, n_val)
+        found[name] = balanced_accuracy(discriminant_classifier(x, y, backbone, views, draw, n_classes), g, n_val)
     for name, images in {TUNED: None, f"{TUNED}, by support": drawn(vae, few, 2000, draw)}.items() if tuned else ():
         network = train_classifier(few.x_train, few.y_train, TUNED_STEPS, draw, "classical", images, n_classes=n_classes,
                                    pen=1.0, backbone=backbone)
