@@ -82,6 +82,7 @@ class GeneratorConfig:
     c0: int = 48           # channels at 7x7
     c1: int = 32           # channels at 14x14; no convolution runs at 28x28, which is what makes it fast
     residual: bool = False     # whether a residual convolution runs at 7x7
+    spread: float = 1.0    # times the noise, where images are drawn; not in training
 
 
 class Residual(nn.Sequential):
@@ -117,7 +118,7 @@ class Generator(nn.Module):
 
     def forward(self, noise, label, thickness):
         """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
-        return to_range(self.logits(noise, label, thickness))
+        return to_range(self.logits(noise if self.training else self.cfg.spread * noise, label, thickness))
 
 
 @dataclass
@@ -171,6 +172,7 @@ class CVAEConfig:
     c0: int = 48           # the decoder's channels: see GeneratorConfig
     c1: int = 32
     components: int = 10   # Gaussians in the prior of each class, at most
+    spread: float = 1.0    # times a code's distance from its component's mean, where images are drawn; not in training
 
 
 class Encoder(nn.Module):
@@ -202,7 +204,7 @@ class Prior(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        self.components, code = cfg.components, cfg.latent - 1
+        self.cfg, self.components, code = cfg, cfg.components, cfg.latent - 1
         n = cfg.n_classes * cfg.components
         self.register_buffer("thresholds", torch.full((cfg.n_classes, cfg.components), 1e9))   # where each component ends
         self.register_buffer("mean", torch.zeros(n, code))
@@ -211,7 +213,8 @@ class Prior(nn.Module):
     def forward(self, noise, label):
         part = (noise[:, :1] > self.thresholds[label]).sum(1).clamp(max=self.components - 1)
         part = label * self.components + part
-        return self.mean[part] + (self.root[part] @ noise[:, 1:, None]).squeeze(2)
+        offset = (self.root[part] @ noise[:, 1:, None]).squeeze(2)
+        return self.mean[part] + (offset if self.training else self.cfg.spread * offset)
 
 
 class CVAE(nn.Module):
@@ -422,7 +425,7 @@ WIDE = {"hidden": 192, "c0": 64, "c1": 64}   # ... so large
 
 def config_for(kind, n_classes, **more):
     """The configuration of a generator or CVAE for so many classes: the one rule of how its size follows the data. ONNX files
-    stay below 0.8 MB for 10 classes and 2 MB for 71, for which a CVAE goes without the residual convolution."""
+    stay below 0.8 MB for 10 classes and 2 MB for 71."""
     size = WIDE if n_classes > MANY else {}
     return MODELS[kind][0](n_classes, **size, **({"residual": True} if kind == "generator" else {}), **more)
 

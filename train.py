@@ -400,7 +400,7 @@ def finish(run, progress):
         proof["test_accuracy"] = round(export_onnx.accuracy(run.path(".onnx"), run.glyphs.x_test, run.glyphs.y_test), 4)
     save_loss_curves(run)
     if run.trainer.makes_images:
-        Preview(run).save_gif()
+        Preview(run).finish()
     run.write_record(seconds=round(run.wall_seconds, 1), metrics=measured, onnx=proof)
     run.end()
     progress("  ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in measured.items()))

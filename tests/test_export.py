@@ -51,7 +51,7 @@ def inputs(made, batch, seed=0):
 
 
 BUILD, BUILT = export_onnx.build, {}              # the graphs of this run by kind: each costs a second or two
-KINDS = {"cvae": (3, {"c0": 24, "c1": 12}), "classifier": (10, {"width": 8, "last": 40})}
+KINDS = {"cvae": (3, {"c0": 24, "c1": 12, "spread": 1.1}), "classifier": (10, {"width": 8, "last": 40})}
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -13,8 +13,8 @@ TOOLS = {"generate_digits", "attacks", "saliency", "export_onnx"}
 MAY_IMPORT = {          # room or script -> what it may import, beside itself
     "utils": set(), "datasets": {"utils"}, "data": {"utils", "datasets"}, "models": {"utils"},
     **{tool: {"utils", "data", "models"} for tool in TOOLS},
-    "training": {"utils", "data", "models"} | TOOLS,
     "metrics": {"utils", "datasets", "data"},
+    "training": {"utils", "data", "models", "metrics"} | TOOLS,
     "study": {"utils", "datasets", "data", "models", "training", "metrics"} | TOOLS,
     "train": {"utils", "data", "models", "training", "metrics"} | TOOLS,
     "evaluate": {"utils", "datasets", "data", "training", "study"}, "fid": {"utils", "data", "metrics"}}

@@ -32,8 +32,10 @@ class Preview:
         sheet = figures.sheet(images, self.labels, self.classes, self.thickness, r.title, caption)
         figures.save(sheet, r.path("_samples.png"))
 
-    def save_gif(self):
-        """Write <name>_training.gif."""
+    def finish(self):
+        """Draw the last frame anew, as the finished network does, and write <name>_training.gif."""
+        self.run.frames.pop()
+        self.draw()
         figures.gif(self.run.frames, self.run.path("_training.gif"), self.labels, self.classes, self.thickness,
                     self.run.title)
 
