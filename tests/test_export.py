@@ -71,6 +71,14 @@ def only(kind):
     return pytest.mark.parametrize("exported", [kind], indirect=True)
 
 
+def test_a_gan_with_a_residual_convolution_and_spread_noise(tmp_path):
+    """What the graph of a CVAE does not hold. export() refuses a file that differs from the network."""
+    made = checkpoint("generator", 3, c0=24, c1=12, residual=True, spread=2.0)
+    assert export_onnx.export(made, tmp_path / "generator.onnx")["max_difference"] <= 1
+    plain, noise, *rest = checkpoint("generator", 3, c0=24, c1=12, residual=True), *map(torch.from_numpy, inputs(made, 4).values())
+    assert (plain.model(noise, *rest) - made.model(noise, *rest)).abs().max() > 0.02
+
+
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_parity(exported, batch):
     made, path = exported
