@@ -6,6 +6,7 @@ import torch
 from test_gan import make, make_batch, take_step
 
 import models
+from training import pretraining
 from training.gan import ConditionalGAN
 from training.spread import FEWEST, LARGEST, STEP, fit_spread
 from training.vae import ConditionalVAE
@@ -39,9 +40,11 @@ def test_the_fit_finds_by_how_much_a_generator_draws_too_near(missing):
     assert network.cfg.spread == 1.0, "the caller sets it"
 
 
-def test_who_draws_too_far_is_left_alone_and_few_images_say_nothing():
+def test_who_draws_too_far_is_left_alone_and_few_images_say_nothing(monkeypatch, tmp_path):
     assert fit_spread(Slanted(0.4), *hands(0.3)) == 1.0
     assert fit_spread(Slanted(0.2), *(part[:FEWEST - 1] for part in hands(0.3))) == 1.0
+    monkeypatch.setattr(pretraining, "FOLDER", tmp_path)
+    assert fit_spread(Slanted(0.2), *hands(0.3)) == 1.0, "nor does who has no backbone"
 
 
 @pytest.mark.parametrize("kind", ["generator", "cvae"])

@@ -11,9 +11,11 @@ import torch
 
 import models
 from metrics.frechet_distance import fid, moments
-from training.pretraining import load_backbone
+from training.pretraining import backbone_file, load_backbone
 
+JUDGE = "classifier-tiny"          # whose backbone makes the features
 STEP, LARGEST = 0.025, 1.2
+WORTH_IT = 0.98                    # of the distance before, at most, for one more step
 FEWEST, MOST = 2000, 4000          # training images to compare with
 
 
@@ -21,13 +23,13 @@ FEWEST, MOST = 2000, 4000          # training images to compare with
 def fit_spread(network, images, labels, thickness):
     """By what to multiply the noise of a network, a models.Generator or CVAE in eval mode, so that its samples are nearest to
     these training images uint8 [N, 28, 28] with labels int64 [N] and thickness float32 [N]: from 1 on in steps as long as the
-    distance falls. 1 where there are fewer than FEWEST images."""
-    if len(images) < FEWEST:
+    distance falls by what is WORTH_IT. 1 where there are fewer than FEWEST images, or no backbone."""
+    if len(images) < FEWEST or not backbone_file(JUDGE).is_file():
         return 1.0
     rng = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(images), generator=rng)[:MOST].to(images.device)
     noise = torch.randn((len(chosen), network.cfg.latent), generator=rng).to(images.device)
-    backbone = load_backbone("classifier-tiny").to(images.device)
+    backbone = load_backbone(JUDGE).to(images.device)
 
     def measure(draw):
         return moments(torch.cat([backbone(draw(part)) for part in torch.arange(len(chosen)).split(500)]).cpu().numpy())
@@ -43,7 +45,7 @@ def fit_spread(network, images, labels, thickness):
     before, spread = network.cfg.spread, 1.0
     real = measure(lambda part: models.from_uint8(images[chosen[part]]))
     last = distance(spread)
-    while spread < LARGEST and (now := distance(spread + STEP)) < last:
+    while spread < LARGEST and (now := distance(spread + STEP)) < WORTH_IT * last:
         spread, last = spread + STEP, now
     network.cfg.spread = before
     return round(spread, 3)
