@@ -85,7 +85,6 @@ class GeneratorGraph(nn.Module):
     def __init__(self, g):
         super().__init__()
         self.n_classes, self.c0, self.condition, self.mix = g.cfg.n_classes, g.cfg.c0, g.condition, g.mix
-        self.spread = g.cfg.spread
         scale, shift = scale_and_shift(g.net[0])
         self.project = nn.Linear(g.cfg.hidden, 49 * self.c0)                              # rows: (place, channel)
         self.project.weight_and_scale = g.project.weight, scale.repeat(49)                # for store_as_half
@@ -99,8 +98,7 @@ class GeneratorGraph(nn.Module):
     def forward(self, noise, label, thickness):
         # Gather reads negative indices from the end: send them past it, so that they fail like too large ones
         label = torch.where(label < 0, self.n_classes, label)
-        condition = self.condition(label, thickness.clamp(0, 1))
-        h = self.project(self.mix(torch.cat([self.spread * noise, condition], 1))).relu()
+        h = self.project(self.mix(torch.cat([noise, self.condition(label, thickness.clamp(0, 1))], 1))).relu()
         h = h.view(-1, 7, 7, self.c0).permute(0, 3, 1, 2)
         if self.residual is not None:
             h = h + self.residual(h).relu()

@@ -82,7 +82,6 @@ class GeneratorConfig:
     c0: int = 48           # channels at 7x7
     c1: int = 32           # channels at 14x14; no convolution runs at 28x28, which is what makes it fast
     residual: bool = False     # whether a residual convolution runs at 7x7
-    spread: float = 1.0    # times the noise, where images are drawn; not in training
 
 
 class Residual(nn.Sequential):
@@ -118,7 +117,12 @@ class Generator(nn.Module):
 
     def forward(self, noise, label, thickness):
         """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
-        return to_range(self.logits(noise if self.training else self.cfg.spread * noise, label, thickness))
+        return to_range(self.logits(noise, label, thickness))
+
+    @torch.no_grad()
+    def scale_noise(self, factor):
+        """From now on draw what was drawn for `factor` times the noise."""
+        self.mix[0].weight[:, :self.cfg.latent] *= factor
 
 
 @dataclass
@@ -172,7 +176,6 @@ class CVAEConfig:
     c0: int = 48           # the decoder's channels: see GeneratorConfig
     c1: int = 32
     components: int = 10   # Gaussians in the prior of each class, at most
-    spread: float = 1.0    # times a code's distance from its component's mean, where images are drawn; not in training
 
 
 class Encoder(nn.Module):
@@ -204,7 +207,7 @@ class Prior(nn.Module):
 
     def __init__(self, cfg):
         super().__init__()
-        self.cfg, self.components, code = cfg, cfg.components, cfg.latent - 1
+        self.components, code = cfg.components, cfg.latent - 1
         n = cfg.n_classes * cfg.components
         self.register_buffer("thresholds", torch.full((cfg.n_classes, cfg.components), 1e9))   # where each component ends
         self.register_buffer("mean", torch.zeros(n, code))
@@ -213,8 +216,7 @@ class Prior(nn.Module):
     def forward(self, noise, label):
         part = (noise[:, :1] > self.thresholds[label]).sum(1).clamp(max=self.components - 1)
         part = label * self.components + part
-        offset = (self.root[part] @ noise[:, 1:, None]).squeeze(2)
-        return self.mean[part] + (offset if self.training else self.cfg.spread * offset)
+        return self.mean[part] + (self.root[part] @ noise[:, 1:, None]).squeeze(2)
 
 
 class CVAE(nn.Module):
@@ -229,6 +231,11 @@ class CVAE(nn.Module):
     def forward(self, noise, label, thickness):
         """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
         return self.decoder(self.prior(noise, label), label, thickness)
+
+    @torch.no_grad()
+    def scale_noise(self, factor):
+        """From now on draw codes `factor` times as far from the means of their components."""
+        self.prior.root *= factor
 
 
 @dataclass

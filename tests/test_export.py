@@ -51,7 +51,7 @@ def inputs(made, batch, seed=0):
 
 
 BUILD, BUILT = export_onnx.build, {}              # the graphs of this run by kind: each costs a second or two
-KINDS = {"cvae": (3, {"c0": 24, "c1": 12, "spread": 1.1}), "classifier": (10, {"width": 8, "last": 40})}
+KINDS = {"cvae": (3, {"c0": 24, "c1": 12}), "classifier": (10, {"width": 8, "last": 40})}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -69,14 +69,6 @@ def exported(request, tmp_path_factory):
 def only(kind):
     """For tests of one kind of file."""
     return pytest.mark.parametrize("exported", [kind], indirect=True)
-
-
-def test_a_gan_with_a_residual_convolution_and_spread_noise(tmp_path):
-    """What the graph of a CVAE does not hold. export() refuses a file that differs from the network."""
-    made = checkpoint("generator", 3, c0=24, c1=12, residual=True, spread=2.0)
-    assert export_onnx.export(made, tmp_path / "generator.onnx")["max_difference"] <= 1
-    plain, noise, *rest = checkpoint("generator", 3, c0=24, c1=12, residual=True), *map(torch.from_numpy, inputs(made, 4).values())
-    assert (plain.model(noise, *rest) - made.model(noise, *rest)).abs().max() > 0.02
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])

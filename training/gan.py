@@ -9,7 +9,6 @@ import torch.nn.functional as F
 import models
 from training.augment import shift
 from training.distributed import draw
-from training.spread import fit_spread
 from training.trainer import Trainer
 from utils.distance_field import pen_width
 from utils.files import UserError
@@ -131,7 +130,7 @@ def digits_can_start(glyphs):
     except UserError:
         return False
     n_classes = len(glyphs.classes)
-    fits = replace(generator.model.cfg, n_classes=n_classes, spread=1.0) == models.config_for("generator", n_classes)
+    fits = replace(generator.model.cfg, n_classes=n_classes) == models.config_for("generator", n_classes)
     return fits and generator.info["dataset"] != glyphs.name
 
 
@@ -185,12 +184,6 @@ class ConditionalGAN(Trainer):
 
     def end_step(self, batch):
         update_ema(self.ema, self.generator, self.settings.ema, batch.step)
-        self.ema.cfg.spread = 1.0                          # none is fitted to these weights
-
-    def finish(self, images, labels, thickness):
-        """Fit the spread of the averaged generator's noise to these images. -> {"spread"}"""
-        self.ema.cfg.spread = fit_spread(self.ema, images, labels, thickness)
-        return {"spread": self.ema.cfg.spread}
 
 
 class AuxiliaryClassifierGAN(ConditionalGAN):

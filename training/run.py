@@ -25,6 +25,7 @@ from training import distributed
 from training.augment import to_fields
 from training.classifier import CLASSIFIER_TRAINERS
 from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
+from training.spread import fit_spread
 from training.threads import ThreadTuner
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
@@ -147,6 +148,12 @@ class Run:
         """Make the checkpoints ready for use. -> figures, JSON types"""
         figures = self.trainer.finish(*self.batches.all())
         return figures | self.trainer.calibrate(self.glyphs.x_val, self.glyphs.y_val)
+
+    def spread_noise(self):
+        """Let the finished generator draw as far from the middle of its classes as training images lie. -> figures"""
+        spread = fit_spread(self.trainer.ema, *self.batches.all())
+        self.trainer.ema.scale_noise(spread)
+        return {"spread": spread}
 
     # -- files
 

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 import models
 from training.distributed import draw
 from training.gan import AdversarialLoss, GANSettings, ema_copy, update_ema, width_loss
-from training.spread import fit_spread
 from training.trainer import Trainer
 
 KL_WARM_UP = 0.15          # share of the run in which the weight of the KL term rises to 1 (Bowman et al. 2016)
@@ -79,25 +78,17 @@ class ConditionalVAE(Trainer):
     def end_step(self, batch):
         for part in ("encoder", "decoder"):                # the prior is fitted, not averaged
             update_ema(getattr(self.ema, part), getattr(self.vae, part), self.settings.ema, batch.step)
-        self.ema.cfg.spread = 1.0                          # none is fitted to these weights
 
     def refit_prior(self, images, labels, thickness):
-        self.fit_ema_prior(images, labels, thickness)
+        self.finish(images, labels, thickness)
         self.vae.prior.load_state_dict(self.ema.prior.state_dict())
 
-    def finish(self, images, labels, thickness):
-        """Fit prior and spread of the averaged network to these images. -> {"kl", "active_units", "spread"}, as below; {} where
-        the codes are no numbers any more."""
-        figures = self.fit_ema_prior(images, labels, thickness)
-        if figures:
-            self.ema.cfg.spread = figures["spread"] = fit_spread(self.ema, images, labels, thickness)
-        return figures
-
     @torch.no_grad()
-    def fit_ema_prior(self, images, labels, thickness):
+    def finish(self, images, labels, thickness):
         """Fit the prior of the averaged network to the codes of these images, of at most MAX_CODES of a class. ->
         {"kl": nats per image, "active_units": values of the code whose mean varies by more than 0.01 (Burda et al. 2016)};
-        {} where the codes are no numbers any more."""
+        {} where the codes are no numbers any more.
+        """
         chosen = np.sort(np.concatenate(members(labels.cpu().numpy())))
         parts = [self.ema.encoder(models.from_uint8(images[i]), labels[i], thickness[i])
                  for i in torch.from_numpy(chosen).to(self.device).split(1000)]
