@@ -70,7 +70,7 @@ def parse_args(argv=None):
     group = parser.add_argument_group("OCR study", "with --only ocr; finished runs are kept in ocr.jsonl")
     add, steps = group.add_argument, cli.number(int, above=0, at_most=1_000_000)
     add("--per-class", type=cli.image_counts, help="real images of each (rare) class, as 10,100,all (default: 10; with "
-        "--full 10,50,100,500,all, and of rare classes 5,10,20,50)")
+        "--full 10,50,100,500,all, of rare classes 5,10,20,50, of a new script 1,3,5,10)")
     options = [
         add("--protocols", type=cli.names_from(ocr.ARMS), help=f"some of {','.join(ocr.ARMS)} (default: few,rare; with "
             "--full few,predecessors, and rare or, for a data set that is itself imbalanced, tail)"),

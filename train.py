@@ -126,7 +126,7 @@ def parse_args(argv=None):
     add_setting("--warp", weight, "strength of the distortion of a classifier's images, 1: rotations of 15 degrees and "
                 "the like; less where they turn one class into another; 0: shifts alone")
     add_setting("--pen", cli.number(float, at_least=0, at_most=4), "pixels by which a classifier's strokes are written wider or "
-                f"thinner on either side; {FEW_SETTINGS['pen']:g} where there are at most {FEW} images of a class")
+                f"thinner on either side; {FEW_SETTINGS['pen']:g} where there are at most {FEW} images of a class (without --plain)")
     add_setting("--noise", cli.number(float, at_least=0, at_most=1), "most standard deviation of noise that is added to a "
                 f"classifier's images, of [0, 1], which then reads more of what is noisy, foggy or scratched; 0 where there are at most {FEW} "
                 "images of a class")

@@ -1,7 +1,7 @@
 """The limits of what comes from outside, all in one place: each is checked before memory is taken or work begins.
 
 They lie well above honest use (a million images of 5,000 classes in one .npz) and below what would fill a machine.
-docs/data.md says them to users; stdlib only, so that every room may look here.
+docs/data.md says those of data sets to users; stdlib only, so that every room may look here.
 """
 import unicodedata
 
