@@ -64,7 +64,8 @@ FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0}
 VIEWS, VIEWS_EACH = 12_800, 10       # ... by features of a backbone (docs/new_script.md), in so many views, of each at least
 TUNED = 30                 # images in all from which another network stands beside that, which starts from the backbone ...
 TUNED_IMAGES = 130_000     # ... and is trained on so many images in all
-FEW_TO_DRAW = 100          # images of a class, their mean, up to which a GAN starts from the one that comes along (docs/models.md)
+FEW_TO_DRAW = 100          # images of a class, their mean, up to which a GAN starts from the one that comes along ...
+STARTED_PASSES = 1000      # ... and sees them so many times at most, as with 20 of a class a longer run ends worse (docs/models.md)
 UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
 BALANCE = 0.5              # ... classes as often as the square root of their size
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
@@ -102,7 +103,7 @@ def parse_args(argv=None):
         "saved_models/<dataset>)")
     add("--epochs", type=cli.number(int, above=0, at_most=1_000_000), help="passes over the training images "
         f"(default: as many as fit into --minutes, but no more images in all than "
-        f"{by_model({m: v['images'] for m, v in DEFAULTS.items()})})")
+        f"{by_model({m: v['images'] for m, v in DEFAULTS.items()})}; fewer where images are few)")
     add("--minutes", type=positive, help="training time that decides the epochs where --epochs is not given "
         f"(default: {by_model({m: v['minutes'] for m, v in DEFAULTS.items()})})")
     add("--per-class", type=cli.number(int, above=0, at_most=MAX_IMAGES),
@@ -250,10 +251,12 @@ def resolve(args, glyphs):
 def max_epochs(run):
     """The most epochs that a run without --epochs takes, however fast the machine."""
     limits = DEFAULTS[run.args.model]
-    images = limits["images"]
+    images, passes = limits["images"], limits.get("passes", math.inf)
     if run.trainer.redraws and run.args.pretrained:
         images = TUNED_IMAGES if run.args.tuned else max(VIEWS, VIEWS_EACH * len(run.glyphs.x_train))
-    return min(math.ceil(images / run.batches.epoch_images), limits.get("passes", math.inf))
+    if run.trainer.makes_images and run.args.pretrained:
+        passes = STARTED_PASSES
+    return min(math.ceil(images / run.batches.epoch_images), passes)
 
 
 def plan_epochs(run, steps_per_second):

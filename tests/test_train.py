@@ -185,7 +185,9 @@ def test_a_gan_of_few_images_starts_from_the_one_of_digits(small_npz):
     for other in ({"name": "mnist"}, {"x_train": x, "y_train": y}, {"classes": wide}):
         assert not resolved(replace(glyphs, **other)).pretrained
     run = Run(resolved(glyphs), glyphs, torch.device("cpu"), 0.0)
-    assert train.max_epochs(run) == math.ceil(train.DEFAULTS["cgan"]["images"] / len(glyphs.x_train))
+    assert train.max_epochs(run) == train.STARTED_PASSES
+    plain = Run(resolved(glyphs, "--plain"), glyphs, torch.device("cpu"), 0.0)
+    assert train.max_epochs(plain) == math.ceil(train.DEFAULTS["cgan"]["images"] / run.batches.epoch_images)
 
 
 def test_what_is_asked_for_counts_more_than_what_few_images_want(small_npz):
