@@ -133,6 +133,7 @@ class DiscriminatorConfig:
     c1: int = 96           # channels at 4x4
     features: int = 128    # length of the feature vector that meets the condition
     projection: bool = True     # False: the score does not see the condition, as in an auxiliary-classifier GAN
+    backbone: bool = False      # whether it also sees the maps of a pre-trained network
 
 
 class Discriminator(nn.Module):
@@ -140,16 +141,24 @@ class Discriminator(nn.Module):
     without the projection an auxiliary-classifier discriminator (Odena et al. 2017, arXiv:1610.09585).
 
     The image is folded to 4 channels at 14x14 first, as convolutions at 28x28 cost four times as much; folded to 16 at 7x7
-    a step would be a tenth faster, but the edges of strokes would be seen less well (docs/models.md)."""
+    a step would be a tenth faster, but the edges of strokes would be seen less well (docs/models.md).
+
+    With a `backbone`, the convolutions of a network pre-trained on characters that nobody writes (training/pretraining.py),
+    its maps stand beside its own at 7x7, and it learns how much they count (compare Sauer et al. 2021, arXiv:2111.01007).
+    That one works at 28x28, and no weight of it changes."""
 
     def __init__(self, cfg):
         super().__init__()
-        self.cfg = cfg
+        self.cfg, seen = cfg, 0
+        if cfg.backbone:
+            self.backbone = SmallClassifier(1).net[:-5].eval().requires_grad_(False)     # [N, seen, 7, 7], before its pooling
+            seen = self.backbone[-3].out_channels
+            self.gain = nn.Parameter(torch.full((1, seen, 1, 1), 0.5))
         self.net = nn.Sequential(
             nn.PixelUnshuffle(2),                                                        # [N, 4, 14, 14]
             conv(4, cfg.stem, bias=True), nn.LeakyReLU(0.2),
             conv(cfg.stem, cfg.c0, stride=2, bias=True), nn.LeakyReLU(0.2),              # [N, c0, 7, 7]
-            conv(cfg.c0, cfg.c0, bias=True), nn.LeakyReLU(0.2),
+            conv(cfg.c0 + seen, cfg.c0, bias=True), nn.LeakyReLU(0.2),
             conv(cfg.c0, cfg.c1, stride=2, bias=True), nn.LeakyReLU(0.2),                # [N, c1, 4, 4]
             nn.Flatten(),
             nn.Linear(16 * cfg.c1, cfg.features), nn.LeakyReLU(0.2))
@@ -160,7 +169,11 @@ class Discriminator(nn.Module):
 
     def forward(self, images, label, thickness):
         """images float [N, 1, 28, 28] in [0, 1] -> (score [N], label logits [N, n_classes])."""
-        h = self.net(2 * images - 1)
+        x = 2 * images - 1
+        h = self.net[:5](x)
+        if self.cfg.backbone:
+            h = torch.cat([h, self.gain * self.backbone(x)], 1)
+        h = self.net[5:](h)
         score = self.score(h).squeeze(1)
         if self.cfg.projection:
             score = score + (self.condition(label, thickness) * h).sum(1)

@@ -19,6 +19,7 @@ from training.gan import (
     update_ema,
     width_loss,
 )
+from training.pretraining import load_backbone
 from training.trainer import Batch, Trainer, learning_rate, set_lr
 from training.vae import ConditionalVAE
 
@@ -57,14 +58,34 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("trainer", [ConditionalGAN, AuxiliaryClassifierGAN, ConditionalVAE])
-@pytest.mark.parametrize("more", [{}, {"bf16": True}, {"diffaugment": 3}])
+@pytest.mark.parametrize("more", [{}, {"bf16": True}, {"diffaugment": 3}, {"backbone": True}])
 def test_every_parameter_gets_a_finite_gradient(trainer, more):
+    """But for a backbone's, which stays as it is."""
     trainer = make(trainer, **more)
     losses = take_step(trainer, make_batch())
     assert all(v.isfinite() for v in losses.values())
     for name in trainer.networks.keys() - {"ema"}:
         for parameter, p in trainer.networks[name].named_parameters():
-            assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, parameter
+            if parameter.startswith("backbone."):
+                assert p.grad is None and not p.requires_grad
+            else:
+                assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0, parameter
+
+
+def test_a_discriminator_sees_through_a_backbone_that_does_not_change():
+    gan, batch = make(ConditionalGAN, backbone=True), make_batch()
+    discriminator, x = gan.discriminator, batch.images.clone().requires_grad_()
+
+    def slope():
+        return torch.autograd.grad(discriminator(x, batch.labels, batch.thickness)[0].sum(), x)[0]
+    with_it = slope()
+    with torch.no_grad():
+        discriminator.gain.zero_()
+    assert not torch.allclose(with_it, slope())
+    take_step(gan, batch)
+    assert (discriminator.gain != 0).any()                                     # it learns how much that counts
+    trained, maps = load_backbone("small-classifier"), discriminator.backbone(2 * x - 1)
+    assert torch.equal(trained.net[:-5](2 * x - 1), maps) and maps.shape[2:] == (7, 7)
 
 
 def test_each_half_step_leaves_the_other_network_alone():
@@ -318,7 +339,7 @@ def test_a_discriminator_learns_to_tell_real_from_fake():
 
 
 def test_it_may_start_from_digits_but_for_the_classes():
-    started, digits = (ConditionalGAN(GANSettings(pretrained=True), 4, "cpu"),
+    started, digits = (ConditionalGAN(GANSettings(pretrained=True, backbone=gan.digits_have_backbone()), 4, "cpu"),
                        models.load(gan.SHIPPED / "generator.pth").model.state_dict())
     for network in (started.generator, started.ema):
         mine = network.state_dict()

@@ -175,10 +175,22 @@ def test_few_images_do_not_take_all_steps(small_npz):
     assert not resolved(glyphs.subset(train.TUNED // 10 - 1, 0), "--model", "classifier").tuned
 
 
+def test_a_cvae_learns_otherwise_where_images_are_scarce(small_npz):
+    glyphs = data.load(small_npz)
+    repeats = -(-train.SCARCE * len(glyphs.classes) // len(glyphs.x_train))
+    many = replace(glyphs, x_train=np.repeat(glyphs.x_train, repeats, 0), y_train=np.repeat(glyphs.y_train, repeats))
+    for args, expected in ((resolved(glyphs, "--model", "cvae"), (200, 0.9)), (resolved(many, "--model", "cvae"), (600, 0)),
+                           (resolved(glyphs, "--model", "cvae", "--gan-weight-end", "50"), (50, 0.9))):
+        assert (args.gan_weight_end, args.momentum) == expected
+        optimizer = Run(args, glyphs, torch.device("cpu"), 0.0).trainer.optimizers["vae"]
+        assert optimizer.param_groups[0]["betas"][0] == args.momentum
+
+
 def test_a_gan_of_few_images_starts_from_the_one_of_digits(small_npz):
     """Not of MNIST itself, of many images, of another size, nor where it should not; an auxiliary-classifier GAN does not."""
     glyphs = data.load(small_npz)                                  # 48 images of a class
     assert resolved(glyphs).pretrained and not resolved(glyphs, "--plain").pretrained
+    assert resolved(glyphs).backbone == gan.digits_have_backbone() and not resolved(glyphs, "--plain").backbone
     assert not resolved(glyphs, "--model", "acgan").pretrained
     x, y = np.repeat(glyphs.x_train, 3, 0), np.repeat(glyphs.y_train, 3)
     wide = [str(i) for i in range(models.MANY + 1)]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import models
 from training.augment import shift
 from training.distributed import draw
+from training.pretraining import load_backbone
 from training.trainer import Trainer
 from utils.distance_field import pen_width
 from utils.files import UserError
@@ -30,6 +31,7 @@ class GANSettings:
     r1_end: float = 0.15             # ... and at the end, where the slope would grow and samples would suffer
     diffaugment: int = 0             # pixels by which the discriminator's images are shifted
     ema: float = 0.999               # memory of the averaged generator, per step
+    backbone: bool = False           # whether the discriminator sees the maps of a pre-trained network, too: fewer specks, slower
     pretrained: bool = False         # whether it starts from the GAN of digits that comes along
 
 
@@ -71,9 +73,13 @@ class AdversarialLoss:
 
     def __init__(self, trainer, n_classes, projection=True, fake_labels=False):
         self.settings, self.autocast, self.fake_labels = trainer.settings, trainer.autocast, fake_labels
-        config = models.DiscriminatorConfig(n_classes, projection=projection)
+        config = models.DiscriminatorConfig(n_classes, projection=projection, backbone=self.settings.backbone)
         self.discriminator = trainer.to_device(models.Discriminator(config))
-        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99), fused=True)
+        if config.backbone:
+            layers = load_backbone("small-classifier").net[:-5]
+            self.discriminator.backbone.load_state_dict(layers.state_dict())
+        self.learned = [p for p in self.discriminator.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self.learned, betas=(0.0, 0.99), fused=True)
 
     def diff_augment(self, images, rng):
         """Where data are scarce the discriminator sees shifted images, real and fake alike, so that it does
@@ -108,15 +114,20 @@ class AdversarialLoss:
     def generator_loss(self, batch, fake):
         """Pass for more real than the real image, be classified as the label that was asked for. -> (loss, to log)"""
         y, t = batch.labels, batch.thickness
-        self.discriminator.requires_grad_(False)
+        self.set_learning(False)
         with self.autocast():
             scores, logits = self.discriminator(self.diff_augment(fake, batch.rng), y, t)
             with torch.no_grad():
                 real_scores, _ = self.discriminator(self.diff_augment(batch.images, batch.rng), y, t)
             adversarial, label = F.softplus(real_scores - scores).mean(), F.cross_entropy(logits, y)
-        self.discriminator.requires_grad_(True)
+        self.set_learning(True)
         loss = adversarial + self.settings.g_label_weight * label
         return loss, {"G": adversarial.detach(), "label": label.detach()}
+
+    def set_learning(self, on):
+        """Whether the next loss has gradients at the discriminator's weights; those of a backbone never do."""
+        for parameter in self.learned:
+            parameter.requires_grad_(on)
 
 
 # ---- a start ------------------------------------------------------------------------------------
@@ -132,6 +143,11 @@ def digits_can_start(glyphs):
     n_classes = len(glyphs.classes)
     fits = replace(generator.model.cfg, n_classes=n_classes) == models.config_for("generator", n_classes)
     return fits and generator.info["dataset"] != glyphs.name
+
+
+def digits_have_backbone():
+    """Whether the discriminator of the GAN that comes along sees a backbone, so that one that starts from it must."""
+    return models.load(SHIPPED / "discriminator.pth", "discriminator").model.cfg.backbone
 
 
 def start_from_digits(network, kind):

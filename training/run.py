@@ -419,7 +419,7 @@ def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0,
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ThreadTuner() as tuner:
         torch.manual_seed(seed)
         trainer = TRAINERS[model]
-        settings = trainer.Settings(**{"diffaugment": 2, **settings})
+        settings = trainer.Settings(**{"diffaugment": 2, **trainer.scarce, **settings})
         trainer = trainer(settings, len(glyphs.classes), device, has_bf16(device))
         batches = Batches(glyphs, seed, 128, balance, device)
         whole_epochs = math.ceil(steps / batches.per_epoch) * batches.per_epoch       # the learning rate's horizon

@@ -3,6 +3,7 @@ trains (run.train_step)."""
 import contextlib
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -26,9 +27,11 @@ class Trainer:
     Python generator of (optimizer, loss, {name: value to log}), each to be stepped before the next is asked
     for; of one that learns without gradients the optimizer is None. One that makes images has `ema`, the averaged
     generator that is sampled, scored and saved. One that `redraws` its images where they are few has the settings pen,
-    hands and elastic. One that `has_start` can begin with weights that come along, where its setting `pretrained` says so."""
+    hands and elastic. One that `has_start` can begin with weights that come along, where its setting `pretrained` says so.
+    `scarce`: settings that it has in place of its defaults where images are few."""
     name = ""
     makes_images = redraws = has_start = False
+    scarce: ClassVar[dict] = {}
 
     def __init__(self, settings, device, bf16=False):
         self.settings, self.device, self.bf16 = settings, torch.device(device), bf16
