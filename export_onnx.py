@@ -93,7 +93,7 @@ class GeneratorGraph(nn.Module):
         self.residual = fold_batch_norm(*g.net[2][:2]) if g.cfg.residual else None
         net = g.net[3 if g.cfg.residual else 2:]
         self.up = fold_batch_norm(net[0], net[1])
-        self.middle, self.last = fold_batch_norm(net[3], net[4]), fold_batch_norm(net[6])
+        self.middle, self.last, self.tone = fold_batch_norm(net[3], net[4]), fold_batch_norm(net[6]), g.tone
 
     def forward(self, noise, label, thickness):
         # Gather reads negative indices from the end: send them past it, so that they fail like too large ones
@@ -105,7 +105,7 @@ class GeneratorGraph(nn.Module):
         h = self.up(h).relu()                                                             # [N, 4 * c1, 8, 8]
         h = interleave(h)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)                              # [N, c1, 14, 14]
         h = self.last(self.middle(h).relu())                                              # [N, 4, 14, 14]
-        return interleave((models.to_range(h) * 255).round().to(torch.uint8)).squeeze(3)
+        return interleave((self.tone(models.to_range(h)) * 255).round().to(torch.uint8)).squeeze(3)
 
 
 class CVAEGraph(GeneratorGraph):

@@ -82,6 +82,22 @@ class GeneratorConfig:
     c0: int = 48           # channels at 7x7
     c1: int = 32           # channels at 14x14; no convolution runs at 28x28, which is what makes it fast
     residual: bool = False     # whether a residual convolution runs at 7x7
+    tone: bool = False         # whether a tone curve follows the last non-linearity
+
+
+class ToneCurve(nn.Module):
+    """Grey levels -> grey levels, float of [0, 1]: straight lines between `values` [256], those of 0, 1/255, .. 1. It starts as
+    the identity; training/tone.py fits it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("values", torch.linspace(0, 1, 256))
+
+    def forward(self, x):
+        place = 255 * x
+        level = place.floor().long().clamp(0, 254)
+        low, high = self.values[level], self.values[level + 1]
+        return low + (place - level) * (high - low)
 
 
 class Residual(nn.Sequential):
@@ -108,6 +124,7 @@ class Generator(nn.Module):
             nn.BatchNorm2d(cfg.c1), nn.ReLU(),
             conv(cfg.c1, cfg.c1), nn.BatchNorm2d(cfg.c1), nn.ReLU(),
             conv(cfg.c1, 4, bias=True), nn.PixelShuffle(2))                              # [N, 1, 28, 28]
+        self.tone = ToneCurve() if cfg.tone else nn.Identity()
 
     def logits(self, noise, label, thickness):
         """As forward, before the last non-linearity: float32 [N, 1, 28, 28]."""
@@ -117,12 +134,18 @@ class Generator(nn.Module):
 
     def forward(self, noise, label, thickness):
         """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
-        return to_range(self.logits(noise, label, thickness))
+        return self.tone(to_range(self.logits(noise, label, thickness)))
 
     @torch.no_grad()
     def scale_noise(self, factor):
         """From now on draw what was drawn for `factor` times the noise."""
         self.mix[0].weight[:, :self.cfg.latent] *= factor
+
+    def set_tone(self, values):
+        """From now on draw with this tone curve, float32 [256] of [0, 1]."""
+        self.cfg = replace(self.cfg, tone=True)
+        self.tone = ToneCurve().to(self.project.weight.device)
+        self.tone.values.copy_(values)
 
 
 @dataclass
@@ -189,6 +212,7 @@ class CVAEConfig:
     c0: int = 48           # the decoder's channels: see GeneratorConfig
     c1: int = 32
     components: int = 10   # Gaussians in the prior of each class, at most
+    tone: bool = False     # the decoder's, too
 
 
 class Encoder(nn.Module):
@@ -239,7 +263,8 @@ class CVAE(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.encoder, self.prior = Encoder(cfg), Prior(cfg)
-        self.decoder = Generator(GeneratorConfig(cfg.n_classes, cfg.latent - 1, cfg.embed, cfg.hidden, cfg.c0, cfg.c1))
+        self.decoder = Generator(GeneratorConfig(cfg.n_classes, cfg.latent - 1, cfg.embed, cfg.hidden, cfg.c0, cfg.c1,
+                                                 tone=cfg.tone))
 
     def forward(self, noise, label, thickness):
         """noise float32 [N, latent], label, thickness -> float32 [N, 1, 28, 28] in [0, 1]."""
@@ -249,6 +274,11 @@ class CVAE(nn.Module):
     def scale_noise(self, factor):
         """From now on draw codes `factor` times as far from the means of their components."""
         self.prior.root *= factor
+
+    def set_tone(self, values):
+        """From now on draw with this tone curve, float32 [256] of [0, 1]."""
+        self.cfg = replace(self.cfg, tone=True)
+        self.decoder.set_tone(values)
 
 
 @dataclass

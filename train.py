@@ -402,7 +402,7 @@ def measure_classifier(run):
 def finish(run, progress):
     """Measure, then write weights, ONNX, pictures and the record."""
     measured = run.finish()
-    measured |= (run.spread_noise() | measure_generator(run)) if run.trainer.makes_images else measure_classifier(run)
+    measured |= (run.fit_generator() | measure_generator(run)) if run.trainer.makes_images else measure_classifier(run)
     paths = run.save_checkpoints(measured)
     checkpoint = models.load(run.path(".pth"))
     proof = export_onnx.export(checkpoint, run.path(".onnx"))

@@ -72,15 +72,18 @@ def test_scaled_codes_of_a_cvae_lie_further_from_their_component():
     torch.testing.assert_close(network.prior(noise, torch.zeros(2, dtype=torch.int64)), torch.tensor([[7.0, 2], [-3, -2]]))
 
 
-def test_a_run_scales_the_averaged_generator_and_says_by_how_much(monkeypatch):
+def test_a_run_fits_the_averaged_generator_and_says_how(monkeypatch):
     from training import run
     gan = make(ConditionalGAN, classes=2)
     before = [network.mix[0].weight.clone() for network in (gan.ema, gan.generator)]
     asked = []
     monkeypatch.setattr(run, "fit_spread", lambda *args: asked.append(args) or 1.5)
+    monkeypatch.setattr(run, "fit_tone", lambda *args: asked.append(args) or torch.linspace(0, 0.9, 256))
     stub = type("Stub", (), {"trainer": gan, "batches": type("Batches", (), {"all": lambda self: ("images", "labels", "thickness")})()})
-    assert run.Run.spread_noise(stub) == {"spread": 1.5}
-    assert asked == [(gan.ema, "images", "labels", "thickness")]
+    assert run.Run.fit_generator(stub) == {"spread": 1.5, "full_ink": 229.5}
+    assert asked == 2 * [(gan.ema, "images", "labels", "thickness")]
+    torch.testing.assert_close(gan.ema.tone.values, torch.linspace(0, 0.9, 256))
+    assert not gan.generator.cfg.tone
     torch.testing.assert_close(gan.ema.mix[0].weight[:, :64], 1.5 * before[0][:, :64])
     assert torch.equal(gan.ema.mix[0].weight[:, 64:], before[0][:, 64:])
     assert torch.equal(gan.generator.mix[0].weight, before[1])

@@ -27,6 +27,7 @@ from training.classifier import CLASSIFIER_TRAINERS
 from training.gan import AuxiliaryClassifierGAN, ConditionalGAN
 from training.spread import fit_spread
 from training.threads import ThreadTuner
+from training.tone import fit_tone
 from training.trainer import Batch, has_bf16, learning_rate
 from training.vae import ConditionalVAE
 from utils.archive import read_archive, write_archive
@@ -149,11 +150,15 @@ class Run:
         figures = self.trainer.finish(*self.batches.all())
         return figures | self.trainer.calibrate(self.glyphs.x_val, self.glyphs.y_val)
 
-    def spread_noise(self):
-        """Let the finished generator draw as far from the middle of its classes as training images lie. -> figures"""
-        spread = fit_spread(self.trainer.ema, *self.batches.all())
-        self.trainer.ema.scale_noise(spread)
-        return {"spread": spread}
+    def fit_generator(self):
+        """Let the finished generator draw as far from the middle of its classes as training images lie, and ink as theirs.
+        -> figures"""
+        network, images = self.trainer.ema, self.batches.all()
+        spread = fit_spread(network, *images)
+        network.scale_noise(spread)
+        tone = fit_tone(network, *images)
+        network.set_tone(tone)
+        return {"spread": spread, "full_ink": round(255 * float(tone[-1]), 1)}
 
     # -- files
 
