@@ -141,7 +141,7 @@ def digits_can_start(glyphs):
     except UserError:
         return False
     n_classes = len(glyphs.classes)
-    fits = replace(generator.model.cfg, n_classes=n_classes) == models.config_for("generator", n_classes)
+    fits = replace(generator.model.cfg, n_classes=n_classes, tone=False) == models.config_for("generator", n_classes)
     return fits and generator.info["dataset"] != glyphs.name
 
 
@@ -151,7 +151,8 @@ def digits_have_backbone():
 
 
 def start_from_digits(network, kind):
-    """Give a generator or discriminator the weights of the one that comes along, but for those that belong to its classes."""
+    """Give a generator or discriminator the weights of the one that comes along, but for those that belong to its classes or
+    its ink."""
     trained = models.load(SHIPPED / f"{kind}.pth", kind).model.state_dict()
     network.load_state_dict({k: v if "label" in k else trained[k] for k, v in network.state_dict().items()})
 
