@@ -8,12 +8,9 @@ import models
 from training.tone import FULL, INK, fit_tone, tone_curve
 
 
-def counts(**pixels):
-    """Pixels by grey level, int [256], of counts(level_255=3, ...)."""
-    result = np.zeros(256, np.int64)
-    for name, n in pixels.items():
-        result[int(name.removeprefix("level_"))] = n
-    return result
+def counts(pixels):
+    """How many pixels have each grey level, int [256], of {level: number}."""
+    return np.bincount(list(pixels), list(pixels.values()), 256).astype(np.int64)
 
 
 def test_equal_histograms_leave_every_level_as_it_is():
@@ -23,8 +20,8 @@ def test_equal_histograms_leave_every_level_as_it_is():
 
 def test_ink_gets_the_histogram_of_real_ink():
     """Each drawn level becomes the mean of the real levels of its ranks; paper and faint ink stay."""
-    drawn = counts(level_0=900, level_100=50, level_200=40, level_255=60)
-    real = counts(level_0=800, level_90=5, level_210=20, level_252=20, level_254=10)
+    drawn = counts({0: 900, 100: 50, 200: 40, 255: 60})
+    real = counts({0: 800, 90: 5, 210: 20, 252: 20, 254: 10})
     curve = tone_curve(drawn, real)
     np.testing.assert_array_equal(curve[:INK + 1], np.arange(INK + 1))
     assert curve[200] == pytest.approx(210)                                # the lowest 40 %
@@ -33,12 +30,12 @@ def test_ink_gets_the_histogram_of_real_ink():
 
 
 def test_where_real_ink_is_full_so_is_drawn_ink():
-    curve = tone_curve(np.full(256, 10), counts(level_0=100, level_255=20))
+    curve = tone_curve(np.full(256, 10), counts({0: 100, 255: 20}))
     np.testing.assert_allclose(curve[FULL:], 255)
     assert (np.diff(curve)[:FULL] > 0).all() and np.diff(curve).max() < 5, "no step, at which rounding would show"
 
 
-@pytest.mark.parametrize("drawn, real", [(counts(level_0=9), counts(level_255=9)), (counts(level_255=9), counts(level_100=9))])
+@pytest.mark.parametrize("drawn, real", [(counts({0: 9}), counts({255: 9})), (counts({255: 9}), counts({100: 9}))])
 def test_without_ink_there_is_nothing_to_fit(drawn, real):
     np.testing.assert_array_equal(tone_curve(drawn, real), np.arange(256))
 
@@ -49,7 +46,7 @@ def test_no_level_overtakes_another():
         drawn, real = (rng.integers(0, 50, 256) * (rng.random(256) < 0.2) for _ in range(2))
         curve = tone_curve(drawn, real)
         assert (np.diff(curve) >= 0).all() and curve[0] == 0 and curve[-1] <= 255
-    assert (np.diff(tone_curve(counts(level_255=9), counts(level_160=9))) >= 0).all(), "the faintest ink"
+    assert (np.diff(tone_curve(counts({255: 9}), counts({160: 9}))) >= 0).all(), "the faintest ink"
 
 
 class Bars(torch.nn.Module):
@@ -92,7 +89,7 @@ def test_a_network_draws_keeps_and_exports_with_its_curve(kind, tmp_path):
         before = network(*inputs)
         network.set_tone(torch.linspace(0, 1, 256))
         torch.testing.assert_close(network(*inputs), before)
-        network.set_tone(torch.from_numpy(tone_curve(np.ones(256), counts(level_250=1))).float() / 255)
+        network.set_tone(torch.from_numpy(tone_curve(np.ones(256), counts({250: 1}))).float() / 255)
         toned = network(*inputs)
     torch.testing.assert_close(toned[before < INK / 255], before[before < INK / 255])
     torch.testing.assert_close(toned[before > FULL / 255], torch.full_like(before, 250 / 255)[before > FULL / 255])
