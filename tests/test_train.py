@@ -74,7 +74,11 @@ def test_a_run_leaves_what_the_readme_names(trained):
 def test_snapshots_are_generators_and_the_last_is_the_end(trained):
     shots = sorted((trained / "generator_epochs").iterdir())
     assert [p.name for p in shots] == ["00001.pth", "00002.pth", "00003.pth"]
-    assert same(shots[-1], trained / "generator.pth") and not same(shots[0], shots[1])
+    end = weights(trained / "generator.pth")
+    assert end.pop("tone.values").shape == (256,), "what is fitted to the finished one alone"
+    last = weights(shots[-1])
+    assert end.keys() == last.keys() and all(torch.equal(end[k], last[k]) for k in last)
+    assert not same(shots[0], shots[1])
     assert models.load(shots[0], "generator").info["figures"]["epoch"] == 1
 
 
