@@ -164,7 +164,7 @@ class Discriminator(nn.Module):
     without the projection an auxiliary-classifier discriminator (Odena et al. 2017, arXiv:1610.09585).
 
     The image is folded to 4 channels at 14x14 first, as convolutions at 28x28 cost four times as much; folded to 16 at 7x7
-    a step would be a tenth faster, but the edges of strokes would be seen less well (docs/models.md).
+    a step would be a tenth faster, but the edges of strokes would be seen less well (docs/tried.md).
 
     With a `backbone`, the convolutions of a network pre-trained on characters that nobody writes (training/pretraining.py),
     its maps stand beside its own at 7x7, and it learns how much they count (compare Sauer et al. 2021, arXiv:2111.01007).

@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).parent.parent / "saved_models"       # the GAN that com
 
 @dataclass
 class GANSettings:
-    """Learning rate and weights of the losses; chosen by short trials on MNIST (docs/models.md)."""
+    """Learning rate and weights of the losses; chosen by short trials on MNIST (docs/tried.md)."""
     lr: float = 2e-3                 # training breaks down at 1.5 to 2 times this
     warm_up: int = 50                # steps
     final_lr: float = 0.02           # share of lr at the end

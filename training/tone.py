@@ -6,7 +6,7 @@ What scanners, and normalisation, call full ink differs: 253 in most of MNIST, 2
 white. A discriminator hardly sees such a difference, but every first layer does. So after training ink gets the levels that it
 has in the training images, by a tone curve: histogram specification (Gonzalez and Woods, Digital Image Processing, chapter 3),
 of levels from INK on alone. Of all levels it would move the edges of strokes, too, and so the width of the pen, which the dial
-has to itself (docs/models.md).
+has to itself (docs/tried.md).
 """
 import numpy as np
 import torch
