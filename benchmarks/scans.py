@@ -11,8 +11,10 @@ thick, partial, broken, turned by up to 3 degrees, lighter or darker than the pe
 shadow, grain, specks, pens from black to faint and blue, RGB, RGBA with or without paper, JPEG. That is simulation 1, of
 felt pens as broad as the data set's; in simulation 2 three of four glyphs are drawn by a ballpoint (3 to 9 % of the cell),
 smaller ones, too, those of --dots (the Arabic zero) as a dot of 6 to 18 % of the cell; scans may be dark; a quarter of the cells are frames
-that end at their corners within the picture; lines may be double or cut off by the picture's edge. Beside it stand the same
-glyphs, at the same size and pen, clean: black on white and no lines.
+that end at their corners within the picture; lines may be double or cut off by the picture's edge. Simulation 0 is the
+plain case: paper and lines as in 1, but glyphs are the data set's own pixels, enlarged, with no line on them, and cells have
+60 pixels (5 mm at 300 dpi) or more. Beside every scan stands the same glyph, at the same size and pen, clean: black on
+white and no lines.
 """
 import io
 import time
@@ -31,6 +33,14 @@ from utils.cli import Parser, number, run_command
 from utils.onnx_session import open_session
 
 PENS = {"black": (25, 25, 30), "blue": (35, 55, 150), "pencil": (105, 105, 105), "red": (170, 40, 40)}
+
+
+def own_drawing(glyph, height):
+    """A glyph uint8 [28,28] -> its own greys as share of ink float32 [h,w], cropped, `height` pixels."""
+    rows, columns = np.flatnonzero(glyph.any(1)), np.flatnonzero(glyph.any(0))
+    cropped = Image.fromarray(np.pad(glyph[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1], 1))
+    scale = height / max(cropped.size)
+    return np.asarray(cropped.resize([max(3, round(n * scale)) for n in cropped.size], Image.Resampling.BICUBIC), np.float32) / 255
 
 
 def pen_drawing(glyph, rng, height):
@@ -156,15 +166,18 @@ def scan(glyph, seed, index, simulation=2, is_dot=False):
     -> (the scan, a Pillow image; ink share float32 [H,W] of the glyph; of the lines; a clean image of the glyph)"""
     rng, more = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, simulation])
     more = more if simulation == 2 else None
-    scale = float(np.exp(rng.uniform(np.log(30), np.log(300))))
+    smallest = 60 if simulation == 0 else 30
+    scale = float(np.exp(rng.uniform(np.log(smallest), np.log(300))))
     ratio = float(np.exp(rng.normal(0, 0.25)))
-    h, w = (int(np.clip(n, 30, 300)) for n in (scale * ratio ** 0.5, scale / ratio ** 0.5))
+    h, w = (int(np.clip(n, smallest, 300)) for n in (scale * ratio ** 0.5, scale / ratio ** 0.5))
     lines, sides, (top, bottom, left, right) = line_drawing(rng, h, w, min(h, w), more)
     angle = float(rng.uniform(-3, 3)) if rng.random() < 0.6 else 0.0
     lines = turn(lines, angle)
     share = float(rng.uniform(0.4, 0.85))
     inside = min(bottom - top, right - left)
-    if more is not None and is_dot:
+    if simulation == 0:
+        drawing = own_drawing(glyph, share * inside)
+    elif more is not None and is_dot:
         drawing = pen_drawing(glyph, rng, max(4, more.uniform(0.06, 0.18) * inside))
     elif more is not None and more.random() < 0.75:
         drawing = thin_drawing(glyph, more, inside)
@@ -175,7 +188,7 @@ def scan(glyph, seed, index, simulation=2, is_dot=False):
     slack = max(1.5, 0.02 * min(h, w)) + np.tan(np.radians(abs(angle))) * max(h, w) / 2
     y = rng.uniform(min(top + slack, (top + bottom - gh) / 2), max(bottom - gh - slack, (top + bottom - gh) / 2))
     x = rng.uniform(min(left + slack, (left + right - gw) / 2), max(right - gw - slack, (left + right - gw) / 2))
-    touches = len(sides) and rng.random() < 0.2
+    touches = simulation > 0 and len(sides) and rng.random() < 0.2
     if touches:
         side = sides[0]
         over = rng.uniform(-0.02, 0.12) * gh
@@ -295,7 +308,7 @@ def main(argv=None):
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--split", choices=["train", "test"], default="train")
     parser.add_argument("--classifier", type=Path, default=DEFAULT_MODEL, help="classifier.onnx that reads them")
-    parser.add_argument("--simulation", type=int, choices=[1, 2], default=2, help="see above")
+    parser.add_argument("--simulation", type=int, choices=[0, 1, 2], default=2, help="as above; 0: the plain case")
     parser.add_argument("--dots", default="", metavar="CLASSES", help="classes that hands write as a dot (Arabic: 0)")
     parser.add_argument("--num", type=number(int, 1), default=2000)
     parser.add_argument("--seed", type=number(int, 0), default=0)
