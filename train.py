@@ -83,7 +83,7 @@ def by_model(values):
     return "; ".join(f"{value} for {', '.join(names)}" for value, names in models_of.items())
 
 
-def parse_args(argv=None):
+def make_parser():
     parser = cli.Parser("Train one model on one data set.")
     add, weight = parser.add_argument, cli.number(float, at_least=0, at_most=1e6)
     positive = cli.number(float, above=0, at_most=1e6)
@@ -115,9 +115,9 @@ def parse_args(argv=None):
         "as large as another, else 0)")
     add("--diffaugment", type=cli.number(int, at_least=0, below=14), help="pixels by which the discriminator's images are "
         f"shifted, real and fake alike (default: {SHIFT} below {SCARCE:,} training images of a class, else 0)")
-    add("--backbone", action="store_true", default=None, help="let the discriminator also see what a network that was trained "
-        "on characters that nobody writes makes of the images: better and fewer specks, but half as long again a step (a start from "
-        "digits has it where they had it)")
+    add("--backbone", action=argparse.BooleanOptionalAction, help="let the discriminator also see what a network that was trained "
+        "on characters that nobody writes makes of the images: better and fewer specks, but half as long again a step (default: "
+        "for a cvae; a start from digits has it where they had it)")
     add_setting("--lr", cli.number(float, above=0), "top learning rate")
     add_setting("--label-weight", weight, "of the discriminator's label loss")
     add_setting("--g-label-weight", weight, "of that of the generator; more makes samples alike")
@@ -148,9 +148,21 @@ def parse_args(argv=None):
     add("--save-every", type=positive, default=20, help="seconds between two saves of what --resume needs")
     add("--resume", action="store_true", help="go on with the run that was stopped, with its settings")
     add("--dry-run", action="store_true", help="print the resolved settings, take one step, write nothing")
+    return parser
+
+
+def parse_args(argv=None):
+    parser = make_parser()
     args = parser.parse_args(argv)
     check_together(args, parser)
     return args
+
+
+def given_options(argv=None):
+    """The names of the options that stand on the command line."""
+    parser = make_parser()
+    found = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(vars(parser.parse_args([]))))))
+    return {name for name, value in found.items() if value is not None}
 
 
 def settings_of(model):
@@ -177,9 +189,9 @@ def check_together(args, parser):
         parser.error("--minutes decides the epochs where --epochs is not given: leave one of them out")
 
 
-def stopped_run(args):
-    """(settings, state) of the run that --resume goes on with; its own settings hold. Raises UserError where
-    there is none, where it is at work, or where another setting was asked for."""
+def stopped_run(args, given):
+    """(settings, state) of the run that --resume goes on with; its own settings hold. `given`: as given_options has it. Raises
+    UserError where there is none, where it is at work, or where another setting was asked for."""
     folders = [args.out] if args.out else [cli.default_folder("saved_models", name)
                                            for name in ([args.dataset] if args.dataset else ["mnist", "strokes"])]
     name = TRAINERS[args.model].name
@@ -191,14 +203,14 @@ def stopped_run(args):
                 pass
         raise UserError(f"nothing to resume: there is no {paths[0]}; start a run without --resume")
     state = read_state(path)
-    defaults, saved = vars(parse_args([])), checked_settings(state["settings"], path)
+    saved = checked_settings(state["settings"], path)
     free = {"resume": True, "dry_run": args.dry_run, "device": args.device, "out": str(path.parent),
             "data_dir": args.data_dir or saved.get("data_dir")}
     for name, value in vars(args).items():
-        if name not in free and value not in (defaults[name], saved.get(name)):
+        if name in given - free.keys() and value != saved.get(name):
             raise UserError(f"--{name.replace('_', '-')} {value}: {path} was started with {saved.get(name)}; "
                             "leave it out, or start anew without --resume")
-    return argparse.Namespace(**{**defaults, **saved, **free}), state
+    return argparse.Namespace(**{**vars(parse_args([])), **saved, **free}), state
 
 
 def checked_settings(saved, path):
@@ -210,7 +222,9 @@ def checked_settings(saved, path):
     options = vars(parse_args([]))
     for name, value in saved.items():
         option = f"--{name.replace('_', '-')}"
-        if name in options and value is not None and value is not False:
+        if name == "backbone" and value is False:
+            words.append("--no-backbone")
+        elif name in options and value is not None and value is not False:
             words.append(option if value is True else f"{option}={value}")
         elif name not in options and not matches(value, more.get(name, lambda _: False)):
             raise UserError(f"{path} has the odd setting {name[:40]}: start the run anew")
@@ -231,8 +245,12 @@ def resolve(args, glyphs):
     for name, value in TRAINERS[args.model].scarce.items() if is_scarce else ():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
-    if args.model == "cgan" and not args.plain and len(glyphs.x_train) <= FEW_TO_DRAW * len(glyphs.classes):
+    is_new = not hasattr(args, "pretrained")                  # what a resumed run starts from was decided as it began
+    if is_new and args.model == "cgan" and not args.plain and len(glyphs.x_train) <= FEW_TO_DRAW * len(glyphs.classes):
         args.pretrained = digits_can_start(glyphs)
+        if args.pretrained and args.backbone not in (None, digits_have_backbone()):
+            raise UserError(f"--{'' if args.backbone else 'no-'}backbone: this run starts from the GAN of digits, which was trained "
+                            f"{'without' if args.backbone else 'with'} one: add --plain, or leave it out")
         if args.pretrained:
             args.backbone = digits_have_backbone()
     if TRAINERS[args.model].redraws:
@@ -243,8 +261,9 @@ def resolve(args, glyphs):
             for name, value in FEW_SETTINGS.items():
                 if getattr(args, name, None) is None:
                     setattr(args, name, value)
-            args.pretrained = backbone_file(args.model).is_file()
-            args.tuned = args.pretrained and len(glyphs.x_train) >= TUNED
+            if is_new:
+                args.pretrained = backbone_file(args.model).is_file()
+                args.tuned = args.pretrained and len(glyphs.x_train) >= TUNED
     if args.balance is None:
         args.balance = BALANCE if sizes.max() >= UNEVEN * sizes[sizes > 0].min() else 0.0
     if args.minutes is None and not args.epochs:
@@ -429,7 +448,7 @@ def main(argv=None):
     own = ("data_dir", "out", "threads")                         # which machines may have of their own
     distributed.check_alike(**{f"--{k.replace('_', '-')}": v for k, v in vars(args).items() if k not in own})
     if args.resume:
-        args, state = distributed.ask_leader(stopped_run, args)
+        args, state = distributed.ask_leader(stopped_run, args, given_options(argv))
         name = TRAINERS[args.model].name
         if distributed.ask_leader(has_ended, args.out, name, state) and not args.dry_run:
             if distributed.leads:

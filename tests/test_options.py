@@ -45,7 +45,7 @@ TABLE = {       # command: (its main, words that are sound, {option: values that
         "--noise": ["2", *WEIGHTS], "--hands": ["2", *WEIGHTS], "--resume": [None]}),
     "train MODEL": (train.main, ["--model", "classifier", "--dataset", "strokes", "--dry-run", "--epochs", "1"], {
         "--minutes": ["1"], **{option: ["0.5"] for option in ("--r1", "--r1-end", "--gan-weight", "--gan-weight-end", "--width-weight")},
-        "--diffaugment": ["2"], "--backbone": [None]}),
+        "--diffaugment": ["2"], "--backbone": [None], "--no-backbone": [None]}),
     "train cgan": (train.main, ["--dataset", "strokes", "--dry-run"], {
         "--warp": ["1"], "--gan-weight": ["1"]}),
     "train --adversarial": (train.main, ["--adversarial", "--model", "classifier", "--dataset", "strokes", "--dry-run"], {

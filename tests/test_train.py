@@ -22,7 +22,7 @@ from generate_digits import open_generator, sample_all
 from training import gan, health, preview
 from training.run import Run
 from utils import cli
-from utils.files import exclusive
+from utils.files import UserError, exclusive
 from utils.onnx_session import open_session
 
 QUICK = ["--epochs", "2", "--batch", "32", "--device", "cpu"]
@@ -206,6 +206,20 @@ def test_a_gan_of_few_images_starts_from_the_one_of_digits(small_npz):
     assert train.max_epochs(plain) == math.ceil(train.DEFAULTS["cgan"]["images"] / run.batches.epoch_images)
 
 
+def test_a_backbone_is_the_default_of_a_cvae_and_else_an_option(small_npz):
+    glyphs = data.load(small_npz)
+    for words, expected in (([], True), (["--no-backbone"], False)):
+        assert resolved(glyphs, "--model", "cvae", *words).backbone == expected
+    for words, expected in (([], False), (["--backbone"], True)):
+        assert resolved(glyphs, "--model", "acgan", *words).backbone == expected
+    other = "--no-backbone" if gan.digits_have_backbone() else "--backbone"
+    with pytest.raises(UserError, match=f"{other}: .* starts from the GAN of digits"):
+        resolved(glyphs, other)
+    assert resolved(glyphs, other, "--plain").backbone != gan.digits_have_backbone()
+    saved = {"model": "cvae", "backbone": False, "seed": 1}
+    assert train.checked_settings(saved, Path("a.resume.pth")) == saved, "a resumed run keeps to it"
+
+
 def test_what_is_asked_for_counts_more_than_what_few_images_want(small_npz):
     glyphs = data.load(small_npz)
     few = resolved(glyphs.subset(2, 0), "--model", "classifier", "--pen", "0.5", "--hands", "0.25")
@@ -377,9 +391,21 @@ def test_resume_keeps_to_its_settings(killed, capsys):
     before = (folder / "generator.resume.pth").read_bytes()
     error = one_line_error(train.main, "--resume", "--out", folder, "--lr", 0.5)
     assert "--lr" in error and "0.002" in error
+    error = one_line_error(train.main, "--resume", "--out", folder, "--save-every", 20)
+    assert "--save-every 20" in error, "what is given counts where it is the default, too"
     run_train("--resume", "--out", folder, "--dry-run")
     assert "nothing written" in capsys.readouterr().out
     assert (folder / "generator.resume.pth").read_bytes() == before and not (folder / "generator.pth").exists()
+
+
+def test_what_a_run_started_from_may_be_gone_when_it_is_resumed(killed, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(killed, tmp_path / "run")
+    monkeypatch.setattr(gan, "SHIPPED", tmp_path)                   # as if training on MNIST had put another GAN there
+    stop_after(monkeypatch, Run, "save_state")
+    with pytest.raises(KeyboardInterrupt):
+        run_train("--resume", "--out", folder)
+    out = capsys.readouterr().out
+    assert "goes on from step" in out and '"pretrained": true' in out
 
 
 def test_resume_refuses_other_data(killed, tmp_path):

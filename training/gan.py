@@ -171,9 +171,6 @@ class ConditionalGAN(Trainer):
         self.generator = self.to_device(models.Generator(models.config_for("generator", n_classes)))
         self.adversarial = AdversarialLoss(self, n_classes, self.projection, self.fake_labels)
         self.discriminator = self.adversarial.discriminator
-        if settings.pretrained:
-            start_from_digits(self.generator, "generator")
-            start_from_digits(self.discriminator, "discriminator")
         self.ema = ema_copy(self.generator)
         # the layer that mixes noise and condition learns slowly, as StyleGAN's mapping does (Karras et al. 2019): at the
         # others' rate training breaks down from 1.5 times the default rate on
@@ -185,6 +182,12 @@ class ConditionalGAN(Trainer):
                            "discriminator": self.adversarial.optimizer}
         self.checkpoints = {self.name: ("generator", self.ema),
                             self.discriminator_name: ("discriminator", self.discriminator)}
+
+    def start(self):
+        if self.settings.pretrained:
+            start_from_digits(self.generator, "generator")
+            start_from_digits(self.discriminator, "discriminator")
+            self.ema.load_state_dict(self.generator.state_dict())
 
     def losses(self, batch):
         """The discriminator's loss, then the generator's, as Trainer says."""

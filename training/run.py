@@ -112,6 +112,8 @@ class Run:
         trainer = TRAINERS[args.model]
         settings = trainer.Settings(**{name: getattr(args, name) for name in trainer.Settings.__dataclass_fields__})
         self.trainer = trainer(settings, len(glyphs.classes), device, args.bf16)
+        if not args.resume:
+            self.trainer.start()
         redrawn = getattr(settings, "pen", 0) > 0 or getattr(settings, "hands", 0) > 0
         self.batches = Batches(glyphs, args.seed, args.batch, args.balance, device, redrawn)
         distributed.check_parts(self.batches.size)
@@ -418,13 +420,13 @@ def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0,
     generate_digits.sample_all.
 
     model: "cgan", "acgan" or "cvae"; balance: see Batches; settings: of the trainer's own. The discriminator's
-    images are shifted by 2 pixels unless told otherwise, as it would learn few images by heart. The global random
-    state is left as it was."""
+    images are shifted by 2 pixels unless told otherwise, as it would learn few images by heart, and it has no backbone,
+    which is no better there (docs/tried.md) and slower. The global random state is left as it was."""
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ThreadTuner() as tuner:
         torch.manual_seed(seed)
         trainer = TRAINERS[model]
-        settings = trainer.Settings(**{"diffaugment": 2, **trainer.scarce, **settings})
+        settings = trainer.Settings(**{"diffaugment": 2, "backbone": False, **trainer.scarce, **settings})
         trainer = trainer(settings, len(glyphs.classes), device, has_bf16(device))
         batches = Batches(glyphs, seed, 128, balance, device)
         whole_epochs = math.ceil(steps / batches.per_epoch) * batches.per_epoch       # the learning rate's horizon

@@ -49,6 +49,9 @@ class Trainer:
         for optimizer in self.optimizers.values():
             set_lr(optimizer, lr)
 
+    def start(self):
+        """Load the weights that training begins with, where they come along; not called for a run that is resumed."""
+
     def end_step(self, batch):
         """Called after the last optimizer of a step."""
 

@@ -23,6 +23,7 @@ class VAESettings(GANSettings):
     gan_weight: float = 20.0         # of the adversarial loss, against a reconstruction of about 70 nats; 0: a plain VAE ...
     gan_weight_end: float = 600.0    # ... and at the end: by then codes have their places, and what is left to learn are textures
     momentum: float = 0.0            # Adam's first decay rate; 0 as in a GAN: with more textures come out worse
+    backbone: bool = True            # it costs a CVAE no quality in the first minutes, as it costs a GAN (docs/tried.md)
 
 
 class ConditionalVAE(Trainer):
