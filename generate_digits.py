@@ -145,8 +145,9 @@ def parse_args(argv=None):
 
 
 def class_indices(text, classes):
-    """"0,3,9" -> [0, 3, 9]: classes by name, or by number where no name is a number. Raises UserError for others."""
-    indices = {str(k): k for k in range(len(classes))} if not any(name.isdigit() for name in classes) else {}
+    """"0,3,9" -> [0, 3, 9]: classes by name, or by number where no name is a number in ASCII. Raises UserError for others."""
+    are_numbers = any(name.isascii() and name.isdigit() for name in classes)
+    indices = {} if are_numbers else {str(k): k for k in range(len(classes))}
     indices |= {name: k for k, name in enumerate(classes)}
     wanted = [name.strip() for name in text.split(",")]
     for name in wanted:

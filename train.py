@@ -5,9 +5,9 @@
     python train.py --dataset strokes --epochs 2 --out try
 
 Beside the weights and the ONNX file a run leaves its record (.json), its log (.log.jsonl) and the loss curves; a
-generator a sheet of samples and a GIF of the training, a classifier its -gradient.onnx and a confusion matrix. A run that was stopped goes on with --resume, on a CPU to
-the same weights bit for bit where --epochs is given; without it the clock decides how many epochs fit (the
-record tells how many, and when).
+generator a sheet of samples and a GIF of the training, a classifier its -gradient.onnx and a confusion matrix. A run
+that was stopped goes on with --resume, on a CPU to the same weights bit for bit where --epochs is given; without it the
+clock decides how many epochs fit (the record tells how many, and when).
 """
 if __name__ == "__main__":                     # before the imports that take seconds
     from utils.cli import stop_quietly
@@ -33,7 +33,7 @@ from metrics.conditional import dial_metrics
 from training import distributed
 from training.classifier import AdversarialClassifierTrainer, predict_with_confidence
 from training.gan import digits_can_start, digits_have_backbone
-from training.health import Health
+from training.health import Health, variance_in_class
 from training.pretraining import backbone_file
 from training.preview import Preview, save_loss_curves
 from training.run import TRAINERS, LossLog, Run, clear_away, has_ended, read_state, train_step
@@ -57,17 +57,17 @@ DEFAULTS = {
     "classifier-adversarial": {"minutes": 7.5, "images": 330_000, "passes": 1000},
 }
 BATCH = 128                # images per step; 64 was no better and slower
-SCARCE = 2_000             # training images of a class, their mean, below which the discriminator would learn them by heart
-SHIFT = 1                  # pixels by which its images are then shifted
-FEW = 10                   # images of a class, the median, up to which a classifier sees them with other pens and more warped ...
-FEW_SETTINGS = {"pen": 1.0, "elastic": 20.0}
-VIEWS, VIEWS_EACH = 12_800, 10       # ... by features of a backbone (docs/new_script.md), in so many views, of each at least
-TUNED = 30                 # images in all from which another network stands beside that, which starts from the backbone ...
-TUNED_IMAGES = 130_000     # ... and is trained on so many images in all
-FEW_TO_DRAW = 100          # images of a class, their mean, up to which a GAN starts from the one that comes along ...
-STARTED_PASSES = 1000      # ... and sees them so many times at most, as with 20 of a class a longer run ends worse (docs/tried.md)
-UNEVEN = 2                 # a class so many times as large as another: rare classes are then seen more often ...
-BALANCE = 0.5              # ... classes as often as the square root of their size
+UNEVEN, BALANCE = 2, 0.5   # Where a class is UNEVEN times as large as another, classes are seen as often as size ** (1 - BALANCE).
+# Generators: below a mean of SCARCE images of a class the discriminator, which would learn them by heart, sees them shifted by
+# SHIFT pixels. A cgan of at most FEW_TO_DRAW starts from the one that comes along, and makes at most STARTED_PASSES over the
+# images: with 20 of a class a longer run ends worse (docs/tried.md).
+SCARCE, SHIFT, FEW_TO_DRAW, STARTED_PASSES = 2_000, 1, 100, 1000
+# Classifiers: with a median of at most FEW images of a class one reads by the features of a backbone (docs/new_script.md), of
+# VIEWS views of the images in all, of each image VIEWS_EACH at least, drawn as FEW_SETTINGS say. From TUNED images in all another
+# network stands beside it, which starts from the backbone and is trained on TUNED_IMAGES in all.
+FEW, FEW_SETTINGS = 10, {"pen": 1.0, "elastic": 20.0}
+VIEWS, VIEWS_EACH = 12_800, 10
+TUNED, TUNED_IMAGES = 30, 130_000
 WARM_STEPS, PLAN_STEPS = 50, 250     # the speed between them decides how many epochs fit
 LOG_SECONDS = 1.0          # between two rows of the log
 MEASURED = 10_000          # samples by which a generator is measured at the end
@@ -392,11 +392,6 @@ def measure_generator(run):
     if real > 1:
         measured["diversity"] = round(variance_in_class(images, labels) / real, 4)
     return measured
-
-
-def variance_in_class(images, labels):
-    """Variance of a pixel within a class, mean over pixels and classes; uint8 [N, 28, 28], int64 [N]."""
-    return float(np.mean([np.var(images[labels == k].astype(np.float32), axis=0).mean() for k in np.unique(labels)]))
 
 
 def measure_classifier(run):

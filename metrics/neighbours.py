@@ -121,7 +121,7 @@ def copies(real, fake, train, picture=None, seed=0):
                       where a glyph is moved, and would miss most copies by a pixel or two (where images are known)
         exact_copies  fraction of fakes whose features equal those of a training image
 
-    Neither sees a copy that was turned, stretched or redrawn by more than such images of one class differ anyway.
+    None sees a copy that was turned, stretched or redrawn by more than such images of one class differ anyway.
     `picture`: a PNG of the fakes with the least closeness, beside their nearest training and real images."""
     close, threshold, (train_index, to_train), (real_index, to_real) = closeness(
         real.features, fake.features, train.features)

@@ -9,7 +9,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-LEVEL = 0.95               # of all intervals
+CONFIDENCE = 0.95          # of all intervals
+SIGNIFICANT = 0.05         # a p-value below it is called a difference
 BINS = 15                  # of the expected calibration error: Guo et al. 2017
 
 
@@ -36,12 +37,12 @@ def t_quantile(p, freedom):
 
 
 def t_interval(values):
-    """(mean, half width) of the t-interval of the mean of `values` [n], mean +- t_{n-1, (1 + LEVEL) / 2} s /
+    """(mean, half width) of the t-interval of the mean of `values` [n], mean +- t_{n-1, (1 + CONFIDENCE) / 2} s /
     sqrt(n) (Student 1908): floats. The half width is nan for a single value."""
     x = np.asarray(values, np.float64)
     if len(x) < 2:
         return float(x.mean()) if len(x) else math.nan, math.nan
-    return float(x.mean()), float(t_quantile((1 + LEVEL) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return float(x.mean()), float(t_quantile((1 + CONFIDENCE) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
 
 
 def paired_t_test(a, b):
@@ -87,7 +88,7 @@ def wilson_interval(successes, n):
     """(low, high): the score interval of a proportion (Wilson 1927), which holds near 0 and 1, where accuracies lie."""
     if not n:
         return math.nan, math.nan
-    z, rate = NormalDist().inv_cdf((1 + LEVEL) / 2), successes / n
+    z, rate = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), successes / n
     middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half_width = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     return max(0.0, middle - half_width), min(1.0, middle + half_width)
@@ -145,6 +146,11 @@ def calibration_bins(confidence, correct):
     with np.errstate(invalid="ignore"):
         means, accuracy = (np.bincount(bins, v, BINS) / n for v in (confidence, correct))
     return means, accuracy, np.abs(means - accuracy), n / max(len(confidence), 1)
+
+
+def format_number(value, digits=3):
+    """3.14159 -> "3.14", 1234.5 -> "1,234": so many significant digits, all of those before the point, no exponent."""
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def format_percent(value, digits=2):

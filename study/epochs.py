@@ -8,7 +8,7 @@ import time
 import models
 from generate_digits import BLOCK, TorchGenerator, open_generator, sample_all
 from metrics.frechet_distance import fid
-from metrics.statistics import format_percent
+from metrics.statistics import format_number, format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators, read_record
 from study.report import Figure, Section, Table
 from utils import charts, figures
@@ -61,10 +61,10 @@ def describe(numbers):
     table = Table("By epoch", ["", "Seconds of training", "FID", "FID / floor", "Accuracy from its samples"], [
         [f"{name}, epoch {r['epoch']}", f"{r['training_seconds']:.0f}", f"{r['fid']:.3f}", f"{r['fid'] / floor:.2f}",
          format_percent(r["accuracy"])] for name, rows in by_name.items() for r in rows],
-        f"N = {numbers['n']:,}; the floor, real training images, is FID {floor:.3g}. Accuracy: on test images, of a "
+        f"N = {numbers['n']:,}; the floor, real training images, is FID {format_number(floor)}. Accuracy: on test images, of a "
         f"classifier that has learned from the epoch's samples alone, {numbers['classifier_steps']:,} steps, number of "
         f"seeds: {seeds}; single points differ by chance.")
-    changes = "; ".join(f"{name} from {rows[0]['fid']:.3g} at epoch {rows[0]['epoch']} to {rows[-1]['fid']:.3g} at "
+    changes = "; ".join(f"{name} from {format_number(rows[0]['fid'])} at epoch {rows[0]['epoch']} to {format_number(rows[-1]['fid'])} at "
                         f"epoch {rows[-1]['epoch']}" for name, rows in by_name.items())
     last = max(r["epoch"] for rows in by_name.values() for r in rows)
     shared = {"x_title": "epoch of the generator", "size": (860, 360)}
@@ -113,7 +113,7 @@ def describe_runtime(numbers):
     speeds = {name: {f".{kind}": row[kind]["images_per_second"] for kind in ("onnx", "pth") if kind in row}
               for name, row in by_name.items()}
     speed, kind, fastest = max((v, kind, name) for name, row in speeds.items() for kind, v in row.items())
-    answer = f"Drawing 10,000 images takes {10_000 / speed:.2g} s with the {fastest} from its `{kind}`"
+    answer = f"Drawing 10,000 images takes {format_number(10_000 / speed, 2)} s with the {fastest} from its `{kind}`"
     trained = [f"the {name} {r['training_seconds']:.0f} s" for name, r in by_name.items() if r["training_seconds"]]
     answer += f"; training took {join_names(trained)}." if trained else "."
     note = (f"Drawing: {numbers['drawn']:,} images in blocks of {BLOCK}, as `generate_digits.py` makes them, on the "

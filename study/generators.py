@@ -14,7 +14,7 @@ from generate_digits import draw_noise
 from metrics.appearance import specks
 from metrics.comparison import METRICS, compare
 from metrics.neighbours import copies
-from metrics.statistics import format_interval, format_percent
+from metrics.statistics import format_interval, format_number, format_percent
 from study.context import GENERATORS, Reference, accuracy_from_samples, join_names, open_generators
 from study.report import Figure, Section, Table
 from utils import charts, figures
@@ -93,10 +93,10 @@ def describe(numbers):
     models, floor = numbers["models"], numbers["floor"]
     order = sorted(models, key=lambda s: models[s]["fid"]["value"])
     best, features = models[order[0]], numbers["features"]
-    first, *others = [(GENERATORS[s], f"{models[s]['fid']['value'] / floor['fid']:.2g} times") for s in order]
+    first, *others = [(GENERATORS[s], f"{format_number(models[s]['fid']['value'] / floor['fid'], 2)} times") for s in order]
     others = f" ({', '.join(map(' '.join, others))})" if others else ""
-    answer = (f"Those of the {first[0]} are nearest to real ones: FID {best['fid']['value']:.3g}, {first[1]} the "
-              f"{floor['fid']:.3g} of real training images{others}.")
+    answer = (f"Those of the {first[0]} are nearest to real ones: FID {format_number(best['fid']['value'])}, {first[1]} the "
+              f"{format_number(floor['fid'])} of real training images{others}.")
     text = (f"FID and its kin are measured in the {best['d']} features of `{features['model']}` (sha256 "
             f"{features['sha256']}): they compare generators on the same features, N and test images only, and are no "
             "Inception FID.")

@@ -4,10 +4,10 @@
         ...
     rows = run(MyStudy(context, cache), jobs)    # a row for each job; what was finished before is not run again
 
-With context.jobs == 0 the jobs run here, each on as many threads as are fastest. Else so many workers share them: each takes the next job
-that nobody has begun (claims.py) and writes its row into a file of its own (run_cache.py), so that workers of other
-machines that were given the same folder share the work, too. Whatever a job's result depends on is made from its
-key, in one thread: rows do not depend on the number of workers, nor on who did which.
+With context.jobs == 0 the jobs run here, each on as many threads as are fastest. Else so many workers share them: each
+takes the next job that nobody has begun (claims.py) and writes its row into a file of its own (run_cache.py), so that
+workers of other machines that were given the same folder share the work, too. Whatever a job's result depends on is
+made from its key, in one thread: rows do not depend on the number of workers, nor on who did which.
 """
 import contextlib
 import multiprocessing

@@ -390,8 +390,8 @@ def open_cache(context):
 # ---- the study -----------------------------------------------------------------------------------
 
 def run_study(context, protocols=None, arms=None, **budget):
-    """Run the study, or what is left of it; returns the rows of its measured runs. budget: steps, generator_steps and
-    tries of Study. Raises UserError where nothing is to be run."""
+    """Run the study, or what is left of it; returns the rows of its measured runs. budget: steps, generator_steps,
+    tries and deformer of Study. Raises UserError where nothing is to be run."""
     study, jobs = Study(context, **budget), []
     counts = np.bincount(context.glyphs.y_train)
     default = ["few", "tail" if counts.max() > 2 * counts.min() else "rare", "predecessors"]

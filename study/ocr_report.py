@@ -14,7 +14,6 @@ from metrics.statistics import format_interval, format_percent, format_points
 from study.report import Figure, Section, Table
 from utils import charts
 
-LEVEL = 0.05               # of the tests
 MEASURES = ["accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "ece"]       # of a row
 PROTOCOLS = {"few": "n real images of each class", "rare": "three rare classes of n images, the others in plenty",
              "tail": "the data set's own imbalance, the smallest class with n images",
@@ -26,9 +25,9 @@ SOURCES = {"generator": "generators trained on the same real images", "simulator
 QUESTIONS = {"strokes": "simulator", "hands": "scripts", "": "pretraining"}     # source of an arm -> one of SOURCES
 USES = {"added": "beside classical augmentation", "bare": "where nothing is augmented",
         "instead": "in place of augmentation", "alone": "without real images"}
-HOLM = ("Holm's correction is for all comparisons of this table that ask the same: synthetic images of generators or of "
-        "the simulator, learned hands, or pre-training, beside or in place of augmentation, with nothing augmented, or alone. McNemar: on how many seeds "
-        "its test finds more, or fewer, test images classified correctly, p < .05.")
+HOLM_NOTE = ("Holm's correction is for all comparisons of this table that ask the same: synthetic images of generators or of "
+             "the simulator, learned hands, or pre-training, beside or in place of augmentation, with nothing augmented, or "
+             "alone. McNemar: on how many seeds its test finds more, or fewer, test images classified correctly, p < .05.")
 
 
 class Protocol:
@@ -79,7 +78,7 @@ class Protocol:
         return text + {"rare": " per rare class", "tail": " in the smallest class"}.get(self.name, " per class")
 
     def paragraphs(self):
-        """For generators and for the simulator, where they helped and where not."""
+        """For each source of help and each use of it, where it helped and where not."""
         whole = {"generator": "generators trained on the whole training split"} if self.name == "predecessors" else {}
         texts, sources = [], SOURCES | whole
         for source, use in itertools.product(sources, USES):
@@ -144,7 +143,7 @@ class Protocol:
                          f"{c['mcnemar_better']} / {c['mcnemar_worse']} of {c['seeds']}"])
         if rows:
             tables.append(Table(f"Arms against the best arm without what they add: {self.about}",
-                                [*columns, "McNemar: seeds better / worse"], rows, HOLM))
+                                [*columns, "McNemar: seeds better / worse"], rows, HOLM_NOTE))
         n, by_arm = max(self.by_n.items(), key=lambda item: len(item[1]))
         names = [f.replace("_", " ").replace("ece", "ECE").replace("f1", "F1") for f in fields]
         tables.append(Table(f"More figures at {self.images(n)}, %: {self.about}", ["arm", *names],
@@ -206,7 +205,7 @@ def compare(rows, others, field):
     seeds = {r["seed"] for r in rows} & {r["seed"] for r in others}
     a, b = ([r for r in side if r["seed"] in seeds] for side in (rows, others))
     tests = [statistics.mcnemar(correct(p), correct(q)) for p, q in zip(a, b)]
-    decided = [t["only_a"] > t["only_b"] for t in tests if t["p"] < LEVEL]
+    decided = [t["only_a"] > t["only_b"] for t in tests if t["p"] < statistics.SIGNIFICANT]
     difference = statistics.paired_t_test(values(a, field), values(b, field))
     return {**{name: difference[name] for name in ("mean", "half", "p")}, "seeds": len(seeds),
             "accuracy": statistics.paired_t_test(values(a, "accuracy"), values(b, "accuracy")),
@@ -215,7 +214,7 @@ def compare(rows, others, field):
 
 def count(comparisons):
     """How many of them are better, worse, tested at all; after Holm's correction."""
-    decided = [c["mean"] > 0 for c in comparisons if c["holm"] < LEVEL]
+    decided = [c["mean"] > 0 for c in comparisons if c["holm"] < statistics.SIGNIFICANT]
     return sum(decided), len(decided) - sum(decided), sum(np.isfinite(c["p"]) for c in comparisons)
 
 
@@ -224,7 +223,7 @@ def format_p(p):
 
 
 def sentences(protocols):
-    """Over all protocols, where synthetic images helped beside or in place of something else, and where they harmed."""
+    """Over all protocols, where each source of help did help, beside or in place of something else, and where it harmed."""
     texts = []
     for use in ("added", "bare", "instead"):
         parts = []
@@ -234,7 +233,7 @@ def sentences(protocols):
             if tested:
                 parts.append(f"{name} helped in {better} and harmed in {worse} of {tested} comparisons")
             if better:
-                c, p = max((f for f in family if f[0]["holm"] < LEVEL), key=lambda f: f[0]["mean"])
+                c, p = max((f for f in family if f[0]["holm"] < statistics.SIGNIFICANT), key=lambda f: f[0]["mean"])
                 parts[-1] += f" (at most {format_points(c['mean'], c['half'])} points of {p.title}, {p.images(c['n'])})"
         if parts:
             texts.append(f"{USES[use].capitalize()}, {'; '.join(parts)}.")

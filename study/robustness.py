@@ -15,7 +15,15 @@ import numpy as np
 import attacks
 import models
 from generate_digits import sample_all
-from metrics.statistics import format_interval, format_percent, format_points, holm, paired_t_test, t_interval
+from metrics.statistics import (
+    SIGNIFICANT,
+    format_interval,
+    format_percent,
+    format_points,
+    holm,
+    paired_t_test,
+    t_interval,
+)
 from study.context import GENERATORS, example_glyphs, generator_file, join_names, open_classifier, open_generators
 from study.corruptions import CORRUPTIONS, corrupt
 from study.jobs import RowStudy, run
@@ -38,7 +46,7 @@ TABLE_EPS = (0.05, 0.1)    # L-infinity bounds with a column in the study's tabl
 # pool: images of each generator
 QUICK = {"images": 150, "targeted": 20, "corrupted": 500, "steps": 400, "seeds": 2, "attacked": 200, "pool": 6000,
          "eps": [0, 0.05, 0.1, 0.2, 0.3, 0.4]}
-FULL = {"images": 300, "targeted": 100, "corrupted": 1000, "steps": 600, "seeds": 5, "attacked": 300, "pool": 10_000,
+FULL = {"images": 300, "targeted": 100, "corrupted": 1000, "steps": 600, "attacked": 300, "pool": 10_000,
         "eps": [0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4]}
 
 
@@ -238,7 +246,7 @@ def describe_study(section):
     measures, diffs = study["measures"], study["differences"]
     heads = {m: m.capitalize().replace("Eps", "Attacked at") for m in measures}
     significant = [(arm, m, d) for m, by_arm in diffs.items() for arm, d in by_arm.items()
-                   if d["n"] > 2 and d["p_holm"] < 0.05]                   # two pairs may agree by chance
+                   if d["n"] > 2 and d["p_holm"] < SIGNIFICANT]                   # two pairs may agree by chance
     generators = [name for name in GENERATORS.values() if f"+ {name}" in diffs["clean"]]
     arms_gained = {arm for arm, m, d in significant if m != "clean" and d["mean"] > 0}
     gained = [name for name in generators if f"+ {name}" in arms_gained]

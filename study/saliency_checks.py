@@ -12,7 +12,15 @@ import torch
 import models
 import saliency
 from generate_digits import open_generator, sample_all
-from metrics.statistics import format_interval, format_percent, holm, paired_t_test, rank_correlation, t_interval
+from metrics.statistics import (
+    SIGNIFICANT,
+    format_interval,
+    format_percent,
+    holm,
+    paired_t_test,
+    rank_correlation,
+    t_interval,
+)
 from saliency import METHODS, overlay
 from study.context import GENERATORS, example_glyphs, join_names, open_classifier, open_generators
 from study.report import Figure, Section, Table
@@ -24,7 +32,7 @@ OVERLAID = ("SmoothGrad", "Grad-CAM")                       # methods in figures
 ALIKE, UNLIKE = 0.5, 0.2   # rank correlations with a network at random: above the one, below the other is worth a word
 # images: for deletion, insertion, completeness; ranked: for rank correlations; steps and seeds: of each arm's training
 QUICK = {"images": 48, "ranked": 24, "steps": 200, "seeds": 2, "pool": 6000, "epochs": 3}
-FULL = {"images": 200, "ranked": 80, "steps": 500, "seeds": 3, "pool": 20_000, "epochs": 4}
+FULL = {"images": 200, "ranked": 80, "steps": 500, "pool": 20_000, "epochs": 4}
 COARSE = {**METHODS, "SmoothGrad": partial(saliency.smoothgrad, samples=16),       # ranks need no exact maps
           "integrated gradients": partial(saliency.integrated_gradients, steps=16, tolerance=math.inf)}
 
@@ -33,7 +41,7 @@ def measure(context):
     """The Section; raises UserError without a classifier, or for one of other classes."""
     network, glyphs, examples = open_classifier(context), context.glyphs, example_glyphs(context)
     size = dict(QUICK if context.quick else FULL)
-    size["seeds"] = min(size["seeds"], context.seeds) if context.quick else max(size["seeds"], context.seeds)
+    size["seeds"] = min(size["seeds"], context.seeds) if context.quick else context.seeds
     chosen = np.random.default_rng(0).permutation(len(glyphs.x_test))[:TEST_IMAGES]
     test = glyphs.x_test[chosen], glyphs.y_test[chosen]
     images, labels, answers = (torch.from_numpy(v).to(context.device) for v in (*test, predict(network, test[0])))
@@ -109,7 +117,7 @@ def measure_perturbation(network, images, labels, maps):
     tests = {(kind, m, base): paired_t_test(areas[kind][m], areas[kind][base])
              for kind in areas for m in maps for base in baselines}
     for ((kind, m, base), test), p in zip(tests.items(), holm([t["p"] for t in tests.values()])):
-        if p <= 0.05:
+        if p < SIGNIFICANT:
             is_better = (test["mean"] < 0) == (kind == "deletion")
             (beats if is_better else loses_to)[kind][m].append(base)
     return {"perturbation": summary, "beats": beats, "loses_to": loses_to, "perturbation_curves": {
@@ -153,7 +161,7 @@ def measure_agreement(arms, x, y):
         means = {group: [float(v.mean()) for v in values] for group, values in groups.items()}
         spread[m] = {group: (float(np.mean(v)), min(v), max(v)) for group, v in means.items()}
     for row, p in zip(rows, holm([row["p"] for row in rows])):
-        row["below_floor"] = bool(p < 0.05 and row["under_every_pair"])
+        row["below_floor"] = bool(p < SIGNIFICANT and row["under_every_pair"])
     return {"agreement": rows, "spread": spread}
 
 

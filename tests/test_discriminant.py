@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 import models
 from datasets import strokes
+from training import distributed
 from training.classifier import ClassifierSettings, ClassifierTrainer, predict
 from training.discriminant import SHRINK, Discriminant, discriminant_classifier
 from training.pretraining import load_backbone
@@ -54,6 +55,17 @@ def test_images_may_come_in_any_parts():
     whole, parts = fitted([(x, y)]), fitted(zip(x.split(7), y.split(7)))
     torch.testing.assert_close(whole.network.head.weight, parts.network.head.weight, rtol=1e-4, atol=1e-5)
     assert torch.equal(whole.network.net[0].weight, a_backbone().net[0].weight)
+
+
+def test_the_images_of_other_processes_count_as_much_as_its_own(monkeypatch):
+    """As if a second process saw nothing, so that the average is half of this one's sums."""
+    x, y = few_images(12)
+    alone = fitted([(x, y)])
+    monkeypatch.setattr(distributed, "size", 2)
+    monkeypatch.setattr(distributed, "average", lambda tensors: [tensor.div_(2) for tensor in tensors])
+    both = fitted([(x, y)])
+    assert torch.equal(both.count, alone.count)
+    torch.testing.assert_close(both.network.head.weight, alone.network.head.weight)
 
 
 def test_a_class_without_images_is_never_the_answer():

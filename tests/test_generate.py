@@ -158,6 +158,7 @@ def test_a_labels_csv_of_the_users_own_is_kept(tmp_path, head):
 def test_classes_are_named_by_name_or_by_number_where_no_name_is_one():
     assert generate_digits.class_indices("b, a,2", ["a", "b", "c"]) == [1, 0, 2]
     assert generate_digits.class_indices("7,5", ["5", "7"]) == [1, 0]
+    assert generate_digits.class_indices("0,٢,1", list("٠١٢")) == [0, 2, 1], "Arabic digits, on a keyboard without them"
     for text, classes in (("0", "57"), ("3", "abc"), ("-1", "ab"), ("", "ab"), ("a,,b", "ab")):
         with pytest.raises(UserError, match="no class"):
             generate_digits.class_indices(text, list(classes))

@@ -106,6 +106,16 @@ def test_one_class_or_images_that_are_all_alike_are_not_judged():
     assert after(*watched(lambda labels: np.zeros((len(labels), 28, 28)), same), 2 * CHECK_STEPS) == []
 
 
+@pytest.mark.parametrize("each", [2, 3, 10, 50])
+def test_variance_in_a_class_does_not_depend_on_how_many_images_show_it(each):
+    labels = np.arange(10).repeat(each * (2000 // each))
+    images = np.random.default_rng(0).normal(100, 20, (len(labels), 6))
+    draws = [np.r_[0:each] + first for first in range(0, len(labels), each)]
+    measured = np.mean([health.variance_in_class(images[i], labels[i]) for i in draws])
+    assert measured == pytest.approx(400, rel=0.03)
+    assert health.variance_in_class(images[:1], labels[:1]) == 0
+
+
 def test_many_classes_take_few_samples():
     many = data.Glyphs("many", [str(k) for k in range(250)], X[:500], np.arange(500) % 250, *[X[:0], Y[:0]] * 2, "x", "CC0",
                        True)

@@ -72,7 +72,7 @@ def test_key_of_a_row_is_that_of_earlier_results(context, monkeypatch):
     monkeypatch.setattr(robustness, "run_arm", lambda *_: 1 / 0)
     monkeypatch.setattr(robustness.Study, "test", None)
     with pytest.raises(ZeroDivisionError):
-        robustness.run_study(robustness.Study(context, robustness.FULL))
+        robustness.run_study(robustness.Study(context, {**robustness.FULL, "seeds": 5}))
     assert keys[:1] == [{"dataset": context.glyphs.name, "sha256": context.glyphs.sha256, "arm": "real", "seed": 0,
                      "steps": 600, "attacked": 300, "corrupted": 1000,
                      "eps": [0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4], "pool": 10_000, "severity": 3,

@@ -113,6 +113,8 @@ def test_rank_correlation_by_hand():
 
 
 def test_how_numbers_are_written():
+    assert [statistics.format_number(v) for v in (0.3821, 3.14159, 416.2, 99.96, 12345.6)] == ["0.382", "3.14", "416", "100", "12,346"]
+    assert [statistics.format_number(v, 2) for v in (1.11, 9.97, 34.4, 127.0)] == ["1.1", "10", "34", "127"]
     assert statistics.format_percent(0.98884) == "98.88 %" and statistics.format_percent(0.5, 0) == "50 %"
     assert statistics.format_percent(None) == statistics.format_percent(math.nan) == "-"
     assert statistics.format_interval(0.9888, 0.0009) == "98.88 ± 0.09"

@@ -112,8 +112,8 @@ class ClassifierTrainer(Trainer):
 
     @torch.no_grad()
     def finish(self, images, labels, thickness):
-        """Make `rounded` the network of now, its larger weights rounded to what fp16 can hold: what is measured
-        and saved is then to the bit what an ONNX file of half the size holds."""
+        """Make `rounded` the network of now, the weights of its convolutions and linear layers rounded to fp16: what is
+        measured and saved is then to the bit what an ONNX file of half the size holds."""
         self.rounded.load_state_dict(models.side_by_side(*self.members).state_dict())
         for layer in self.rounded.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):

@@ -49,7 +49,7 @@ class Discriminant(nn.Module):
         more[2].addmm_(f.T, f)
         distributed.average(more)
         for value, part in zip((self.count, self.total, self.scatter), more):
-            value += part
+            value += distributed.size * part
         for parameter, value in zip((self.network.head.weight, self.network.head.bias), self.head()):
             parameter.copy_(value)
         return self.network.head(features)

@@ -37,7 +37,7 @@ class Health:
         few = (data.rank_in_class(g.y_train, 0) < REAL) & np.isin(g.y_train, self.classes)
         real, labels = g.x_train[few].astype(np.float32).reshape(-1, 28 * 28), g.y_train[few]
         self.means = np.stack([real[labels == k].mean(0) for k in self.classes])
-        self.real_variance, self.real_fidelity = self.variance(real, labels), self.fidelity(real, labels)
+        self.real_variance, self.real_fidelity = variance_in_class(real, labels), self.fidelity(real, labels)
         self.totals, self.suspected = {}, set()          # name of a loss -> its sum, over so many steps
 
     def watch(self, losses):
@@ -60,7 +60,7 @@ class Health:
         images = self.run.sampler()(self.noise, self.labels, self.thickness).astype(np.float32).reshape(-1, 28 * 28)
         findings = {}
         if self.real_variance > 1:
-            share = self.variance(images, self.labels) / self.real_variance
+            share = variance_in_class(images, self.labels) / self.real_variance
             if share < ALIKE:
                 findings["alike"] = (f"samples of a class are nearly alike: a pixel varies {share:.0%} as much as in training "
                                      "images; the generator has collapsed, try a lower --lr or another --seed")
@@ -71,17 +71,18 @@ class Health:
                                         "images; are the labels right? else try a higher --label-weight or a lower --lr")
         return findings
 
-    def variance(self, images, labels):
-        """Variance of a pixel within a class, mean over pixels and over the classes that have two images or more: a
-        float, 0 where there are none. float32 [N, 784] of 0 to 255, int64 [N]."""
-        groups = [images[labels == k] for k in self.classes]
-        return float(np.mean([group.var(0, ddof=1).mean() for group in groups if len(group) > 1] or [0.0]))
-
     def fidelity(self, images, labels):
         """Share of images whose nearest class mean is that of their label, on a scale from chance, 0, to all, 1."""
         distances = (self.means ** 2).sum(1) - 2 * images @ self.means.T
         chance = 1 / len(self.classes)
         return (float(np.mean(self.classes[distances.argmin(1)] == labels)) - chance) / max(1 - chance, 1e-9)
+
+
+def variance_in_class(images, labels):
+    """Variance of a pixel within a class, without bias, mean over pixels and over the classes that have two images or more: a
+    float, 0 where there are none. Images of 0 to 255, any numbers [N, ...], labels int64 [N]."""
+    groups = [images[labels == k].astype(np.float32) for k in np.unique(labels)]
+    return float(np.mean([group.var(0, ddof=1).mean() for group in groups if len(group) > 1] or [0.0]))
 
 
 def judge_losses(means):

@@ -96,7 +96,7 @@ class ConditionalVAE(Trainer):
         chosen = np.sort(np.concatenate(members(labels.cpu().numpy())))
         parts = [self.ema.encoder(models.from_uint8(images[i]), labels[i], thickness[i])
                  for i in torch.from_numpy(chosen).to(self.device).split(1000)]
-        labels, thickness = labels.cpu().numpy()[chosen], thickness.cpu().numpy()[chosen]
+        labels = labels.cpu().numpy()[chosen]
         mean, log_var = (torch.cat(p).cpu() for p in zip(*parts))
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
         codes = (mean + noise * (log_var / 2).exp()).numpy()
