@@ -40,12 +40,17 @@ def random_words(seed, start, n, words):
     return stream.random_raw(n * words).reshape(n, words)
 
 
+def random_numbers(seed, start, n, numbers):
+    """float64 [n, numbers] ~ U[0, 1), of 53 bits, of samples start .. start + n - 1, by random_words."""
+    words = random_words(seed, start, n, -(-numbers // 4) * 4)
+    return (words[:, :numbers] >> np.uint64(11)) * 2.0 ** -53
+
+
 def draw_noise(seed, start, n, latent):
     """Noise float32 [n, latent] ~ N(0, I) and u float64 [n] ~ U[0, 1), for the thickness, of n samples from `start` on.
     Normals by Box and Muller (1958), which uses a fixed number of words per sample, as rejection methods do not."""
     pairs = (latent + 1) // 2
-    words = random_words(seed, start, n, -(-(2 * pairs + 1) // 4) * 4)
-    uniform = (words >> np.uint64(11)) * 2.0 ** -53                       # [0, 1), 53 bits
+    uniform = random_numbers(seed, start, n, 2 * pairs + 1)
     radius = np.sqrt(-2 * np.log1p(-uniform[:, 1:pairs + 1]))
     angle = 2 * np.pi * uniform[:, pairs + 1:2 * pairs + 1]
     noise = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 2).reshape(n, -1)[:, :latent]

@@ -174,7 +174,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.cfg, seen = cfg, 0
         if cfg.backbone:
-            self.backbone = SmallClassifier(1).net[:-5].eval().requires_grad_(False)     # [N, seen, 7, 7], before its pooling
+            self.backbone = convolutions(SmallClassifier(1)).eval().requires_grad_(False)                  # [N, seen, 7, 7]
             seen = self.backbone[-3].out_channels
             self.gain = nn.Parameter(torch.full((1, seen, 1, 1), 0.5))
         self.net = nn.Sequential(
@@ -363,6 +363,11 @@ class SmallClassifier(ImageClassifier):
         self.net = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(),                 # [N, 4 * width * 9]
                                  nn.Linear(9 * n, 4 * width), nn.ReLU(), nn.Dropout(0.25))
         self.head, self.n_features = nn.Linear(4 * width, n_classes), 4 * width
+
+
+def convolutions(network):
+    """The layers of a SmallClassifier, or of a Backbone of the same layers, before its pooling."""
+    return network.net[:-5]
 
 
 @dataclass

@@ -94,7 +94,7 @@ def take_steps(glyphs, model, steps, batch, first=0):
     """Train as train.py does, from the `first` step on, with fresh weights. -> ([{name: loss}] of each step, images per second)"""
     torch.manual_seed(0)
     kind = TRAINERS[model]
-    settings = kind.Settings(**({"diffaugment": 2} if kind.makes_images else {}))
+    settings = kind.Settings(**({"diffaugment": 2, "backbone": False} if kind.makes_images else {}))     # its file is in float32
     trainer, batches = kind(settings, len(glyphs.classes), CPU), Batches(glyphs, 0, batch, 0.0, CPU)
     batches.thickness = batches.thickness.to(torch.get_default_dtype())
     distributed.synchronise(trainer)

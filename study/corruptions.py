@@ -9,7 +9,7 @@ Image i of a call depends on (images[i], kind, severity, seed, i) alone: the sam
 """
 import numpy as np
 
-from generate_digits import random_words
+from generate_digits import random_numbers
 from utils.files import UserError
 
 SIDE = 28
@@ -205,6 +205,6 @@ def corrupt(images, kind, severity=3, seed=0):
     out = np.empty_like(images)
     for start in range(0, len(images), BLOCK):
         block = images[start:start + BLOCK]
-        u = (random_words(key, start, len(block), RANDOM) >> np.uint64(11)) * 2.0 ** -53
+        u = random_numbers(key, start, len(block), RANDOM)
         out[start:start + BLOCK] = np.clip(damage(block / 255, u, values[severity - 1]) * 255 + 0.5, 0, 255)
     return out

@@ -76,7 +76,7 @@ class AdversarialLoss:
         config = models.DiscriminatorConfig(n_classes, projection=projection, backbone=self.settings.backbone)
         self.discriminator = trainer.to_device(models.Discriminator(config))
         if config.backbone:
-            layers = load_backbone("small-classifier").net[:-5]
+            layers = models.convolutions(load_backbone("small-classifier"))
             self.discriminator.backbone.load_state_dict(layers.state_dict())
         self.learned = [p for p in self.discriminator.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.learned, betas=(0.0, 0.99), fused=True)
