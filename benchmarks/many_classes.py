@@ -105,7 +105,7 @@ def train_some(path, model, out, steps):
         return time.process_time()
     clock = lap("start", began)
     if run.trainer.makes_images:
-        train.Health(run).judge_samples()
+        train.Health(run).check_samples()
         clock = lap("look", clock)
     run.trainer.refit_prior(*(a[run.batches.refit_subset] for a in run.batches.all()))
     clock = lap("refit", clock)

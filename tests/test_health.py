@@ -7,7 +7,7 @@ import pytest
 import data
 from datasets import strokes
 from training import health
-from training.health import CHECK_STEPS, Health, judge_losses
+from training.health import CHECK_STEPS, Health, check_losses
 
 X, Y = strokes.generate(1500, seed=5)
 FEW = data.Glyphs("tiny", list("0123456789"), X[:500], Y[:500], X[:0], Y[:0], X[:0], Y[:0], "strokes", "CC0", True)
@@ -84,7 +84,7 @@ def test_what_is_wrong_once_is_not_said_and_what_stays_wrong_is_said_once():
     ({"D": 1477.0, "G": 517.0}, "blown up"), ({"D": 2.0, "G": 25.0}, "blown up"), ({"D": 40.0, "G": 0.1}, "blown up"),
 ])
 def test_losses_that_went_wrong_are_found(losses, said):
-    texts = list(judge_losses(losses).values())
+    texts = list(check_losses(losses).values())
     assert len(texts) == bool(said) and all(said in text for text in texts)
     run, watcher = watched(as_real)
     assert len(after(run, watcher, 2 * CHECK_STEPS, losses | {"pixels": 90.0})) == bool(said)

@@ -48,14 +48,14 @@ class Health:
         if self.run.step % CHECK_STEPS:
             return []
         means = {name: float(total) / steps for name, (total, steps) in self.totals.items()}
-        findings = {**judge_losses(means), **self.judge_samples()}
+        findings = {**check_losses(means), **self.check_samples()}
         new = [f"{text} (step {self.run.step:,})" for kind, text in findings.items()
                if kind in self.suspected and not any(text.split(":")[0] in old for old in self.run.warnings)]
         self.run.warnings += new
         self.totals, self.suspected = {}, set(findings)
         return new
 
-    def judge_samples(self):
+    def check_samples(self):
         """{kind: sentence} of what is wrong with samples of the averaged generator."""
         images = self.run.sampler()(self.noise, self.labels, self.thickness).astype(np.float32).reshape(-1, 28 * 28)
         findings = {}
@@ -85,7 +85,7 @@ def variance_in_class(images, labels):
     return float(np.mean([group.var(0, ddof=1).mean() for group in groups if len(group) > 1] or [0.0]))
 
 
-def judge_losses(means):
+def check_losses(means):
     """{kind: sentence} of what the mean losses {"D": .., "G": ..} of some steps tell (none where there are none)."""
     if max(means.values(), default=0.0) > BLOWN_UP and means["D"] > WON:
         return {"blown up": f"the adversarial losses have blown up: D {means['D']:.3g}, G {means['G']:.3g}; try a lower --lr"}

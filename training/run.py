@@ -429,11 +429,11 @@ def train_generator(model, glyphs, seed=0, steps=800, device="cpu", balance=0.0,
         settings = trainer.Settings(**{"diffaugment": 2, "backbone": False, **trainer.scarce, **settings})
         trainer = trainer(settings, len(glyphs.classes), device, has_bf16(device))
         batches = Batches(glyphs, seed, 128, balance, device)
-        whole_epochs = math.ceil(steps / batches.per_epoch) * batches.per_epoch       # the learning rate's horizon
+        horizon = math.ceil(steps / batches.per_epoch) * batches.per_epoch       # of the learning rate: whole epochs
         for step in range(steps):
             batches.refit_prior(trainer, step)
-            batch = batches.batch(step, whole_epochs)
-            train_step(trainer, batch, learning_rate(step, whole_epochs, settings.lr, settings.warm_up, settings.final_lr))
+            batch = batches.batch(step, horizon)
+            train_step(trainer, batch, learning_rate(step, horizon, settings.lr, settings.warm_up, settings.final_lr))
             tuner.tick()
         trainer.finish(*batches.all())
     return TorchGenerator(trainer.ema, glyphs.classes)

@@ -18,7 +18,7 @@ from metrics.frechet_distance import fid, moments
 from training.pretraining import load_backbone
 from utils.files import UserError
 
-JUDGE = "classifier-tiny"          # whose backbone makes the features
+FEATURES = "classifier-tiny"       # whose backbone makes the features
 STEP, STEPS = 0.025, 8
 WORTH_IT = 0.98                    # of the distance before, at most, for one more step
 FEWEST, MOST = 2000, 4000          # training images to compare with
@@ -30,7 +30,7 @@ def fit_spread(network, images, labels, thickness):
     these training images uint8 [N, 28, 28] with labels int64 [N] and thickness float32 [N]: 1 and more, in steps as long as
     the distance falls by what is WORTH_IT. 1 where there are fewer than FEWEST images, or no backbone."""
     try:
-        backbone = load_backbone(JUDGE).to(images.device)
+        backbone = load_backbone(FEATURES).to(images.device)
     except UserError:                  # a long training should not end for want of it
         return 1.0
     if len(images) < FEWEST:
