@@ -173,13 +173,17 @@ def with_progress(blocks, n):
 
 def write_pngs(folder, blocks, classes):
     """One PNG per image, as 00000_7_thick.png, then labels.csv. Those of an earlier run in the folder go first, so that
-    no image is left without its label or with another's. UserError for a labels.csv that is not of this command."""
+    no image is left without its label or with another's. UserError for a folder with a labels.csv, a sheet.png or folders
+    that are not of this command, as those of a data set."""
     labels = folder / "labels.csv"
     if labels.is_file():
         with open(labels, "rb") as f:
             if f.readline(1000).strip() != ",".join(COLUMNS).encode():
                 raise UserError(f"{labels} was not written by this command: choose another --out")
-    labels.unlink(missing_ok=True)
+    elif (folder / "sheet.png").exists() or any(map(Path.is_dir, folder.glob("[!.]*"))):
+        raise UserError(f"{folder} holds a sheet.png or folders, and no labels.csv of this command: choose another --out")
+    for path in (folder / "sheet.png", labels):       # in this order: a sheet alone would be taken for somebody else's
+        path.unlink(missing_ok=True)
     for path in folder.glob("*.png"):
         if re.fullmatch(r"\d{5,}_.+_(thin|thick)\.png", path.name):
             path.unlink()

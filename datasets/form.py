@@ -245,16 +245,19 @@ def write_form(layout, out, samples=None):
     out, beside = Path(out), Path(out).with_suffix(".json")
     if beside.exists() and read_layout(beside) != layout:
         raise UserError(f"{beside} is of another form, whose pages cannot be read without it: choose another --out")
+    n = page_count(layout)
+    as_pdf = out.suffix.lower() == ".pdf"
+    paths = [out] if as_pdf or n == 1 else [out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(1, n + 1)]
+    for path in filter(Path.is_dir, paths):
+        raise UserError(f"{path} is a folder: choose another name for --out")
     text = json.dumps(layout, ensure_ascii=False).replace('{"page"', '\n{"page"')   # a cell a line
     with atomic(beside) as tmp:
         tmp.write_text(text + "\n", "utf-8")
-    n = page_count(layout)
     pages = (draw_page(layout, page, samples) for page in range(1, n + 1))
-    if out.suffix.lower() == ".pdf":
+    if as_pdf:
         with atomic(out) as tmp:
             next(pages).save(tmp, format="PDF", resolution=DPI, quality=92, save_all=True, append_images=pages)
         return [out, beside]
-    paths = [out if n == 1 else out.with_name(f"{out.stem}-{i}{out.suffix}") for i in range(1, n + 1)]
     for path, page in zip(paths, pages):
         with atomic(path) as tmp:
             page.quantize(64, dither=Image.Dither.NONE).save(tmp, format="PNG", dpi=(DPI, DPI))

@@ -67,11 +67,14 @@ def draw(pixels, is_map=False, scale=5):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.error = fail
     parser.add_argument("picture", help="a picture of one digit")
     parser.add_argument("--class", dest="name", help="the class to explain (default: the answer)")
     parser.add_argument("--eps", type=float, default=0.1, help="how much the attack may change a pixel, of 1")
     parser.add_argument("--out", default="why.png", help="the picture that is written")
     args = parser.parse_args(argv)
+    if not 0 <= args.eps <= 1:
+        fail(f"--eps {args.eps}: from 0 to 1")
     session, classes = open_model(MODELS / "classifier-gradient.onnx")
     if args.name not in (None, *classes):
         fail(f"--class {args.name}: the classes are {','.join(classes)}")

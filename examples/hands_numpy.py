@@ -32,12 +32,17 @@ def other_hands(session, glyph, num, width, seed):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.error = fail
     parser.add_argument("pictures", nargs="+", help="pictures of one character each")
-    parser.add_argument("--num", type=int, choices=range(1, 101), default=10, metavar="N", help="hands, at most 100")
+    parser.add_argument("--num", type=int, default=10, metavar="N", help="hands, at most 100")
     parser.add_argument("--width", type=float, help="of the pen, in pixels of 28 (default: as in the picture)")
-    parser.add_argument("--seed", type=int, choices=range(2 ** 32), default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", default="hands.png", help="the sheet that is written")
     args = parser.parse_args(argv)
+    if not 1 <= args.num <= 100:
+        fail(f"--num {args.num}: from 1 to 100 hands")
+    if args.seed < 0:
+        fail(f"--seed {args.seed}: 0 or more")
     if args.width is not None and not 1 <= args.width <= 10:
         fail(f"--width {args.width}: a pen of 1 to 10 pixels")
     session = ort.InferenceSession(MODELS / "deformer.onnx", providers=["CPUExecutionProvider"])

@@ -9,6 +9,10 @@ import { fileURLToPath } from "node:url";
 import * as ort from "onnxruntime-node";
 
 const [label = "7", thickness = "0.5", seed = "0"] = process.argv.slice(2);
+if (!/^\d+$/.test(label) || !(thickness >= 0 && thickness <= 1) || !/^\d+$/.test(seed)) {
+  console.error("error: expected a class, a thickness from 0 to 1, a seed, as 7 0.9 5");
+  process.exit(2);
+}
 const open = (name) => ort.InferenceSession.create(fileURLToPath(new URL(`../saved_models/${name}`, import.meta.url)));
 const [generator, classifier] = [await open("generator.onnx"), await open("classifier.onnx")];
 const latent = generator.inputMetadata.find((input) => input.name === "noise").shape[1];

@@ -65,12 +65,17 @@ def fail(text):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.error = fail
     parser.add_argument("pictures", nargs="*", help="pictures of one digit each, to be classified")
     parser.add_argument("--draw", metavar="CLASSES", help="draw these instead, as 7,7,3")
     parser.add_argument("--style", choices=["thin", "thick", "both"], default="both")
-    parser.add_argument("--seed", type=int, choices=range(2 ** 32), default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--out", default="digits.png", help="the picture that --draw makes")
     args = parser.parse_args(argv)
+    if args.seed < 0:
+        fail(f"--seed {args.seed}: 0 or more")
+    if not (args.draw or args.pictures):
+        fail("name pictures to read, or classes, as --draw 7,7,3")
     if args.draw:
         session, classes = open_model(MODELS / "generator.onnx")
         if not set(args.draw.split(",")) <= set(classes):

@@ -79,7 +79,8 @@ def test_faults_are_one_line(example, tmp_path, monkeypatch, capsys):
     Image.new("L", (40, 40), 200).save("blank.png")
     Path("text.png").write_text("no picture")
     for words, expected in ((["blank.png"], "blank"), (["text.png"], "text.png"), (["none.png"], "none.png"),
-                            (["--draw", "7,x"], "0,1,2,3,4,5,6,7,8,9")):
+                            (["--draw", "7,x"], "0,1,2,3,4,5,6,7,8,9"), ([], "--draw"), (["--draw", "7", "--seed", "-1"], "--seed -1"),
+                            (["--draw", "7", "--style", "bold"], "--style")):
         with pytest.raises(SystemExit) as end:
             example.main(words)
         lines = capsys.readouterr().err.splitlines()
@@ -108,7 +109,8 @@ def test_other_hands_write_a_character_with_the_pen_that_is_asked_for(tmp_path, 
     apart = [abs(hands[i] / 255.0 - support[j] / 255.0).mean() for i in (0, 1) for j in (0, 1)]
     assert max(apart[0], apart[3]) < min(apart[1], apart[2]), "each still looks most like its own"
     capsys.readouterr()
-    for words in (["none.png"], ["a.png", "--width", "0"], ["a.png", "--out", "no/such/place.png"]):
+    for words in (["none.png"], ["a.png", "--width", "0"], ["a.png", "--out", "no/such/place.png"], ["a.png", "--num", "101"],
+                  ["a.png", "--seed", "-3"]):
         with pytest.raises(SystemExit) as end:
             hands_numpy.main(words)
         assert end.value.code == 2 and capsys.readouterr().err.startswith("error: ")
@@ -134,8 +136,9 @@ def test_javascript(tmp_path):
         pytest.skip("needs node, and in examples/: npm install")
     said = [subprocess.run(["node", EXAMPLES / "infer.mjs", *words], cwd=tmp_path, capture_output=True, text=True,
                            check=False)
-            for words in (("7", "0.9", "5"), ("3", "0.1", "5"), ("10",))]
+            for words in (("7", "0.9", "5"), ("3", "0.1", "5"), ("10",), ("7", "thick"))]
     assert "drawn as 7, read as 7" in said[0].stdout and "drawn as 3, read as 3" in said[1].stdout, said[0].stderr
     assert said[2].returncode != 0 and "out of" in said[2].stderr        # label 10 of ten classes
+    assert said[3].returncode == 2 and said[3].stderr.startswith("error: ")
     image = np.asarray(Image.open(tmp_path / "digit.pgm"))
     assert image.shape == (28, 28) and image.max() > 200

@@ -108,6 +108,14 @@ def test_writes_pages_and_layout(tmp_path, monkeypatch):
             form.read_layout(tmp_path / "b.json")
 
 
+@pytest.mark.parametrize("out, taken", [("a.png", "a.png"), ("b.png", "b-2.png")])
+def test_nothing_is_written_where_a_page_would_take_the_place_of_a_folder(tmp_path, out, taken):
+    (tmp_path / taken).mkdir()
+    with pytest.raises(UserError, match=f"{taken} is a folder"):
+        form.write_form(form.make_layout(list("0123456789"), 2 if out == taken else 40), tmp_path / out)
+    assert [p.name for p in tmp_path.iterdir()] == [taken]
+
+
 def test_the_command(tmp_path):
     done = command("data.py", "--form", "٠١", "--copies", "2", "--out", tmp_path / "f.png")
     assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "f.png"), str(tmp_path / "f.json")]

@@ -1,5 +1,7 @@
 """generate_digits.py: what a sample is, and the command on the shipped models."""
 import csv
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -153,6 +155,25 @@ def test_a_labels_csv_of_the_users_own_is_kept(tmp_path, head):
     with pytest.raises(UserError, match=r"labels\.csv"):
         generate(tmp_path)
     assert (tmp_path / "labels.csv").read_text().startswith(head) and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("own", ["sheet.png", "7/a.png"])
+def test_a_folder_of_the_users_own_is_kept(tmp_path, own):
+    """As a data set, whose pictures a labels.csv would hide."""
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).write_bytes(b"not ours")
+    with pytest.raises(UserError, match="choose another --out"):
+        generate(tmp_path)
+    assert [p.name for p in tmp_path.rglob("*.*")] == [Path(own).name]
+
+
+def test_a_run_that_was_stopped_leaves_a_folder_for_the_next(tmp_path, monkeypatch):
+    generate(tmp_path, "--num_digits", 4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(generate_digits.csv, "writer", Mock(side_effect=KeyboardInterrupt))
+        generate(tmp_path, "--num_digits", 4)
+    generate(tmp_path, "--num_digits", 4)
+    assert len(read(tmp_path)) == 4
 
 
 def test_classes_are_named_by_name_or_by_number_where_no_name_is_one():
