@@ -184,7 +184,7 @@ def read_resume(path):
     folder = path.parent / "run"
     folder.mkdir(exist_ok=True)
     (folder / "generator.resume.pth").write_bytes(path.read_bytes())
-    args, state = train.stopped_run(train.parse_args(["--resume", "--out", str(folder)]))
+    args, state = train.stopped_run(train.parse_args(["--resume", "--out", str(folder)]), given=set())
     args.dataset, args.batch = "strokes", min(args.batch, 8)
     args.bf16 = False
     run = make_run(folder, args)
